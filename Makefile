@@ -1,0 +1,25 @@
+# Every target sets up .venv itself, from the hash-pinned requirements.lock.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check lock clean-demo
+
+demo: .venv/ready  ## from nothing to a served decision
+	$(BIN)/python -m pipelines.demo
+
+test: .venv/ready  ## what CI runs
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	touch $@
+
+lock: .venv/ready  ## after a change of the dependencies in pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-header -q -o requirements.lock

@@ -1,0 +1,75 @@
+"""Strict building of the frozen configuration dataclasses that stand beside their owners."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, TypeVar
+
+from inpformer.errors import UserError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Builds the dataclass `cls` from a mapping such as a section of params.yaml.
+
+    `where` names the mapping in messages ("params.yaml: train"). Lists become tuples and whole numbers become
+    floats where the field asks for them; nothing else is converted.
+
+    Raises UserError for an unknown or missing key, a value of another type, and whatever the dataclass itself
+    refuses in `__post_init__`.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where} must be a table of keys and values, not {values!r}.")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(fields)):
+        raise UserError(f"{where}.{unknown[0]} is not a known key: use one of {', '.join(fields)}.")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where}.{missing[0]} is missing: add it.")
+    types = typing.get_type_hints(cls)
+    converted = {name: _convert(value, types[name], f"{where}.{name}") for name, value in values.items()}
+    try:
+        return cls(**converted)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
+
+
+def require(condition: bool, key: str, value: object, right: str) -> None:
+    """Refuses an impossible value from a dataclass's `__post_init__`: `key` is `value`, but must be `right`.
+
+    Raises UserError if `condition` is false.
+    """
+    if not condition:
+        raise UserError(f"{key} is {value!r}: it must be {right}.")
+
+
+def _convert(value: Any, wanted: Any, key: str) -> Any:
+    origin = typing.get_origin(wanted)
+    if origin is UnionType or origin is typing.Union:
+        options = typing.get_args(wanted)
+        if value is None and NoneType in options:
+            return None
+        return _convert(value, next(o for o in options if o is not NoneType), key)
+    if origin is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(wanted)[0]
+        return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if (
+        isinstance(wanted, type)
+        and isinstance(value, wanted)
+        and not (wanted is int and isinstance(value, bool))
+    ):
+        return value
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    raise UserError(
+        f"{key} is {value!r}: it must be {names.get(wanted, 'a list' if origin is tuple else wanted)}."
+    )

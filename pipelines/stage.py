@@ -1,0 +1,46 @@
+"""How every entry point of the pipeline ends: a sentence for a person and an exit code, never a traceback."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inpformer.errors import UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls `main`; exits 1 with the sentence of a UserError, 130 on Ctrl-C."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept, run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `target`; renames it to `target` at the end, removes it on any failure.
+
+    A file or a folder may be written there. An existing `target` is replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _remove(temporary)
+    try:
+        yield temporary
+        if target.is_dir():
+            _remove(target)
+        temporary.replace(target)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
