@@ -1,0 +1,84 @@
+"""INP coherence loss and soft mining loss (INP-Former, sections 3.2 and 3.5).
+
+Both are computed in float32 whatever the model runs in: the mining weight's cube overflows in half precision.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from inpformer.model import Reconstruction
+from inpformer.settings import require
+
+EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """`coherence_weight` is the paper's λ, `mining_power` its γ."""
+
+    coherence_weight: float = 0.2
+    mining_power: float = 3.0
+
+    def __post_init__(self) -> None:
+        require(self.coherence_weight >= 0, "coherence_weight", self.coherence_weight, "0 or more")
+        require(0 <= self.mining_power <= 16, "mining_power", self.mining_power, "between 0 and 16")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars: `total` = `soft_mining` + λ · `coherence`."""
+
+    total: Tensor
+    soft_mining: Tensor
+    coherence: Tensor
+
+
+def losses(output: Reconstruction, settings: LossSettings) -> Losses:
+    """The training objective of one batch, of this worker's images."""
+    coherence = coherence_loss(output.fused, output.prototypes)
+    mining = soft_mining_loss(output.target, output.decoded, settings.mining_power)
+    return Losses(mining + settings.coherence_weight * coherence, mining, coherence)
+
+
+def nearest_prototype_distance(tokens: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine distance of each token to its nearest prototype: [B, N, C] and [B, M, C] give [B, N]."""
+    similarity = F.normalize(tokens.float(), dim=-1) @ F.normalize(prototypes.float(), dim=-1).transpose(1, 2)
+    return 1 - similarity.amax(dim=-1)
+
+
+def coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
+    """Mean distance of the tokens to their nearest prototype: pulls prototypes onto what is normal."""
+    return nearest_prototype_distance(tokens, prototypes).mean()
+
+
+def soft_mining_loss(target: Tensor, decoded: Tensor, power: float) -> Tensor:
+    """One cosine over all of an image's C·N numbers; hard tokens get more of the gradient, easy ones less.
+
+    `target` and `decoded` are [B, G, N, C]. The gradient that reaches a decoded token is multiplied by
+    (p / mean p)^power, p its own cosine distance, the mean over the tokens of the whole global batch.
+    """
+    target, decoded = target.detach().float(), decoded.float()
+    distance = (1 - F.cosine_similarity(target, decoded.detach(), dim=-1)).clamp(min=0)
+    mean = _global_mean(distance.mean(dim=(0, 2)))[None, :, None]
+    weight = (distance / (mean + EPS)).pow(power)
+    # Equal in value to `decoded`, but its gradient is scaled token by token.
+    held = decoded.detach()
+    scaled = held + weight[..., None] * (decoded - held)
+    return (1 - F.cosine_similarity(target.flatten(2), scaled.flatten(2), dim=-1)).mean()
+
+
+def _global_mean(value: Tensor) -> Tensor:
+    """The mean over all workers of a run; they hold equal shares of the batch."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
+
+
+def distance_maps(target: Tensor, decoded: Tensor) -> Tensor:
+    """Cosine distance token by token: two [B, G, N, C] give [B, G, N]."""
+    return 1 - torch.cosine_similarity(target.float(), decoded.float(), dim=-1)

@@ -1,0 +1,48 @@
+"""Reading the authors' naming: a plain state dict of DINOv2 encoder keys and INP-Former's own."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from inpformer.errors import UserError
+
+_TRAINED = {"aggregation.0.": "extractor.", "bottleneck.0.": "bottleneck.", "decoder.": "decoder."}
+_UNUSED = ("encoder.mask_token",)
+
+
+def trained_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of `INPFormer` out of an official state dict.
+
+    Raises UserError for a key that is neither of the encoder nor of the trained part.
+    """
+    state = {}
+    for key, tensor in official.items():
+        if key.startswith("encoder."):
+            continue
+        state[trained_key(key)] = tensor
+    return state
+
+
+def trained_key(key: str) -> str:
+    """Our name of an official key of the trained part. Raises UserError for any other key."""
+    if key == "prototype_token":
+        return key
+    for theirs, ours in _TRAINED.items():
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    raise UserError(
+        f"{key} is no key of an INP-Former checkpoint: check that the file is the authors' model.pth."
+    )
+
+
+def encoder_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of timm's ViT out of an official state dict: timm adds the class token's position to the token
+    itself and keeps positions for patches only.
+    """
+    theirs = {k.removeprefix("encoder."): v for k, v in official.items() if k.startswith("encoder.")}
+    state = {k: v for k, v in theirs.items() if f"encoder.{k}" not in _UNUSED}
+    state["reg_token"] = state.pop("register_tokens")
+    state["cls_token"] = theirs["cls_token"] + theirs["pos_embed"][:, :1]
+    state["pos_embed"] = theirs["pos_embed"][:, 1:]
+    return {k: torch.as_tensor(v) for k, v in state.items()}

@@ -1,0 +1,64 @@
+"""Standardising and reducing the channels of a convolutional encoder, with statistics of the training split."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from inpformer.errors import UserError
+
+# Below this share of the mean variance a direction is numerical noise, not signal.
+SMALLEST_VARIANCE = 1e-6
+
+
+class Projection(nn.Module):
+    """Standardises each channel, then keeps the directions of largest variance (principal components).
+
+    A ViT needs none: its channels already share one scale. Frozen; saved with the trained part.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(in_channels))
+        self.register_buffer("matrix", torch.zeros(in_channels, out_channels))
+        self.mean: Tensor
+        self.matrix: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., in_channels] of any float type to [..., out_channels] float32."""
+        return (features.float() - self.mean) @ self.matrix
+
+    @classmethod
+    def fit(cls, batches: Iterable[Tensor], in_channels: int, out_channels: int) -> "Projection":
+        """Fits to all tokens of `batches`, each [..., in_channels], in one pass and constant memory.
+
+        Raises UserError if `out_channels` is above `in_channels` or nothing was given.
+        """
+        if not 1 <= out_channels <= in_channels:
+            raise UserError(
+                f"channels is {out_channels}: the encoder has {in_channels}, ask for at most as many."
+            )
+        count = 0
+        total = torch.zeros(in_channels, dtype=torch.float64)
+        products = torch.zeros(in_channels, in_channels, dtype=torch.float64)
+        for batch in batches:
+            tokens = batch.reshape(-1, in_channels).double()
+            count += tokens.shape[0]
+            total += tokens.sum(dim=0)
+            products += tokens.T @ tokens
+        if count == 0:
+            raise UserError("there are no training features to fit the projection to: add training images.")
+        mean = total / count
+        covariance = products / count - torch.outer(mean, mean)
+        variance = covariance.diagonal()
+        scale = variance.clamp(min=SMALLEST_VARIANCE * float(variance.mean())).rsqrt()
+        correlation = covariance * torch.outer(scale, scale)
+        _, directions = torch.linalg.eigh(correlation)
+        # eigh sorts upwards and leaves signs open: fix both, so that a refit gives the same matrix.
+        directions = directions.flip(1)[:, :out_channels]
+        largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+        directions = directions * largest.sign()
+        projection = cls(in_channels, out_channels)
+        projection.mean.copy_(mean)
+        projection.matrix.copy_(scale[:, None] * directions)
+        return projection

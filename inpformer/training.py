@@ -1,0 +1,52 @@
+"""One training step of INP-Former, the same on one worker or many, on a GPU or a CPU."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inpformer.losses import LossSettings, losses
+from inpformer.optim import StableAdamW
+
+GRADIENT_CLIP = 0.1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step did: this worker's losses, the gradient norm before clipping, and whether it was refused."""
+
+    total: Tensor
+    soft_mining: Tensor
+    coherence: Tensor
+    gradient_norm: Tensor
+    refused: bool
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: StableAdamW,
+    target: Tensor,
+    rate: float,
+    settings: LossSettings,
+    autocast: bool = False,
+) -> Step:
+    """One optimiser step on `target` [B, G, N, C], this worker's share of the batch.
+
+    `model` is an `INPFormer` or a DistributedDataParallel of one; `autocast` runs it in bfloat16. A step whose
+    loss or gradient is not finite is refused: the weights stay as they are. Gradients are averaged over the
+    workers before that is decided, so all of them decide alike.
+    """
+    amp = torch.autocast(target.device.type, torch.bfloat16) if autocast else contextlib.nullcontext()
+    with amp:
+        output = model(target)
+    loss = losses(output, settings)
+    optimizer.zero_grad(set_to_none=True)
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
+    finite = bool(torch.isfinite(norm))
+    if finite:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    return Step(loss.total.detach(), loss.soft_mining.detach(), loss.coherence.detach(), norm, not finite)

@@ -1,0 +1,80 @@
+"""From an image file to what the encoder sees, and from a mask to what the metrics see."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from inpformer.errors import UserError
+from inpformer.scoring import MAP_SIZE
+from inpformer.settings import require
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize to `resize`×`resize` (bilinear), centre crop to `crop`, scale by `mean` and `std` a colour."""
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
+        require(self.resize >= self.crop, "resize", self.resize, f"at least the crop, {self.crop}")
+
+    def image(self, image: Image.Image) -> Tensor:
+        """A picture of any size and mode to [3, crop, crop] float32."""
+        pixels = np.asarray(self._crop(image.convert("RGB")), dtype=np.float32) / 255
+        scaled = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return torch.from_numpy(scaled.transpose(2, 0, 1).copy())
+
+    def mask(self, mask: Image.Image) -> NDArray[np.bool_]:
+        """A ground-truth mask, its size that of its image, to [256, 256]: true where the defect is.
+
+        Binarised at half of full scale after the image's own resize and crop, then nearest neighbour.
+        """
+        cropped = torch.from_numpy(np.asarray(self._crop(mask.convert("L")), dtype=np.float32))
+        binary = (cropped / 255 > 0.5).float()[None, None]
+        resized = torch.nn.functional.interpolate(binary, size=(MAP_SIZE, MAP_SIZE), mode="nearest")
+        return resized[0, 0].numpy() > 0
+
+    def visible(self, image: Image.Image) -> Image.Image:
+        """The part of a picture that the encoder sees, as RGB, MAP_SIZE pixels square: what a map lies over."""
+        return self._crop(image.convert("RGB")).resize((MAP_SIZE, MAP_SIZE), Image.Resampling.BILINEAR)
+
+    def box_in_image(
+        self, box: tuple[int, int, int, int], size: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        """A box on the map (left, top, right, bottom; right and bottom exclusive) in the pixels of an image of
+        `size` (width, height).
+        """
+        margin = round((self.resize - self.crop) / 2)
+        scale = self.crop / MAP_SIZE
+        sides = []
+        for number, edge in enumerate(box):
+            full = size[number % 2]
+            pixel = (edge * scale + margin) * full / self.resize
+            sides.append(min(full, max(0, int(np.floor(pixel) if number < 2 else np.ceil(pixel)))))
+        return sides[0], sides[1], sides[2], sides[3]
+
+    def _crop(self, image: Image.Image) -> Image.Image:
+        resized = image.resize((self.resize, self.resize), Image.Resampling.BILINEAR)
+        margin = round((self.resize - self.crop) / 2)
+        return resized.crop((margin, margin, margin + self.crop, margin + self.crop))
+
+
+def read_image(path: Path) -> Image.Image:
+    """A fully decoded picture. Raises UserError naming the file if it is missing, truncated or no picture."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: put it back, or run `dvc repro` to take stock anew.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it.") from None

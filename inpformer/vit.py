@@ -1,0 +1,92 @@
+"""The frozen timm ViT: tapped blocks, averaged into two groups.
+
+DINOv2's published features come with positions resized in one particular way; timm resizes them in another. The
+reference's way is used here, so that published checkpoints see the features they were trained on.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from inpformer.errors import UserError
+
+# Added to the target side before dividing, as DINOv2 does against rounding down (its `interpolate_offset`).
+POSITION_OFFSET = 0.1
+
+
+def default_taps(depth: int) -> tuple[int, ...]:
+    """The blocks (0-based) that INP-Former reads from a ViT-S, ViT-B (12 blocks) or ViT-L (24 blocks).
+
+    Raises UserError for another depth.
+    """
+    taps = {12: range(2, 10), 24: range(4, 19, 2)}
+    if depth not in taps:
+        raise UserError(f"the encoder has {depth} blocks: INP-Former is defined for ViTs of 12 or 24 blocks.")
+    return tuple(taps[depth])
+
+
+class ViTEncoder(nn.Module):
+    """A ViT cut after its last tapped block, without its final norm; class and register tokens are dropped."""
+
+    groups = 2
+
+    def __init__(self, vit: VisionTransformer, image_size: int, taps: tuple[int, ...] | None = None) -> None:
+        """`image_size` in pixels is the side of the square images that will come.
+
+        Raises UserError if it is no multiple of the patch size.
+        """
+        super().__init__()
+        patch = vit.patch_embed.patch_size[0]
+        if image_size % patch:
+            nearest = max(1, round(image_size / patch)) * patch
+            raise UserError(
+                f"crop is {image_size}: it must be a multiple of the patch size {patch}, e.g. {nearest}."
+            )
+        self.taps = taps or default_taps(len(vit.blocks))
+        self.channels: int = vit.embed_dim
+        self.heads: int = vit.blocks[0].attn.num_heads
+        self.grid = image_size // patch
+        self.patch_embed = vit.patch_embed.proj
+        self.norm_pre = vit.norm_pre
+        self.blocks = vit.blocks[: self.taps[-1] + 1]
+        self.prefix_tokens: int = vit.num_prefix_tokens
+        prefix = torch.cat([t for t in (vit.cls_token, vit.reg_token) if t is not None], dim=1)
+        positions = vit.pos_embed
+        if not vit.no_embed_class:
+            prefix = prefix + positions[:, : self.prefix_tokens]
+            positions = positions[:, self.prefix_tokens :]
+        self.prefix = nn.Parameter(prefix.detach().clone())
+        self.positions = nn.Parameter(positions.detach().clone())
+        self.register_buffer(
+            "resized_positions", resize_positions(self.positions, self.grid), persistent=False
+        )
+        self.resized_positions: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] normalised images to [B, 2, N, C]: the mean of the first and of the last half of the
+        tapped blocks.
+        """
+        tokens = self.patch_embed(images).flatten(2).transpose(1, 2) + self.resized_positions
+        tokens = self.norm_pre(torch.cat([self.prefix.expand(tokens.shape[0], -1, -1), tokens], dim=1))
+        sums: list[Tensor | None] = [None] * self.groups
+        share = len(self.taps) // self.groups
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if number in self.taps:
+                group = self.taps.index(number) // share
+                kept = tokens[:, self.prefix_tokens :]
+                total = sums[group]
+                sums[group] = kept if total is None else total + kept
+        return torch.stack([s / share for s in sums if s is not None], dim=1)
+
+
+def resize_positions(positions: Tensor, side: int) -> Tensor:
+    """The position grid [1, P², C] for `side`² tokens: bicubic by scale factor, not antialiased, as DINOv2 does."""
+    native = round(positions.shape[1] ** 0.5)
+    if side == native:
+        return positions.detach().clone()
+    grid = positions.detach().float().unflatten(1, (native, native)).permute(0, 3, 1, 2)
+    factor = (side + POSITION_OFFSET) / native
+    resized = F.interpolate(grid, scale_factor=(factor, factor), mode="bicubic", antialias=False)
+    return resized.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)

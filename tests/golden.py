@@ -1,0 +1,184 @@
+"""Proves that this INP-Former is the reference's: compares it with tensors that the reference produced.
+
+python tests/golden.py FILE.safetensors
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from inpformer.losses import LossSettings, losses
+from inpformer.model import INPFormer, ModelShape
+from inpformer.official import encoder_state, trained_key, trained_state
+from inpformer.optim import StableAdamW, learning_rate
+from inpformer.scoring import image_scores, reconstruction_map, zero_shot_map
+from inpformer.training import train_step
+from inpformer.vit import ViTEncoder
+
+TOLERANCE = {"eval": 1e-5, "train": 1e-4}
+# The key half of this bias has a zero gradient (softmax does not see it): Adam's steps there follow rounding.
+NOISE = "extractor.attn.kv.bias"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group of tensors: its largest error over its largest value, and what is allowed."""
+
+    name: str
+    error: float
+    allowed: float
+
+
+def compare(file: Path) -> list[Row]:
+    """All groups of a golden file, in the order in which the method computes them."""
+    with safe_open(file, framework="pt") as f:
+        meta: dict[str, str] = f.metadata()
+        tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118
+    state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    encoder, model = build(meta, state)
+    return [*_evaluation(encoder, model, meta, tensors), *_training(encoder, model, meta, tensors)]
+
+
+def build(meta: Mapping[str, str], state: Mapping[str, Tensor]) -> tuple[ViTEncoder, INPFormer]:
+    """The frozen and the trained part from an official state dict and the sizes in the file's metadata."""
+    channels, heads = int(meta["embed_dim"]), int(meta["num_heads"])
+    vit = VisionTransformer(
+        img_size=int(meta["pretrain_image_size"]),
+        patch_size=int(meta["patch_size"]),
+        embed_dim=channels,
+        depth=int(meta["depth"]),
+        num_heads=heads,
+        init_values=1.0,
+        reg_tokens=int(meta["register_tokens"]),
+        no_embed_class=True,
+        num_classes=0,
+    )
+    vit.load_state_dict(encoder_state(state))
+    taps = tuple(int(t) for t in meta["target_layers"].split(","))
+    encoder = ViTEncoder(vit.eval().requires_grad_(False), int(meta["image_size"]), taps)
+    model = INPFormer(ModelShape(channels, heads, encoder.groups, int(meta["num_prototypes"])))
+    model.load_state_dict(trained_state(state))
+    return encoder, model
+
+
+def _evaluation(
+    encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], golden: Mapping[str, Tensor]
+) -> list[Row]:
+    size = int(meta["image_size"])
+    with torch.no_grad():
+        target = encoder(golden["images"][0])
+        output = model(target)
+        maps = reconstruction_map(output, size)
+        zero_shot = zero_shot_map(output.fused, output.prototypes, size)
+        ours = {
+            "encoder_group0": _grid(output.target[:, 0]),
+            "encoder_group1": _grid(output.target[:, 1]),
+            "fused": output.fused,
+            "prototypes": output.prototypes,
+            "decoder_group0": _grid(output.decoded[:, 0]),
+            "decoder_group1": _grid(output.decoded[:, 1]),
+            "coherence_loss": losses(output, _loss_settings(meta)).coherence[None],
+            "anomaly_map": maps[:, None],
+            "image_score": image_scores(maps),
+            "zero_shot_map": zero_shot[:, None],
+            "zero_shot_score": image_scores(zero_shot),
+        }
+    return [
+        _row(f"eval/{name}", {name: value}, {name: golden[f"eval/{name}"]}) for name, value in ours.items()
+    ]
+
+
+def _training(
+    encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], golden: Mapping[str, Tensor]
+) -> list[Row]:
+    optimizer = StableAdamW(
+        model.parameters(),
+        lr=float(meta["lr"]),
+        eps=float(meta["eps"]),
+        weight_decay=float(meta["weight_decay"]),
+    )
+    scalars: dict[str, list[float]] = {n: [] for n in ("loss", "soft_mining", "coherence", "lr", "grad_norm")}
+    first_gradients = _gradients(encoder, model, meta, golden["images"][0])
+    for number in range(int(meta["steps"])):
+        rate = learning_rate(
+            number,
+            int(meta["schedule_total"]),
+            float(meta["lr"]),
+            float(meta["final_lr"]),
+            int(meta["schedule_warmup"]),
+        )
+        with torch.no_grad():
+            target = encoder(golden["images"][number])
+        step = train_step(model, optimizer, target, rate, _loss_settings(meta))
+        scalars["loss"].append(float(step.total))
+        scalars["soft_mining"].append(float(step.soft_mining))
+        scalars["coherence"].append(float(step.coherence))
+        scalars["lr"].append(rate)
+        scalars["grad_norm"].append(float(step.gradient_norm))
+    rows = [
+        _row(f"train/{n}", {n: torch.tensor(v, dtype=torch.float64)}, {n: golden[f"train/{n}"].double()})
+        for n, v in scalars.items()
+    ]
+    rows.append(_row("grad0", first_gradients, _named(golden, "grad0/")))
+    rows.append(_row("after", _meaningful(dict(model.state_dict())), _named(golden, "after/")))
+    return rows
+
+
+def _gradients(
+    encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], images: Tensor
+) -> dict[str, Tensor]:
+    with torch.no_grad():
+        target = encoder(images)
+    losses(model(target), _loss_settings(meta)).total.backward()
+    return _meaningful({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+
+
+def _loss_settings(meta: Mapping[str, str]) -> LossSettings:
+    return LossSettings(float(meta["coherence_weight"]), float(meta["mining_power"]))
+
+
+def _named(golden: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return _meaningful(
+        {trained_key(k.removeprefix(prefix)): v for k, v in golden.items() if k.startswith(prefix)}
+    )
+
+
+def _meaningful(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v[v.shape[0] // 2 :] if k == NOISE else v for k, v in tensors.items()}
+
+
+def _grid(tokens: Tensor) -> Tensor:
+    side = round(tokens.shape[1] ** 0.5)
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+def _row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor]) -> Row:
+    if ours.keys() != golden.keys():
+        raise KeyError(f"{name}: only on one side: {sorted(ours.keys() ^ golden.keys())}")
+    error = max(float((ours[k] - golden[k]).abs().max()) for k in golden)
+    largest = max(float(golden[k].abs().max()) for k in golden)
+    return Row(name, error / largest, TOLERANCE["eval" if name.startswith("eval/") else "train"])
+
+
+def main() -> None:
+    """Prints a line a group; exits 1 where one is above what is allowed."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python tests/golden.py FILE.safetensors")
+    file = Path(sys.argv[1])
+    if not file.is_file():
+        sys.exit(f"error: {file} is not a file: name a golden file, such as tests/golden.safetensors.")
+    rows = compare(file)
+    for row in rows:
+        verdict = "ok" if row.error <= row.allowed else "TOO LARGE"
+        print(f"{row.name:22} {row.error:9.2e}  (allowed {row.allowed:.0e})  {verdict}")
+    sys.exit(any(not row.error <= row.allowed for row in rows))
+
+
+if __name__ == "__main__":
+    main()
