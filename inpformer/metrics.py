@@ -152,9 +152,7 @@ def precision_recall_curve(scores: Scores, labels: Labels) -> PrecisionRecallCur
     """
     anomalous = _checked_images(scores, labels, "A precision-recall curve needs")
     thresholds, found, alarms = _counts_at_distinct_scores(scores, anomalous)
-    return PrecisionRecallCurve(
-        precision=found / (found + alarms), recall=found / found[-1], thresholds=thresholds
-    )
+    return PrecisionRecallCurve(precision=found / (found + alarms), recall=found / found[-1], thresholds=thresholds)
 
 
 @dataclass(frozen=True)
@@ -231,8 +229,7 @@ def _counts_at_distinct_scores(
     """Distinct scores, highest first, and how many anomalous and normal items reach each: [t], [t], [t]."""
     values, levels = np.unique(scores, return_inverse=True)
     found, alarms = (
-        np.cumsum(np.bincount(levels[which], minlength=len(values))[::-1])
-        for which in (anomalous, ~anomalous)
+        np.cumsum(np.bincount(levels[which], minlength=len(values))[::-1]) for which in (anomalous, ~anomalous)
     )
     return values[::-1].astype(np.float64), found, alarms
 
@@ -249,10 +246,6 @@ def _refuse_unusable(scores: Scores, anomalous: NDArray[np.bool_], need: str, it
     found = np.count_nonzero(anomalous)
     normal = anomalous.size - found
     if found == 0 or normal == 0:
-        raise UserError(
-            f"{need} both normal and anomalous {items}: got {normal} normal and {found} anomalous."
-        )
+        raise UserError(f"{need} both normal and anomalous {items}: got {normal} normal and {found} anomalous.")
     if bad := scores.size - np.count_nonzero(np.isfinite(scores)):
-        raise UserError(
-            f"{bad} of the scores of {scores.size} {items} are NaN or infinite: check their model."
-        )
+        raise UserError(f"{bad} of the scores of {scores.size} {items} are NaN or infinite: check their model.")

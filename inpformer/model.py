@@ -26,9 +26,7 @@ class ModelShape:
     num_prototypes: int
 
     def __post_init__(self) -> None:
-        require(
-            self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)"
-        )
+        require(self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)")
         require(self.heads >= 1, "heads", self.heads, "at least 1")
         require(
             self.channels >= 1 and self.channels % self.heads == 0,

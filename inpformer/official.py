@@ -31,9 +31,7 @@ def trained_key(key: str) -> str:
     for theirs, ours in _TRAINED.items():
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs)
-    raise UserError(
-        f"{key} is no key of an INP-Former checkpoint: check that the file is the authors' model.pth."
-    )
+    raise UserError(f"{key} is no key of an INP-Former checkpoint: check that the file is the authors' model.pth.")
 
 
 def encoder_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

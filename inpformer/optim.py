@@ -51,9 +51,7 @@ class StableAdamW(Optimizer):
                 parameter.addcdiv_(state["mean"] / clip, denominator, value=-group["lr"] / correction1)
 
 
-def learning_rate(
-    iteration: int, total: int, base: float = 1e-3, final: float = 1e-4, warmup: int = 100
-) -> float:
+def learning_rate(iteration: int, total: int, base: float = 1e-3, final: float = 1e-4, warmup: int = 100) -> float:
     """The rate of an iteration (0-based): linear from 0 to `base` over `warmup` iterations, then a cosine to
     `final` at iteration `total`. Counted in iterations, not epochs.
     """

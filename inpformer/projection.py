@@ -35,9 +35,7 @@ class Projection(nn.Module):
         Raises UserError if `out_channels` is above `in_channels` or nothing was given.
         """
         if not 1 <= out_channels <= in_channels:
-            raise UserError(
-                f"channels is {out_channels}: the encoder has {in_channels}, ask for at most as many."
-            )
+            raise UserError(f"channels is {out_channels}: the encoder has {in_channels}, ask for at most as many.")
         count = 0
         total = torch.zeros(in_channels, dtype=torch.float64)
         products = torch.zeros(in_channels, in_channels, dtype=torch.float64)

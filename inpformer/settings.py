@@ -28,9 +28,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     missing = [
         name
         for name, field in fields.items()
-        if name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise UserError(f"{where}.{missing[0]} is missing: add it.")
@@ -63,13 +61,7 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if (
-        isinstance(wanted, type)
-        and isinstance(value, wanted)
-        and not (wanted is int and isinstance(value, bool))
-    ):
+    if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise UserError(
-        f"{key} is {value!r}: it must be {names.get(wanted, 'a list' if origin is tuple else wanted)}."
-    )
+    raise UserError(f"{key} is {value!r}: it must be {names.get(wanted, 'a list' if origin is tuple else wanted)}.")

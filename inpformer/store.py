@@ -53,9 +53,7 @@ class FeatureStore:
         """
         half = features.to(torch.float16).cpu().contiguous()
         if not torch.isfinite(half).all():
-            raise UserError(
-                "the encoder gave values beyond 16 bit: check its weights and the images' transform."
-            )
+            raise UserError("the encoder gave values beyond 16 bit: check its weights and the images' transform.")
         rows = torch.frombuffer(bytearray.fromhex("".join(digests)), dtype=torch.uint8).view(len(digests), 32)
         temporary = self.folder / f".{os.getpid()}.tmp"
         try:
@@ -63,9 +61,7 @@ class FeatureStore:
             save_file({"features": half, "sha256": rows}, temporary)
             temporary.replace(self.folder / f"{_file_digest(temporary)}{SUFFIX}")
         except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"the feature store {self.folder} takes no shard ({error}): free or change it."
-            ) from None
+            raise UserError(f"the feature store {self.folder} takes no shard ({error}): free or change it.") from None
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -117,9 +113,7 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def batches(
-    store: FeatureStore, places: Mapping[str, Place], order: Sequence[str], size: int
-) -> Iterator[Tensor]:
+def batches(store: FeatureStore, places: Mapping[str, Place], order: Sequence[str], size: int) -> Iterator[Tensor]:
     """The features of the images `order` (sha256, hex), up to `size` at a time: [n, G, N, C] float16."""
     for start in range(0, len(order), size):
         yield store.read([places[digest] for digest in order[start : start + size]])

@@ -47,9 +47,7 @@ class Transform:
         """The part of a picture that the encoder sees, as RGB, MAP_SIZE pixels square: what a map lies over."""
         return self._crop(image.convert("RGB")).resize((MAP_SIZE, MAP_SIZE), Image.Resampling.BILINEAR)
 
-    def box_in_image(
-        self, box: tuple[int, int, int, int], size: tuple[int, int]
-    ) -> tuple[int, int, int, int]:
+    def box_in_image(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
         """A box on the map (left, top, right, bottom; right and bottom exclusive) in the pixels of an image of
         `size` (width, height).
         """

@@ -4,6 +4,8 @@ DINOv2's published features come with positions resized in one particular way; t
 reference's way is used here, so that published checkpoints see the features they were trained on.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
@@ -40,27 +42,25 @@ class ViTEncoder(nn.Module):
         patch = vit.patch_embed.patch_size[0]
         if image_size % patch:
             nearest = max(1, round(image_size / patch)) * patch
-            raise UserError(
-                f"crop is {image_size}: it must be a multiple of the patch size {patch}, e.g. {nearest}."
-            )
+            raise UserError(f"crop is {image_size}: it must be a multiple of the patch size {patch}, e.g. {nearest}.")
         self.taps = taps or default_taps(len(vit.blocks))
         self.channels: int = vit.embed_dim
-        self.heads: int = vit.blocks[0].attn.num_heads
+        self.heads = _heads(vit)
         self.grid = image_size // patch
         self.patch_embed = vit.patch_embed.proj
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks[: self.taps[-1] + 1]
         self.prefix_tokens: int = vit.num_prefix_tokens
         prefix = torch.cat([t for t in (vit.cls_token, vit.reg_token) if t is not None], dim=1)
-        positions = vit.pos_embed
+        positions: Tensor | None = vit.pos_embed
+        if positions is None:
+            raise UserError("the encoder has no learned positions: INP-Former is defined for plain ViTs.")
         if not vit.no_embed_class:
             prefix = prefix + positions[:, : self.prefix_tokens]
             positions = positions[:, self.prefix_tokens :]
         self.prefix = nn.Parameter(prefix.detach().clone())
         self.positions = nn.Parameter(positions.detach().clone())
-        self.register_buffer(
-            "resized_positions", resize_positions(self.positions, self.grid), persistent=False
-        )
+        self.register_buffer("resized_positions", resize_positions(self.positions, self.grid), persistent=False)
         self.resized_positions: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
@@ -81,12 +81,18 @@ class ViTEncoder(nn.Module):
         return torch.stack([s / share for s in sums if s is not None], dim=1)
 
 
+def _heads(vit: VisionTransformer) -> int:
+    first: Any = vit.blocks[0]  # nn.Sequential loses the type of its blocks
+    heads: int = first.attn.num_heads
+    return heads
+
+
 def resize_positions(positions: Tensor, side: int) -> Tensor:
     """The position grid [1, P², C] for `side`² tokens: bicubic by scale factor, not antialiased, as DINOv2 does."""
     native = round(positions.shape[1] ** 0.5)
     if side == native:
         return positions.detach().clone()
-    grid = positions.detach().float().unflatten(1, (native, native)).permute(0, 3, 1, 2)
+    grid = positions.detach().float().view(1, native, native, -1).permute(0, 3, 1, 2)
     factor = (side + POSITION_OFFSET) / native
     resized = F.interpolate(grid, scale_factor=(factor, factor), mode="bicubic", antialias=False)
     return resized.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)

@@ -72,9 +72,7 @@ WRONG_COLOURS: dict[str, tuple[Colour, ...]] = {
 }
 
 
-def draw(
-    canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator
-) -> None:
+def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator) -> None:
     """Paints the mat, the board and its parts; `defect` is a key of DEFECTS or None."""
     parts = [
         replace(
@@ -88,11 +86,11 @@ def draw(
     _bare_board(canvas, rng)
     if defect in PART_DEFECTS:
         parts = PART_DEFECTS[defect](parts, defect_rng)
+    for part in parts:
+        reach, painter = PAINTERS[part.kind]
+        painter(canvas.around(part.x, part.y, reach, part.angle), part)
     if defect == "solder_splash":
         _solder_splash(canvas, defect_rng)
-    for part in parts:
-        reach = 0.22 if part.kind == "wire" else 0.17
-        PAINTERS[part.kind](canvas.around(part.x, part.y, reach, part.angle), part)
 
 
 def _bare_board(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -107,7 +105,7 @@ def _bare_board(canvas: Canvas, rng: np.random.Generator) -> None:
         local = canvas.around(*middle, reach=float(np.abs(track - middle).max()) + 0.02)
         local.paint(local.stroke(track - middle, 0.009), TRACK)
     for part in PARTS:
-        local = canvas.around(part.x, part.y, 0.15)
+        local = canvas.around(part.x, part.y, PAINTERS[part.kind][0])
         for x, y in PADS[part.kind]:
             local.paint(local.box(0.02, 0.02, x, y, corner=0.006), TIN)
         if part.kind == "screw":
@@ -147,9 +145,7 @@ def _connector(canvas: Canvas, part: Part) -> None:
 
 def _chip(canvas: Canvas, part: Part) -> None:
     for x, y in PADS["chip"]:
-        canvas.paint(
-            canvas.box(*((0.03, 0.014) if abs(x) > abs(y) else (0.014, 0.03)), 0.97 * x, 0.97 * y), TIN
-        )
+        canvas.paint(canvas.box(*((0.03, 0.014) if abs(x) > abs(y) else (0.014, 0.03)), 0.97 * x, 0.97 * y), TIN)
     _shadow(canvas, 0.2, 0.2, 0.006, steps=1.0)
     canvas.paint(canvas.box(0.2, 0.2, corner=0.006), part.colour)
     canvas.shade(canvas.box(0.2, 0.2, corner=0.006) - canvas.box(0.186, 0.186, soft=0.004), 1.5)
@@ -203,15 +199,16 @@ def _wire(canvas: Canvas, part: Part) -> None:
         canvas.shade(canvas.disc(0.005, x - 0.004, y - 0.004, soft=0.004), 1.25)
 
 
-PAINTERS: dict[str, Callable[[Canvas, Part], None]] = {
-    "screw": _screw,
-    "connector": _connector,
-    "chip": _chip,
-    "capacitor": _capacitor,
-    "crystal": _crystal,
-    "resistor": _resistor,
-    "led": _led,
-    "wire": _wire,
+# how far a part reaches from its middle with its shadow, and what paints it there
+PAINTERS: dict[str, tuple[float, Callable[[Canvas, Part], None]]] = {
+    "screw": (0.06, _screw),
+    "connector": (0.18, _connector),
+    "chip": (0.17, _chip),
+    "capacitor": (0.1, _capacitor),
+    "crystal": (0.09, _crystal),
+    "resistor": (0.06, _resistor),
+    "led": (0.06, _led),
+    "wire": (0.24, _wire),
 }
 
 
@@ -255,9 +252,7 @@ def _solder_splash(canvas: Canvas, rng: np.random.Generator) -> None:
         local.shade(local.disc(1.1 * radius, *LIGHT, soft=0.008), 0.6)
         dome = 0.72 + 0.22 * np.clip(-(local.x + local.y) / radius, -1, 1)
         local.paint(local.cover(outline), dome[..., None] * np.array((0.98, 1.0, 1.02), np.float32))
-        local.paint(
-            0.9 * local.disc(0.25 * radius, -0.3 * radius, -0.3 * radius, soft=0.004), (1.0, 1.0, 1.0)
-        )
+        local.paint(0.9 * local.disc(0.25 * radius, -0.3 * radius, -0.3 * radius, soft=0.004), (1.0, 1.0, 1.0))
 
 
 PART_DEFECTS: dict[str | None, Callable[[list[Part], np.random.Generator], list[Part]]] = {

@@ -27,14 +27,14 @@ class Canvas:
     pixel: float
 
     def around(self, x: float, y: float, reach: float, angle: float = 0.0) -> "Canvas":
-        """A view of the square within `reach` of a point, in a frame at that point turned by `angle` (radians)."""
+        """A view of what is within `reach` of a point, in a frame at that point turned by `angle` (radians)."""
         origin = np.array((self.x[0, 0], self.y[0, 0]), np.float64)
         down = np.array((self.x[1, 0], self.y[1, 0])) - origin
         right = np.array((self.x[0, 1], self.y[0, 1])) - origin
         row, column = np.linalg.solve(np.stack((down, right), axis=1), np.array((x, y)) - origin)
-        half = 1.5 * reach / self.pixel + 1  # 1.5: the corners of a square that is turned against the pixels
+        half = reach / self.pixel + 1
         part = tuple(slice(max(0, int(at - half)), max(0, int(at + half) + 1)) for at in (row, column))
-        dx, dy = self.x[part] - x, self.y[part] - y
+        dx, dy = self.x[part] - np.float32(x), self.y[part] - np.float32(y)
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         return Canvas(cos * dx + sin * dy, cos * dy - sin * dx, self.colour[part], self.pixel)
 
@@ -75,7 +75,7 @@ class Canvas:
         theta = np.arctan2(self.y, self.x)
         outline = np.ones_like(theta)
         for lobes in range(2, 8):
-            outline += rng.normal(0, rough * 2 / lobes) * np.cos(lobes * theta + rng.uniform(0, 2 * np.pi))
+            outline += rng.normal(0, 2.5 * rough / lobes**1.4) * np.cos(lobes * theta + rng.uniform(0, 2 * np.pi))
         return np.hypot(self.x, self.y) - radius * np.maximum(outline, 0.35)
 
     def paint(self, coverage: Field, colour: Colour | Field) -> None:

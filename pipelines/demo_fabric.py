@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.demo_canvas import Canvas, Field, bezier, noise
+from pipelines.demo_canvas import Canvas, Field, noise
 
 YARNS = 32  # yarns across the image, each way
 WARP = (0.84, 0.81, 0.74)
@@ -28,9 +28,7 @@ class Yarns:
     whole: npt.NDArray[np.bool_]
 
 
-def draw(
-    canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator
-) -> None:
+def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator) -> None:
     """Paints the cloth; `defect` is a key of DEFECTS or None."""
     shape = canvas.x.shape
     u, v = (
@@ -69,7 +67,7 @@ def _spin(yarns: Yarns, rng: np.random.Generator, slubs: Field, up: int) -> tupl
     twist = rng.uniform(0, 6, count).astype(np.float32)[yarns.number]
     across = (yarns.across - off) / thick
     inside = np.clip(1 - across * across, 0, 1)
-    wave = up * np.where(yarns.number % 2, -1, 1) * np.sin(np.pi * yarns.along)
+    wave = up * np.where(yarns.number % 2, np.float32(-1), np.float32(1)) * np.sin(np.pi * yarns.along)
     fibre = np.sin(2 * np.pi * (2.5 * yarns.along + 0.55 * across) + twist)
     fibre = 0.06 * fibre + 0.05 * rng.standard_normal(across.shape, np.float32)
     light = tone * (0.5 + 0.34 * np.sqrt(inside) + 0.16 * wave - 0.07 * across + fibre)
@@ -102,7 +100,7 @@ def _stain(canvas: Canvas, rng: np.random.Generator) -> None:
     radius = rng.uniform(0.05, 0.12)
     x, y = rng.uniform(-0.34, 0.34, 2)
     local = canvas.around(x, y, reach=2.2 * radius)
-    outline = local.blob(rng, radius, rough=0.2)
+    outline = local.blob(rng, radius, rough=0.15)
     hue = np.array(((0.55, 0.38, 0.22), (0.48, 0.46, 0.40), (0.30, 0.30, 0.55)))[rng.integers(3)]
     r, g, b = 1 - rng.uniform(0.5, 1.0) * (1 - hue)
     soak = np.clip(0.85 + 0.2 * noise(rng, outline.shape, (7, 7)), 0.5, 1)
@@ -111,15 +109,16 @@ def _stain(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def _thread(canvas: Canvas, rng: np.random.Generator) -> None:
     """A foreign thread lying on the cloth, with its shadow."""
-    start = rng.uniform(-0.3, 0.3, 2)
-    line = bezier(start + np.vstack((np.zeros(2), rng.uniform(-0.32, 0.32, (3, 2)))), count=20)
-    line = np.clip(line, -0.46, 0.46)
+    bends = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.35) + rng.normal(0, 0.3, 16))
+    line = np.cumsum(rng.uniform(0.012, 0.035) * np.stack((np.cos(bends), np.sin(bends)), axis=1), axis=0)
+    line -= line.mean(axis=0)
+    canvas = canvas.around(*rng.uniform(-0.3, 0.3, 2), reach=float(np.abs(line).max()) + 0.05)
     width = rng.uniform(0.008, 0.015)
     colours = ((0.10, 0.10, 0.11), (0.72, 0.12, 0.13), (0.93, 0.86, 0.35), (0.13, 0.40, 0.18))
     red, green, blue = colours[rng.integers(len(colours))]
-    canvas.shade(canvas.stroke(line + np.float32(0.006), width, soft=0.008), 0.55)
+    canvas.shade(canvas.stroke(line + 0.006, width, soft=0.008), 0.55)
     canvas.paint(canvas.stroke(line, width, soft=0.002), (red, green, blue))
-    canvas.shade(canvas.stroke(line - np.float32(0.15 * width), 0.3 * width, soft=0.004), 1.4)
+    canvas.shade(canvas.stroke(line - 0.15 * width, 0.3 * width, soft=0.004), 1.4)
 
 
 TEARS: dict[str | None, Callable[[Canvas, Yarns, Yarns, np.random.Generator], None]] = {

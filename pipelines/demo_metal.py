@@ -12,9 +12,7 @@ EDGE = 0.385  # y where the bevel of the lower edge begins
 STEEL = np.array((0.98, 1.0, 1.03), np.float32)
 
 
-def draw(
-    canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator
-) -> None:
+def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator) -> None:
     """Paints the plate; `defect` is a key of DEFECTS or None."""
     highlight = np.exp(-(((canvas.x - rng.uniform(-0.15, 0.25)) / 0.38) ** 2))
     tone = 0.5 + 0.13 * highlight + 0.05 * _grain(canvas, rng)
@@ -32,14 +30,15 @@ def draw(
 def _grain(canvas: Canvas, rng: np.random.Generator) -> Field:
     """The strokes of the brush along x, long and short (rows, columns); about unit strength."""
     side = int(1.3 / canvas.pixel)
+    spare = side // 4
     columns = np.arange(side)
     grain = np.zeros((side, side), np.float32)
     for cells, thickness, strength in ((6, 1.5, 1.2), (16, 0.0, 0.6), (60, 0.7, 0.8), (240, 0.0, 0.4)):
-        strokes = noise(rng, (side, 2 * side), (side, 2 * cells))
+        strokes = noise(rng, (side, side + spare), (side, cells + cells // 4 + 1))
         # each row starts elsewhere, or all strokes would begin and end in the same columns
-        strokes = np.take_along_axis(strokes, columns + rng.integers(0, side, (side, 1)), axis=1)
+        strokes = np.take_along_axis(strokes, columns + rng.integers(0, spare, (side, 1)), axis=1)
         if thickness:
-            strokes = ndimage.gaussian_filter1d(strokes, thickness, axis=0) * np.sqrt(3.5 * thickness)
+            strokes = ndimage.gaussian_filter1d(strokes, thickness, axis=0) * np.float32(np.sqrt(3.5 * thickness))
         grain += np.float32(strength) * strokes
     at = np.stack((canvas.y, canvas.x)) / canvas.pixel + side / 2
     sampled: Field = ndimage.map_coordinates(grain, at, order=1, mode="nearest")
@@ -48,7 +47,7 @@ def _grain(canvas: Canvas, rng: np.random.Generator) -> Field:
 
 def _drill(canvas: Canvas, rng: np.random.Generator) -> None:
     """A countersunk hole at the origin."""
-    facing = (canvas.x + canvas.y) / np.maximum(np.hypot(canvas.x, canvas.y), 1e-6) / np.sqrt(2)
+    facing = (canvas.x + canvas.y) / np.maximum(np.hypot(canvas.x, canvas.y), 1e-6) / 2**0.5
     turned = 0.04 * np.sin(np.hypot(canvas.x, canvas.y) * 1400 + rng.uniform(0, 6))
     canvas.paint(canvas.disc(0.105), (0.57 + 0.24 * facing + turned)[..., None] * STEEL)
     canvas.shade(canvas.cover(np.abs(np.hypot(canvas.x, canvas.y) - 0.105) - 0.0015), 0.7)
@@ -82,15 +81,15 @@ def _dent(canvas: Canvas, rng: np.random.Generator) -> None:
     radius = rng.uniform(0.03, 0.06)
     local = canvas.around(*_place(rng, 2 * radius), reach=4 * radius, angle=rng.uniform(0, 0.5))
     x, y = local.x / radius, local.y / (radius * rng.uniform(0.75, 1.0))
-    slope = (x + y) * np.exp(-(x * x + y * y) / 1.6)
-    local.colour[:] *= (1 + rng.uniform(0.3, 0.65) * slope)[..., None]
+    slope = np.tanh(2.5 * (x + y)) * np.exp(-(((x * x + y * y) / 1.5) ** 2))
+    local.colour[:] *= (1 + rng.uniform(0.2, 0.45) * slope)[..., None]
 
 
 def _stain(canvas: Canvas, rng: np.random.Generator) -> None:
     """A brown film with a darker rim, where a drop of oil or acid has dried."""
     radius = rng.uniform(0.04, 0.1)
     local = canvas.around(*_place(rng, 1.3 * radius), reach=2.2 * radius)
-    outline = local.blob(rng, radius, rough=0.2)
+    outline = local.blob(rng, radius, rough=0.15)
     strength = rng.uniform(0.35, 0.8)
     hue = (1 - 0.35 * strength, 1 - 0.5 * strength, 1 - 0.72 * strength)
     mottle = np.clip(0.8 + 0.25 * noise(rng, outline.shape, (9, 9)), 0.4, 1)

@@ -30,9 +30,7 @@ def _read_file() -> dict[str, Any]:
     try:
         values = yaml.safe_load(PARAMS_FILE.read_text())
     except FileNotFoundError:
-        raise UserError(
-            f"{PARAMS_FILE} is not in {os.getcwd()}: run from the root of the repository."
-        ) from None
+        raise UserError(f"{PARAMS_FILE} is not in {os.getcwd()}: run from the root of the repository.") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{PARAMS_FILE} is not valid YAML ({reason}): mend it and run again.") from None

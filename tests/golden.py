@@ -89,9 +89,7 @@ def _evaluation(
             "zero_shot_map": zero_shot[:, None],
             "zero_shot_score": image_scores(zero_shot),
         }
-    return [
-        _row(f"eval/{name}", {name: value}, {name: golden[f"eval/{name}"]}) for name, value in ours.items()
-    ]
+    return [_row(f"eval/{name}", {name: value}, {name: golden[f"eval/{name}"]}) for name, value in ours.items()]
 
 
 def _training(
@@ -130,9 +128,7 @@ def _training(
     return rows
 
 
-def _gradients(
-    encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], images: Tensor
-) -> dict[str, Tensor]:
+def _gradients(encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], images: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         target = encoder(images)
     losses(model(target), _loss_settings(meta)).total.backward()
@@ -144,9 +140,7 @@ def _loss_settings(meta: Mapping[str, str]) -> LossSettings:
 
 
 def _named(golden: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return _meaningful(
-        {trained_key(k.removeprefix(prefix)): v for k, v in golden.items() if k.startswith(prefix)}
-    )
+    return _meaningful({trained_key(k.removeprefix(prefix)): v for k, v in golden.items() if k.startswith(prefix)})
 
 
 def _meaningful(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

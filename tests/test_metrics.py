@@ -20,9 +20,7 @@ from inpformer.metrics import (
 )
 
 
-def sample(
-    seed: int, *, ties: bool, shape: tuple[int, ...] = (500,)
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def sample(seed: int, *, ties: bool, shape: tuple[int, ...] = (500,)) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     rng = np.random.default_rng(seed)
     labels = rng.random(shape) < 0.3
     scores = rng.normal(size=shape) + labels
@@ -86,9 +84,7 @@ def test_curves_agree_with_sklearn(ties: bool) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_aupro_agrees_with_its_definition(seed: int, ties: bool) -> None:
     maps, masks = sample(seed, ties=ties, shape=(4, 9, 11))
-    masks &= (
-        np.random.default_rng(seed).random(masks.shape) < 0.3
-    )  # sparse enough for several regions an image
+    masks &= np.random.default_rng(seed).random(masks.shape) < 0.3  # sparse enough for several regions an image
     masks[0] = False  # a good image
     assert ndimage.label(masks[1], structure=np.ones((3, 3)))[1] > 1
     assert pixel_metrics(maps, masks).aupro == pytest.approx(aupro_by_definition(maps, masks), abs=1e-12)
