@@ -175,7 +175,8 @@ class INPFormer(nn.Module):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, N, C] to [B, H, N, C/H]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    split: Tensor = x.unflatten(-1, (heads, -1))
+    return split.transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

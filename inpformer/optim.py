@@ -27,7 +27,7 @@ class StableAdamW(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient; `closure` is not supported."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]

@@ -59,6 +59,8 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        return build(wanted, value, key)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):

@@ -42,7 +42,7 @@ def train_step(
         output = model(target)
     loss = losses(output, settings)
     optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()  # type: ignore[no-untyped-call]
+    loss.total.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
     finite = bool(torch.isfinite(norm))
     if finite:

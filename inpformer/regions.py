@@ -1,0 +1,44 @@
+"""Where a defect is: connected regions of the anomaly map above the threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from inpformer.scoring import MAP_SIZE
+from inpformer.transform import Transform
+
+EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
+
+
+@dataclass(frozen=True)
+class Region:
+    """`box` is (left, top, right, bottom) in pixels of the image, right and bottom exclusive; `area` in pixels of
+    the image; `peak` the largest value of the anomaly map in the region.
+    """
+
+    box: tuple[int, int, int, int]
+    area: float
+    peak: float
+
+
+def find_regions(
+    anomaly_map: NDArray[np.float32], threshold: float, image: Image.Image, transform: Transform
+) -> list[Region]:
+    """The regions of `anomaly_map` [256, 256] above `threshold`, the highest peak first, in pixels of `image`.
+
+    The threshold is the image score's: the score is the mean of the map's top 1 %, so an image that fails has at
+    least one region.
+    """
+    labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_CONNECTED)
+    width, height = image.size
+    pixel_area = (transform.crop / MAP_SIZE / transform.resize) ** 2 * width * height
+    regions = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
+        box = transform.box_in_image((columns.start, rows.start, columns.stop, rows.stop), image.size)
+        peak = float(anomaly_map[rows, columns][inside].max())
+        regions.append(Region(box, float(inside.sum()) * pixel_area, peak))
+    return sorted(regions, key=lambda region: -region.peak)

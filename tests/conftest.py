@@ -1,0 +1,58 @@
+"""What tests share: quiet libraries, one Ray cluster a session, one small detector."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+import ray
+import torch
+
+from inpformer.calibration import Threshold
+from inpformer.detector import Detector
+from inpformer.encoder import Encoder, EncoderSettings, load_encoder
+from inpformer.losses import LossSettings
+from inpformer.model import INPFormer, ModelShape
+from inpformer.projection import Projection
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what this machine lacks."""
+    if item.get_closest_marker("shared") and not SHARED_DATA.is_dir():
+        pytest.skip(f"no photographs in {SHARED_DATA}")
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray for the whole session: starting one costs a quarter of a minute."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """The bundled encoder on 64-pixel images: 4×4 tokens."""
+    return load_encoder(EncoderSettings(resize=64, crop=64, grid=4))
+
+
+@pytest.fixture
+def detector(encoder: Encoder) -> Detector:
+    """An untrained detector for the categories nut (every image fails) and bolt (every image passes)."""
+    torch.manual_seed(0)
+    projection = Projection.fit([torch.randn(400, encoder.channels)], encoder.channels, 32)
+    model = INPFormer(ModelShape(32, 2, encoder.groups, num_prototypes=4))
+    thresholds = {"nut": Threshold(0.0, 99, 0.01), "bolt": Threshold(2.0, 99, 0.01)}
+    return Detector(encoder, projection, model, LossSettings(), thresholds)
