@@ -133,7 +133,7 @@ class Detector:
         _write_json(folder / CALIBRATION_FILE, {c: asdict(t) for c, t in sorted(self.thresholds.items())})
 
     @classmethod
-    def load(cls, folder: Path, encoder_weights: str | None = None) -> "Detector":
+    def load(cls, folder: Path, encoder_weights: str | None = None, device: torch.device | str = "cpu") -> "Detector":
         """Reads what `save` wrote. `encoder_weights` says where the encoder's weights lie on this machine, if
         not where they lay when it was trained.
 
@@ -158,7 +158,7 @@ class Detector:
             if part is not None:
                 state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
                 _load_state(part, state, folder / MODEL_FILE)
-        return cls(encoder, projection, model, config.losses, thresholds, config.scoring)
+        return cls(encoder.to(device), projection, model, config.losses, thresholds, config.scoring)
 
 
 def _load_state(part: torch.nn.Module, state: Mapping[str, Tensor], file: Path) -> None:

@@ -68,7 +68,12 @@ def soft_mining_loss(target: Tensor, decoded: Tensor, power: float) -> Tensor:
     # Equal in value to `decoded`, but its gradient is scaled token by token.
     held = decoded.detach()
     scaled = held + weight[..., None] * (decoded - held)
-    return (1 - F.cosine_similarity(target.flatten(2), scaled.flatten(2), dim=-1)).mean()
+    return reconstruction_loss(target, scaled)
+
+
+def reconstruction_loss(target: Tensor, decoded: Tensor) -> Tensor:
+    """The soft mining loss's value without its weighting of gradients: what validation reports."""
+    return (1 - F.cosine_similarity(target.float().flatten(2), decoded.float().flatten(2), dim=-1)).mean()
 
 
 def _global_mean(value: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+# What the optimiser keeps for each parameter, beside the number of steps.
+OPTIMIZER_SLOTS = ("mean", "square", "max_square")
+
 
 class StableAdamW(Optimizer):
     """AdamW with amsgrad and update clipping after Adafactor (Wortsman et al. 2023, arXiv 2304.13013).
@@ -37,7 +40,7 @@ class StableAdamW(Optimizer):
                 gradient, state = parameter.grad, self.state[parameter]
                 if not state:
                     state["step"] = 0
-                    for name in ("mean", "square", "max_square"):
+                    for name in OPTIMIZER_SLOTS:
                         state[name] = torch.zeros_like(parameter)
                 state["step"] += 1
                 state["mean"].lerp_(gradient, 1 - beta1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.demo_canvas import Canvas, Colour, bezier, noise
+from pipelines.demo_canvas import Canvas, Colour, bezier, noise, tint
 
 GREEN = (0.09, 0.36, 0.22)
 TRACK = (0.17, 0.47, 0.30)
@@ -95,19 +95,21 @@ def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rn
 
 def _bare_board(canvas: Canvas, rng: np.random.Generator) -> None:
     mat = 0.60 + 0.012 * noise(rng, canvas.x.shape, (6, 6)) + 0.02 * noise(rng, canvas.x.shape, (160, 160))
-    canvas.colour[:] = mat[..., None] * np.array((0.98, 1.0, 1.03), np.float32)
+    canvas.colour[:] = tint((0.98, 1.0, 1.03), mat)
     canvas.shade(canvas.box(0.84, 0.66, 0.012, 0.016, corner=0.03, soft=0.03), 0.45)
     grain = 1 + 0.02 * noise(rng, canvas.x.shape, (200, 200)) + 0.02 * noise(rng, canvas.x.shape, (5, 5))
     canvas.paint(canvas.box(0.84, 0.66, corner=0.03), (0.44, 0.48, 0.30))
-    canvas.paint(canvas.box(0.832, 0.652, corner=0.027), grain[..., None] * np.array(GREEN, np.float32))
+    canvas.paint(canvas.box(0.832, 0.652, corner=0.027), tint(GREEN, grain))
     for track in TRACKS:
         middle = np.mean(track, axis=0)
-        local = canvas.around(*middle, reach=float(np.abs(track - middle).max()) + 0.02)
+        reach = float(np.abs(track - middle).max()) + 0.02
+        local = canvas.around(middle[0], middle[1], reach)
         local.paint(local.stroke(track - middle, 0.009), TRACK)
     for part in PARTS:
         local = canvas.around(part.x, part.y, PAINTERS[part.kind][0])
         for x, y in PADS[part.kind]:
-            local.paint(local.box(0.02, 0.02, x, y, corner=0.006), TIN)
+            pad = local.around(x, y, 0.02)
+            pad.paint(pad.box(0.02, 0.02, corner=0.006), TIN)
         if part.kind == "screw":
             local.paint(local.disc(0.042), (0.72, 0.60, 0.30))
             local.paint(local.disc(0.024), (0.05, 0.05, 0.06))
@@ -127,7 +129,7 @@ def _shadow(canvas: Canvas, width: float, height: float, corner: float, steps: f
 def _screw(canvas: Canvas, part: Part) -> None:
     canvas.shade(canvas.disc(0.036, *LIGHT, soft=0.008), 0.5)
     gleam = 1 + 3.5 * (-canvas.x - canvas.y)
-    canvas.paint(canvas.disc(0.035), gleam[..., None] * np.array(part.colour, np.float32))
+    canvas.paint(canvas.disc(0.035), tint(part.colour, gleam))
     canvas.shade(canvas.disc(0.035) - canvas.disc(0.030, soft=0.004), 0.72)
     cross = np.maximum(canvas.box(0.042, 0.009), canvas.box(0.009, 0.042))
     canvas.paint(cross, (0.17, 0.17, 0.18))
@@ -138,14 +140,16 @@ def _connector(canvas: Canvas, part: Part) -> None:
     canvas.paint(canvas.box(0.1, 0.28, corner=0.008), part.colour)
     canvas.shade(canvas.box(0.078, 0.256, corner=0.004, soft=0.004), 0.80)
     for _, y in PADS["connector"]:
-        canvas.paint(canvas.box(0.034, 0.030, 0, y, corner=0.003), (0.16, 0.15, 0.14))
-        canvas.paint(canvas.box(0.013, 0.013, 0, y), (0.86, 0.70, 0.32))
+        pin = canvas.around(0, y, 0.03)
+        pin.paint(pin.box(0.034, 0.030, corner=0.003), (0.16, 0.15, 0.14))
+        pin.paint(pin.box(0.013, 0.013), (0.86, 0.70, 0.32))
     canvas.shade(canvas.box(0.012, 0.26, -0.042, 0, soft=0.006), 1.10)
 
 
 def _chip(canvas: Canvas, part: Part) -> None:
     for x, y in PADS["chip"]:
-        canvas.paint(canvas.box(*((0.03, 0.014) if abs(x) > abs(y) else (0.014, 0.03)), 0.97 * x, 0.97 * y), TIN)
+        pin = canvas.around(0.97 * x, 0.97 * y, 0.02)
+        pin.paint(pin.box(*((0.03, 0.014) if abs(x) > abs(y) else (0.014, 0.03))), TIN)
     _shadow(canvas, 0.2, 0.2, 0.006, steps=1.0)
     canvas.paint(canvas.box(0.2, 0.2, corner=0.006), part.colour)
     canvas.shade(canvas.box(0.2, 0.2, corner=0.006) - canvas.box(0.186, 0.186, soft=0.004), 1.5)
@@ -251,7 +255,7 @@ def _solder_splash(canvas: Canvas, rng: np.random.Generator) -> None:
         outline = local.blob(rng, radius)
         local.shade(local.disc(1.1 * radius, *LIGHT, soft=0.008), 0.6)
         dome = 0.72 + 0.22 * np.clip(-(local.x + local.y) / radius, -1, 1)
-        local.paint(local.cover(outline), dome[..., None] * np.array((0.98, 1.0, 1.02), np.float32))
+        local.paint(local.cover(outline), tint((0.98, 1.0, 1.02), dome))
         local.paint(0.9 * local.disc(0.25 * radius, -0.3 * radius, -0.3 * radius, soft=0.004), (1.0, 1.0, 1.0))
 
 

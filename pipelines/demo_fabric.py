@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.demo_canvas import Canvas, Field, noise
+from pipelines.demo_canvas import Canvas, Field, noise, tint
 
 YARNS = 32  # yarns across the image, each way
 WARP = (0.84, 0.81, 0.74)
@@ -44,13 +44,11 @@ def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rn
     warp_tone, warp_height = _spin(warp, rng, noise(rng, shape, (6, 2 * YARNS)), up=1)
     weft_tone, weft_height = _spin(weft, rng, noise(rng, shape, (2 * YARNS, 6)), up=-1)
     # a yarn that has nothing to bind it over lies lower, and in the shadow
-    warp_tone = np.where(weft.whole, warp_tone, 0.72 * warp_tone)
-    weft_tone = np.where(warp.whole, weft_tone, 0.72 * weft_tone)
-    over = (warp_height > weft_height)[..., None]
-    warp_colour = warp_tone[..., None] * np.array(WARP, np.float32)
-    canvas.colour[:] = np.where(over, warp_colour, weft_tone[..., None] * np.array(WEFT, np.float32))
+    warp_tone = np.where(weft.whole, warp_tone, 0.8 * warp_tone)
+    weft_tone = np.where(warp.whole, weft_tone, 0.8 * weft_tone)
+    canvas.colour[:] = np.where(warp_height > weft_height, tint(WARP, warp_tone), tint(WEFT, weft_tone))
     gap = np.maximum(warp_height, weft_height) < -1
-    canvas.colour[gap] = BEHIND
+    canvas.paint(gap.astype(np.float32), BEHIND)
     if defect in SPOILS:
         SPOILS[defect](canvas, defect_rng)
 
@@ -61,17 +59,17 @@ def _spin(yarns: Yarns, rng: np.random.Generator, slubs: Field, up: int) -> tupl
     Height is below -1 where there is no yarn.
     """
     count = 6 * YARNS
-    thick = rng.normal(0.93, 0.035, count).astype(np.float32)[yarns.number] + 0.05 * slubs
-    off = rng.normal(0, 0.05, count).astype(np.float32)[yarns.number]
-    tone = rng.normal(1, 0.035, count).astype(np.float32)[yarns.number]
-    twist = rng.uniform(0, 6, count).astype(np.float32)[yarns.number]
+    # thickness, offset, tone and twist vary from yarn to yarn
+    varied = rng.normal((0.93, 0, 1, 0), (0.035, 0.05, 0.035, 3), (count, 4)).astype(np.float32)
+    thick, off, tone, twist = (each.take(yarns.number) for each in varied.T)
+    thick += 0.05 * slubs
     across = (yarns.across - off) / thick
-    inside = np.clip(1 - across * across, 0, 1)
+    round_top = np.sqrt(np.clip(1 - across * across, 0, 1))
     wave = up * np.where(yarns.number % 2, np.float32(-1), np.float32(1)) * np.sin(np.pi * yarns.along)
     fibre = np.sin(2 * np.pi * (2.5 * yarns.along + 0.55 * across) + twist)
     fibre = 0.06 * fibre + 0.05 * rng.standard_normal(across.shape, np.float32)
-    light = tone * (0.5 + 0.34 * np.sqrt(inside) + 0.16 * wave - 0.07 * across + fibre)
-    height = np.where(yarns.whole & (inside > 0), 0.6 * np.sqrt(inside) + 0.5 * wave, -2)
+    light = tone * (0.5 + 0.34 * round_top + 0.16 * wave - 0.07 * across + fibre)
+    height = np.where(yarns.whole & (round_top > 0), 0.6 * round_top + 0.5 * wave, np.float32(-2))
     return light, height
 
 
@@ -88,9 +86,9 @@ def _hole(canvas: Canvas, warp: Yarns, weft: Yarns, rng: np.random.Generator) ->
 
 def _missing_yarn(canvas: Canvas, warp: Yarns, weft: Yarns, rng: np.random.Generator) -> None:
     """One yarn, or two side by side, has broken and pulled out over some length."""
-    yarns = (warp, weft)[rng.integers(2)]
     first = int(2.1 * YARNS + rng.uniform(-0.36, 0.36) * YARNS)
     start, length = 2 * YARNS + rng.uniform(-0.4, 0.0) * YARNS, rng.uniform(0.2, 0.6) * YARNS
+    yarns = (warp, weft)[rng.integers(2)]
     gone = (yarns.number >= first) & (yarns.number <= first + rng.integers(2))
     yarns.whole[gone & (yarns.along > start) & (yarns.along < start + length)] = False
 
@@ -109,10 +107,11 @@ def _stain(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def _thread(canvas: Canvas, rng: np.random.Generator) -> None:
     """A foreign thread lying on the cloth, with its shadow."""
-    bends = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.35) + rng.normal(0, 0.3, 16))
+    bends = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.1) + rng.normal(0, 0.25, 16))
     line = np.cumsum(rng.uniform(0.012, 0.035) * np.stack((np.cos(bends), np.sin(bends)), axis=1), axis=0)
     line -= line.mean(axis=0)
-    canvas = canvas.around(*rng.uniform(-0.3, 0.3, 2), reach=float(np.abs(line).max()) + 0.05)
+    x, y = rng.uniform(-0.3, 0.3, 2)
+    canvas = canvas.around(x, y, reach=float(np.abs(line).max()) + 0.05)
     width = rng.uniform(0.008, 0.015)
     colours = ((0.10, 0.10, 0.11), (0.72, 0.12, 0.13), (0.93, 0.86, 0.35), (0.13, 0.40, 0.18))
     red, green, blue = colours[rng.integers(len(colours))]

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from pipelines.demo_canvas import Canvas, Field, bezier, noise
+from pipelines.demo_canvas import Canvas, Field, bezier, noise, tint
 
 HOLE = (-0.24, -0.22)
 EDGE = 0.385  # y where the bevel of the lower edge begins
-STEEL = np.array((0.98, 1.0, 1.03), np.float32)
+STEEL = (0.98, 1.0, 1.03)
 
 
 def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rng: np.random.Generator) -> None:
@@ -17,7 +17,7 @@ def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rn
     highlight = np.exp(-(((canvas.x - rng.uniform(-0.15, 0.25)) / 0.38) ** 2))
     tone = 0.5 + 0.13 * highlight + 0.05 * _grain(canvas, rng)
     tone += 0.012 * noise(rng, tone.shape, (4, 4))
-    canvas.colour[:] = tone[..., None] * STEEL
+    canvas.colour[:] = tint(STEEL, tone)
     if defect:
         DEFECTS[defect](canvas, defect_rng)
     _drill(canvas.around(*HOLE, reach=0.13), rng)
@@ -29,18 +29,19 @@ def draw(canvas: Canvas, rng: np.random.Generator, defect: str | None, defect_rn
 
 def _grain(canvas: Canvas, rng: np.random.Generator) -> Field:
     """The strokes of the brush along x, long and short (rows, columns); about unit strength."""
-    side = int(1.3 / canvas.pixel)
+    width = 2 * canvas.pixel
+    side = int(1.3 / width)
     spare = side // 4
     columns = np.arange(side)
     grain = np.zeros((side, side), np.float32)
-    for cells, thickness, strength in ((6, 1.5, 1.2), (16, 0.0, 0.6), (60, 0.7, 0.8), (240, 0.0, 0.4)):
+    for cells, thickness, strength in ((6, 0.8, 1.1), (16, 0.0, 0.5), (60, 0.0, 0.5), (200, 0.0, 0.25)):
         strokes = noise(rng, (side, side + spare), (side, cells + cells // 4 + 1))
         # each row starts elsewhere, or all strokes would begin and end in the same columns
         strokes = np.take_along_axis(strokes, columns + rng.integers(0, spare, (side, 1)), axis=1)
         if thickness:
             strokes = ndimage.gaussian_filter1d(strokes, thickness, axis=0) * np.float32(np.sqrt(3.5 * thickness))
         grain += np.float32(strength) * strokes
-    at = np.stack((canvas.y, canvas.x)) / canvas.pixel + side / 2
+    at = np.stack((canvas.y, canvas.x)) / width + side / 2
     sampled: Field = ndimage.map_coordinates(grain, at, order=1, mode="nearest")
     return sampled
 
@@ -49,7 +50,7 @@ def _drill(canvas: Canvas, rng: np.random.Generator) -> None:
     """A countersunk hole at the origin."""
     facing = (canvas.x + canvas.y) / np.maximum(np.hypot(canvas.x, canvas.y), 1e-6) / 2**0.5
     turned = 0.04 * np.sin(np.hypot(canvas.x, canvas.y) * 1400 + rng.uniform(0, 6))
-    canvas.paint(canvas.disc(0.105), (0.57 + 0.24 * facing + turned)[..., None] * STEEL)
+    canvas.paint(canvas.disc(0.105), tint(STEEL, 0.57 + 0.24 * facing + turned))
     canvas.shade(canvas.cover(np.abs(np.hypot(canvas.x, canvas.y) - 0.105) - 0.0015), 0.7)
     canvas.paint(canvas.disc(0.072), (0.07, 0.07, 0.08))
     canvas.paint(canvas.disc(0.072) * (1 - canvas.disc(0.07, -0.008, -0.008, soft=0.012)), (0.24, 0.24, 0.25))
@@ -65,11 +66,11 @@ def _place(rng: np.random.Generator, clear: float) -> tuple[float, float]:
 
 def _scratch(canvas: Canvas, rng: np.random.Generator) -> None:
     """A gently bent groove across the brushing, lit on one flank."""
-    x, y = _place(rng, 0.1)
+    middle = np.array(_place(rng, 0.1))
     angle = rng.uniform(0.35, np.pi - 0.35)
     half = rng.uniform(0.1, 0.24) * np.array((np.cos(angle), np.sin(angle)))
     bend = rng.normal(0, 0.04, 2)
-    line = bezier(np.array(((x, y) - half, (x, y) + bend, (x, y) + half)))
+    line = bezier(np.stack((middle - half, middle + bend, middle + half)))
     line = line[line[:, 1] < EDGE - 0.02]
     width, depth = rng.uniform(0.006, 0.012), rng.uniform(0.6, 1.0)
     canvas.shade(canvas.stroke(line + 0.3 * np.float32(width), 1.3 * width, soft=0.003), 1 - 0.5 * depth)
@@ -82,7 +83,7 @@ def _dent(canvas: Canvas, rng: np.random.Generator) -> None:
     local = canvas.around(*_place(rng, 2 * radius), reach=4 * radius, angle=rng.uniform(0, 0.5))
     x, y = local.x / radius, local.y / (radius * rng.uniform(0.75, 1.0))
     slope = np.tanh(2.5 * (x + y)) * np.exp(-(((x * x + y * y) / 1.5) ** 2))
-    local.colour[:] *= (1 + rng.uniform(0.2, 0.45) * slope)[..., None]
+    local.shade(slope, 1 + rng.uniform(0.2, 0.45))
 
 
 def _stain(canvas: Canvas, rng: np.random.Generator) -> None:

@@ -37,3 +37,12 @@ def _read_file() -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{PARAMS_FILE} holds no sections: restore it with `git checkout {PARAMS_FILE}`.")
     return values
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one table with dotted names: what MLflow shows."""
+    flattened: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flattened |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flattened

@@ -1,0 +1,53 @@
+"""Where a result comes from: the commit, and what DVC wrote down of its inputs."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from pipelines.params import read_all
+
+LOCK_FILE = Path("dvc.lock")
+# Written by the pipeline itself while it runs: a change there is not a change of the code.
+OWN_OUTPUTS = ("dvc.lock", "reports", "artifacts", "data")
+
+
+def git_commit() -> str:
+    """The commit that is checked out, or "none" outside a repository."""
+    return _git("rev-parse", "HEAD") or "none"
+
+
+def git_dirty() -> bool:
+    """Whether a tracked file differs from the commit, the pipeline's own outputs aside."""
+    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in OWN_OUTPUTS)))
+
+
+def tags() -> dict[str, str]:
+    """What marks an MLflow run or version: commit, dirty flag, hash of the parameters, Ray job id."""
+    params = json.dumps(read_all(), sort_keys=True)
+    return {
+        "git.commit": git_commit(),
+        "git.dirty": str(git_dirty()).lower(),
+        "params.sha256": hashlib.sha256(params.encode()).hexdigest(),
+        "ray.job": os.environ.get("RAY_JOB_SUBMISSION_ID", "none"),
+    }
+
+
+def locked_hashes() -> dict[str, str]:
+    """DVC's hash of every dependency and output that dvc.lock names, as tags; empty before the first run."""
+    if not LOCK_FILE.exists():
+        return {}
+    stages = yaml.safe_load(LOCK_FILE.read_text()).get("stages", {})
+    entries = [entry for stage in stages.values() for entry in (*stage.get("deps", []), *stage.get("outs", []))]
+    return {f"dvc.{entry['path']}": entry["md5"] for entry in entries if not entry["path"].endswith(".py")}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()

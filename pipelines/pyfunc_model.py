@@ -1,0 +1,29 @@
+"""The detector as an MLflow pyfunc model, logged as code: for `mlflow models` and batch jobs, not for our serving."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from PIL import Image
+
+from inpformer.detector import Detector
+
+
+class DetectorModel(PythonModel):
+    """Takes image files as bytes, gives each its image score; holds no thresholds against them."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads the detector folder that came with the model."""
+        self.detector = Detector.load(Path(context.artifacts["detector"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: list[bytes], params: dict[str, Any] | None = None
+    ) -> list[float]:
+        """Image files as bytes to image scores; higher is more anomalous."""
+        images = [Image.open(io.BytesIO(content)) for content in model_input]
+        return [float(score) for image in images for score in self.detector.predict([image]).scores]
+
+
+set_model(DetectorModel())

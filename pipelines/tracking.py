@@ -1,0 +1,176 @@
+"""The only module of the pipeline that talks to MLflow: runs, registered versions and their aliases.
+
+The server is MLFLOW_TRACKING_URI's, by default the file mlflow.db in the repository. Every failure to reach it
+becomes one sentence.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+# A server that is down is reported within a minute, not after the library's own four.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from botocore.exceptions import BotoCoreError, ClientError
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from inpformer.errors import UserError
+
+EXPERIMENT = "inpformer"
+RUN_KEY_TAG = "inpformer.run_key"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or SQLite in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+
+
+def _reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (MlflowException, RequestException, BotoCoreError, ClientError, SQLAlchemyError, OSError) as error:
+            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            raise UserError(
+                f"MLflow at {_without_password(tracking_uri())} did not do its part ({reason}): "
+                "check that the server and its artefact store are up and MLFLOW_TRACKING_URI is right, then run again."
+            ) from None
+
+    return call
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+class Run:
+    """One MLflow run, written to from whichever process holds its id and its server's address."""
+
+    def __init__(self, run_id: str, uri: str | None = None) -> None:
+        self.run_id, self.uri = run_id, uri or tracking_uri()
+        self._client = _client(self.uri)
+
+    @classmethod
+    @_reaching_mlflow
+    def open(cls, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "Run":
+        """The unfinished run with this key if there is one, else a new one: an interrupted pipeline goes on in
+        its own run.
+        """
+        client = _client()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
+        earlier = client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{key}'", order_by=["start_time DESC"])
+        unfinished = [run for run in earlier if run.info.status != "FINISHED"]
+        if unfinished:
+            run = cls(unfinished[0].info.run_id)
+            client.update_run(run.run_id, status="RUNNING")
+            return run
+        created = client.create_run(experiment_id, run_name=name, tags={**tags, RUN_KEY_TAG: key})
+        run = cls(created.info.run_id)
+        logged = [Param(name, str(value)) for name, value in params.items()]
+        client.log_batch(run.run_id, params=logged)
+        return run
+
+    @_reaching_mlflow
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Numbers by name; `step` is the epoch."""
+        now = int(time.time() * 1000)
+        self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+
+    @_reaching_mlflow
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Texts by name."""
+        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    @_reaching_mlflow
+    def log_files(self, folder: Path, under: str) -> None:
+        """All files of a folder, as artefacts below `under`."""
+        self._client.log_artifacts(self.run_id, str(folder), under)
+
+    @_reaching_mlflow
+    def log_file(self, file: Path, under: str) -> None:
+        """One file, as an artefact below `under`."""
+        self._client.log_artifact(self.run_id, str(file), under)
+
+    @_reaching_mlflow
+    def end(self, status: str) -> None:
+        """`status` is FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(self.run_id, status)
+
+    @_reaching_mlflow
+    def register(self, detector: Path, model_name: str, tags: Mapping[str, str]) -> str:
+        """Registers the detector folder as a new version and points @challenger at it; returns the version.
+
+        The version that this run registered earlier is taken instead, if there is one. The folder lies in the
+        version under artifacts/detector; around it stands a pyfunc model made from code, without pickle.
+        """
+        version = self._registered(model_name) or self._log_model(detector, model_name)
+        for key, value in tags.items():
+            self._client.set_model_version_tag(model_name, version, key, value)
+        self._client.set_registered_model_alias(model_name, CHALLENGER, version)
+        return version
+
+    def _registered(self, model_name: str) -> str | None:
+        found = self._client.search_model_versions(f"name = '{model_name}' and run_id = '{self.run_id}'")
+        return str(found[0].version) if found else None
+
+    def _log_model(self, detector: Path, model_name: str) -> str:
+        mlflow.set_tracking_uri(tracking_uri())
+        with mlflow.start_run(run_id=self.run_id):
+            info = mlflow.pyfunc.log_model(
+                name=model_name,
+                python_model=str(PYFUNC_FILE),
+                artifacts={"detector": str(detector)},
+                code_paths=[str(PYFUNC_FILE.parents[1] / "inpformer")],
+                pip_requirements=["torch", "timm", "numpy", "scipy", "Pillow", "safetensors"],
+                registered_model_name=model_name,
+            )
+        return str(info.registered_model_version)
+
+
+def _create_experiment(client: MlflowClient) -> str:
+    # A server chooses its own artefact store; beside a local database the artefacts lie beside it too.
+    local = tracking_uri().startswith("sqlite:")
+    return client.create_experiment(EXPERIMENT, Path("mlartifacts").resolve().as_uri() if local else None)
+
+
+@_reaching_mlflow
+def _client(uri: str | None = None) -> MlflowClient:
+    return MlflowClient(uri or tracking_uri())
+
+
+@_reaching_mlflow
+def aliases(model_name: str) -> dict[str, str]:
+    """The version that each alias of a registered model points at. Raises UserError for an unknown model."""
+    found: dict[str, str] = dict(_client().get_registered_model(model_name).aliases)
+    return found
+
+
+@_reaching_mlflow
+def version(model_name: str, number: str) -> ModelVersion:
+    """One registered version. Raises UserError if it does not exist."""
+    return _client().get_model_version(model_name, number)
+
+
+@_reaching_mlflow
+def set_alias(model_name: str, alias: str, number: str) -> None:
+    """Points an alias at a version."""
+    _client().set_registered_model_alias(model_name, alias, number)

@@ -1,0 +1,143 @@
+"""Serves the model on this machine until Ctrl-C: `python -m serving [--port 8000] [--model inpformer] ...`.
+
+Uses the Ray cluster that RAY_ADDRESS names, or starts one of its own and stops it again.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from inpformer.errors import UserError
+
+if TYPE_CHECKING:
+    from serving.settings import Settings
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REQUEST_SECONDS = 60.0
+
+
+def main() -> None:
+    """Exits 1 with one sentence if the service cannot start, 0 after Ctrl-C or SIGTERM."""
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        arguments = _arguments()
+        _check_free(arguments.host, arguments.port)
+        settings, version = _check_model(arguments)
+        _serve(settings, version, arguments.host, arguments.port)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m serving", description="Serves a registered model over HTTP.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    parser.add_argument("--model", help="name in the registry (default: inpformer)")
+    parser.add_argument("--alias", help="which version of it (default: champion)")
+    parser.add_argument("--tracking-uri", help="the registry (default: MLFLOW_TRACKING_URI, or ./mlflow.db)")
+    parser.add_argument("--poll-seconds", type=float, help="time between looks at the alias (default: 5)")
+    parser.add_argument("--max-upload-mb", type=float, help="largest upload (default: 16)")
+    parser.add_argument("--encoder-weights", help="the encoder's .safetensors file, if it moved since the training")
+    return parser.parse_args()
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port.") from None
+
+
+def _check_model(arguments: argparse.Namespace) -> "tuple[Settings, int]":
+    """Loads the model once, here, where what is wrong with it can be said in one sentence."""
+    # Imported only now: they take seconds, and a port in use or a mistyped option should not.
+    from pydantic import ValidationError
+
+    from serving.inspector import load
+    from serving.registry import Registry
+    from serving.settings import Settings
+
+    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "encoder_weights")
+    given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"--{option} is {first['input']!r}: {first['msg'].lower()}.") from None
+    registry = Registry(settings.tracking_uri)
+    version = registry.version(settings.model, settings.alias)
+    load(registry, settings, version)
+    return settings, version
+
+
+def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve
+
+    from serving.app import build
+
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        with _held_back():
+            ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"Ray at {address} cannot be used ({error}): check RAY_ADDRESS, or unset it.") from None
+    try:
+        if serve.status().proxies:
+            raise UserError(f"Serve already runs on {address}: deploy there with `serve deploy deploy/serve.yaml`.")
+        if address == "local":
+            # The whole machine is ours: the model gets what the HTTP side can spare.
+            settings = settings.model_copy(update={"cpus": max(1, int(ray.cluster_resources()["CPU"]) - 1)})
+        try:
+            serve.start(http_options={"host": host, "port": port, "request_timeout_s": REQUEST_SECONDS})
+            serve.run(build(settings), name=settings.model)
+            print(f"serving {settings.model} version {version} at http://{host}:{port}", flush=True)
+            while True:
+                signal.pause()
+        except (RuntimeError, TimeoutError) as error:  # although the same model loaded in this process
+            raise UserError(f"the application did not start: {error}") from None
+        finally:
+            serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """One Ctrl-C is enough, and a second one must not break the cleaning up after the first."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Lets Ray start its processes to the end: one that is interrupted half way leaves some behind."""
+    came: list[int] = []
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        # Ray puts a SIGTERM handler of its own in place, which would end this process before Serve is shut down.
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
+    if came:
+        raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

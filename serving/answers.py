@@ -1,0 +1,65 @@
+"""What the service answers, as JSON schemas, and the one exception behind every refusal."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class RequestError(Exception):
+    """A request that gets no verdict: `status` is the HTTP status, `reason` one sentence for the client."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+
+class Problem(BaseModel):
+    """The body of every answer with a status of 400 or more."""
+
+    error: str = Field(description="One sentence: what is wrong and, where it can be mended, how.")
+
+
+class DefectRegion(BaseModel):
+    """A connected part of the image whose anomaly is above the threshold."""
+
+    box: tuple[int, int, int, int] = Field(
+        description="Left, top, right, bottom in pixels of the uploaded image, right and bottom exclusive."
+    )
+    area: float = Field(description="In pixels of the uploaded image.")
+    peak: float = Field(description="The highest value of the anomaly map in the region.")
+
+
+class Verdict(BaseModel):
+    """What becomes of one image, and which version of the model said so."""
+
+    category: str
+    score: float = Field(description="The mean of the highest 1 % of the anomaly map.")
+    threshold: float = Field(description="The category's, from the calibration of this version.")
+    decision: Literal["PASS", "FAIL"] = Field(description="FAIL if the score is above the threshold.")
+    regions: list[DefectRegion] = Field(description="Of a FAIL, the highest peak first. Empty for a PASS.")
+    model_name: str
+    model_version: int
+    map_png: str | None = Field(
+        default=None,
+        description="With map=true: the anomaly map as a base64 8-bit greyscale PNG of 256×256 pixels. "
+        "0 is 0, 255 is twice the threshold or more.",
+    )
+    map_box: tuple[int, int, int, int] | None = Field(
+        default=None,
+        description="With map=true: the part of the uploaded image that the map lies over, as in `box`.",
+    )
+
+
+class Health(BaseModel):
+    """What is being served."""
+
+    status: Literal["ok"]
+    model_name: str
+    model_alias: str
+    model_version: int
+    categories: list[str]
+    update_error: str | None = Field(
+        description="Why the last look at the registry or the last load of a newer version failed; null if it did "
+        "not. `model_version` keeps serving meanwhile."
+    )

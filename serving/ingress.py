@@ -1,0 +1,112 @@
+"""The HTTP face of the service: reads uploads, asks the model, and says everything, refusals included, in JSON.
+
+Imports neither torch nor MLflow: a replica of it starts fast and stays small.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+from starlette.exceptions import HTTPException
+
+from serving.answers import Health, Problem, RequestError, Verdict
+from serving.upload import FIELD, read_upload
+
+T = TypeVar("T")
+PAGE = Path(__file__).with_name("page.html")
+HEALTH_SECONDS = 5.0
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {FIELD: {"type": "string", "format": "binary"}}}
+            },
+        },
+    }
+}
+
+# No /docs: that page would load its scripts from another host. The schema is at /openapi.json.
+app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
+
+
+@app.exception_handler(RequestError)
+async def _refuse(request: Request, error: RequestError) -> JSONResponse:
+    return JSONResponse({"error": error.reason}, error.status)
+
+
+@app.exception_handler(RequestValidationError)
+async def _refuse_parameter(request: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    return JSONResponse({"error": f"parameter {first['loc'][-1]}: {first['msg']}."}, 422)
+
+
+@app.exception_handler(HTTPException)
+async def _refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+    reason = f"{request.method} {request.url.path}: {error.detail}."
+    return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
+
+
+@serve.ingress(app)
+class Ingress:
+    """Routes of the service. `inspector` is the handle of the deployment `serving.inspector.Inspector`."""
+
+    def __init__(self, inspector: DeploymentHandle[Any], max_upload_mb: float) -> None:
+        self._inspector = inspector
+        self._max_bytes = int(max_upload_mb * 2**20)
+        self._page = PAGE.read_text()
+
+    @app.post(
+        "/v1/predict",
+        response_model_exclude_none=True,
+        responses={status: {"model": Problem} for status in (400, 413, 422, 503)},
+        openapi_extra=UPLOAD,
+    )
+    async def predict(
+        self,
+        request: Request,
+        category: str | None = None,
+        with_map: Annotated[bool, Query(alias="map")] = False,
+    ) -> Verdict:
+        """Judges one image: the body itself, or the multipart field "image". BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP.
+
+        `category` may be left out when the model knows only one.
+        """
+        upload = await read_upload(request, self._max_bytes)
+        verdict: Verdict | RequestError = await _ask(self._inspector.judge.remote(upload, category, with_map))
+        if isinstance(verdict, RequestError):
+            raise verdict
+        return verdict
+
+    @app.get("/healthz", responses={503: {"model": Problem}})
+    async def healthz(self) -> Health:
+        """200 with what is being served; 503 while no model is loaded."""
+        try:
+            return await asyncio.wait_for(_ask(self._inspector.health.remote()), HEALTH_SECONDS)
+        except TimeoutError:
+            raise RequestError(503, "no model is loaded, or too many requests wait for it.") from None
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page(self) -> str:
+        """A page to try the service by hand."""
+        return self._page
+
+
+async def _ask(response: Awaitable[T]) -> T:
+    try:
+        return await response
+    except BackPressureError:
+        raise RequestError(503, "too many requests wait for the model: try again in a moment.") from None
+    except (DeploymentUnavailableError, RayActorError):
+        raise RequestError(503, "the model is being restarted: try again in a moment.") from None
+    except RayTaskError:  # logged with its traceback where it was raised
+        raise RequestError(500, "the model failed on this image: see the log of the Inspector replica.") from None

@@ -1,0 +1,161 @@
+"""The model behind the service: holds one version of the detector, judges images with it and follows the alias."""
+
+import base64
+import io
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from inpformer.detector import Detector
+from inpformer.errors import UserError
+from inpformer.scoring import MAP_SIZE
+from serving.answers import DefectRegion, Health, RequestError, Verdict
+from serving.registry import Registry
+from serving.settings import Settings
+from serving.upload import decode
+
+# A version that could not be loaded is tried again after this long, not at every look at the registry.
+RETRY_SECONDS = 60.0
+log = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A detector and the version it is of: replaced as one, so that no answer mixes two versions."""
+
+    detector: Detector
+    version: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version that could not be loaded, why, and when to try again (of `time.monotonic`)."""
+
+    version: int
+    reason: str
+    retry_at: float
+
+
+class Inspector:
+    """A replica that holds the model. Raises UserError from its constructor if the first version cannot be loaded;
+    later ones that cannot are reported by `health`, and the one before stays.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.cpus)
+        self._settings = settings
+        self._registry = Registry(settings.tracking_uri)
+        self._served = load(self._registry, settings, self._registry.version(settings.model, settings.alias))
+        self._update_error: str | None = None
+        self._refused: Refused | None = None
+        # One inference at a time uses all of the replica's threads; several would only take turns.
+        self._one_inference = threading.Lock()
+        threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
+
+    def judge(self, upload: bytes, category: str | None, with_map: bool) -> Verdict | RequestError:
+        """The verdict on an image file. What is wrong with the request is returned, not raised: Serve would log
+        every bad upload as a crash.
+        """
+        served = self._served
+        try:
+            category = _category(served.detector, category)
+            image = decode(upload)
+        except RequestError as error:
+            return error
+        with self._one_inference:
+            prediction = served.detector.predict([image])
+        score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
+        decision = served.detector.decide(image, score, anomaly_map, category)
+        verdict = Verdict(
+            category=category,
+            score=score,
+            threshold=decision.threshold,
+            decision="FAIL" if decision.decision == "FAIL" else "PASS",
+            regions=[DefectRegion(box=r.box, area=r.area, peak=r.peak) for r in decision.regions],
+            model_name=self._settings.model,
+            model_version=served.version,
+        )
+        if with_map:
+            transform = served.detector.encoder.transform
+            verdict.map_png = map_png(anomaly_map, decision.threshold)
+            verdict.map_box = transform.box_in_image((0, 0, MAP_SIZE, MAP_SIZE), image.size)
+        return verdict
+
+    # Not a plain method: those share the threads that judge images, and would wait for them.
+    async def health(self) -> Health:
+        """What is being served, and what became of the last attempt to replace it."""
+        served = self._served
+        return Health(
+            status="ok",
+            model_name=self._settings.model,
+            model_alias=self._settings.alias,
+            model_version=served.version,
+            categories=sorted(served.detector.thresholds),
+            update_error=self._update_error,
+        )
+
+    def _follow_alias(self) -> None:
+        while True:
+            time.sleep(self._settings.poll_seconds)
+            try:
+                self._update()
+                self._update_error = None
+            except Exception as error:  # whatever it is, the version that is loaded keeps serving
+                reason = str(error) or type(error).__name__
+                if reason != self._update_error:
+                    log.warning("version %d keeps serving: %s", self._served.version, reason)
+                self._update_error = reason
+
+    def _update(self) -> None:
+        version = self._registry.version(self._settings.model, self._settings.alias)
+        if version == self._served.version:
+            return
+        if self._refused and self._refused.version == version and time.monotonic() < self._refused.retry_at:
+            raise UserError(self._refused.reason)
+        try:
+            served = load(self._registry, self._settings, version)
+        except Exception as error:
+            self._refused = Refused(version, str(error), time.monotonic() + RETRY_SECONDS)
+            raise
+        log.info("version %d replaces version %d", version, self._served.version)
+        self._served = served
+
+
+def load(registry: Registry, settings: Settings, version: int) -> Served:
+    """Fetches a version and judges one grey image with it, so that the first real one finds everything warm.
+
+    Raises UserError if it cannot be loaded, knows no category or gives no finite score.
+    """
+    detector = registry.load(settings.model, version, settings.encoder_weights)
+    if not detector.thresholds:
+        raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")
+    side = detector.encoder.transform.crop
+    if not np.isfinite(detector.predict([Image.new("RGB", (side, side), "grey")]).scores).all():
+        raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
+    return Served(detector, version)
+
+
+def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:
+    """An anomaly map [256, 256] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
+    ceiling = max(2 * threshold, float(np.finfo(np.float32).tiny))
+    levels = np.rint(np.clip(anomaly_map, 0, ceiling) / ceiling * 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _category(detector: Detector, asked: str | None) -> str:
+    known = sorted(detector.thresholds)
+    if asked is None and len(known) == 1:
+        return known[0]
+    if asked is None:
+        raise RequestError(422, f"the model knows several categories: add ?category= with one of {', '.join(known)}.")
+    if asked not in known:
+        raise RequestError(422, f"category {asked!r} is unknown to the model: use one of {', '.join(known)}.")
+    return asked

@@ -1,0 +1,91 @@
+"""Where served models come from: MLflow's registry, read by alias. The only module of the service that imports MLflow.
+
+A version's detector is loaded from its three plain files, never through a pyfunc model: no code and no pickle of the
+registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing here.
+"""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import mlflow.artifacts
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from inpformer.detector import Detector
+from inpformer.errors import UserError
+
+# Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
+DETECTOR_FOLDER = "artifacts/detector"
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+class Registry:
+    """A model registry that is only read. `tracking_uri` is a database or a server, in MLflow's notation."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        # MLflow knows these as environment variables alone. Its own seven retries would keep a service waiting for
+        # minutes on a server that is down.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._uri = tracking_uri
+        self._shown_uri = re.sub(r"//[^/@]*@", "//***@", tracking_uri)
+        # Asking MLflow would make the missing database, and an empty one answers nothing.
+        database = Path(tracking_uri.removeprefix("sqlite:///"))
+        if tracking_uri.startswith("sqlite:///") and not database.is_file():
+            raise UserError(
+                f"{database} is no MLflow database: run the pipeline first (`dvc repro`), or set MLFLOW_TRACKING_URI."
+            )
+        try:
+            self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        except Exception as error:  # a missing driver, an unknown scheme, a database that refuses
+            raise self._no_answer(error) from None
+
+    def version(self, model: str, alias: str) -> int:
+        """The number of the version that `models:/<model>@<alias>` points to.
+
+        Raises UserError if the registry does not answer and if it has no such model or alias.
+        """
+        try:
+            return int(self._client.get_model_version_by_alias(model, alias).version)
+        except Exception as error:  # MLflow passes on what its database driver raises
+            if isinstance(error, MlflowException) and error.error_code in NOT_THERE:
+                raise UserError(
+                    f"models:/{model}@{alias} is not in the registry {self._shown_uri} ({_reason(error)}): "
+                    "run `python -m pipelines.promote` first, or correct the model or the alias."
+                ) from None
+            raise self._no_answer(error) from None
+
+    def load(self, model: str, version: int, encoder_weights: str | None = None) -> Detector:
+        """Fetches and loads the detector of a version. `encoder_weights` as for `Detector.load`.
+
+        Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
+        """
+        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+            try:
+                source = self._client.get_model_version_download_uri(model, str(version))
+                fetched = mlflow.artifacts.download_artifacts(
+                    f"{source.rstrip('/')}/{DETECTOR_FOLDER}", dst_path=folder, tracking_uri=self._uri
+                )
+            except Exception as error:  # every artefact store has its own kinds
+                raise UserError(
+                    f"version {version} of {model} cannot be fetched ({_reason(error)}): check that its artefacts "
+                    f"are still there and that this machine may read them, or point the alias to another version."
+                ) from None
+            try:
+                return Detector.load(Path(fetched), encoder_weights)
+            except UserError as error:
+                raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
+
+    def _no_answer(self, error: Exception) -> UserError:
+        return UserError(
+            f"the registry {self._shown_uri} does not answer ({_reason(error)}): start it, or set MLFLOW_TRACKING_URI."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, for the brackets in a sentence of ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(". ")

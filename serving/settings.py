@@ -1,0 +1,29 @@
+"""What the application can be told, by `serve run`, by a Serve config file's `args` and by `python -m serving`."""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def default_tracking_uri() -> str:
+    """MLflow's environment variable, or the database of a pipeline run in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+class Settings(BaseModel):
+    """`model`@`alias` in the registry at `tracking_uri`, looked up every `poll_seconds`.
+
+    `encoder_weights` says where the encoder's weights lie on the serving machines, if not where they lay when the
+    model was trained. `cpus` are booked for the model and are its torch threads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "inpformer"
+    alias: str = "champion"
+    tracking_uri: str = Field(default_factory=default_tracking_uri)
+    poll_seconds: float = Field(5, gt=0)
+    max_upload_mb: float = Field(16, gt=0)
+    encoder_weights: str | None = None
+    cpus: int = Field(1, ge=1)
