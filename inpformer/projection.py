@@ -9,33 +9,44 @@ from inpformer.errors import UserError
 
 # Below this share of the mean variance a direction is numerical noise, not signal.
 SMALLEST_VARIANCE = 1e-6
+# The constant channel in units of the root mean square length of the training tokens (see Projection).
+LIFT = 1.5
 
 
 class Projection(nn.Module):
-    """Standardises each channel, then keeps the directions of largest variance (principal components).
+    """Standardises each channel, keeps the directions of largest variance (principal components), and adds one
+    constant channel as the last.
 
-    A ViT needs none: its channels already share one scale. Frozen; saved with the trained part.
+    INP-Former compares tokens by cosine. Between centred tokens that says little: an average token is short, so
+    its direction is noise, and a defect that only lengthens a token goes unseen. With a constant channel longer
+    than most of them, the tokens lie before the origin, not around it, and their cosine distance grows with their
+    Euclidean one.
+
+    A ViT needs no projection: its channels already share one scale. Frozen; saved with the trained part.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(in_channels))
-        self.register_buffer("matrix", torch.zeros(in_channels, out_channels))
+        self.register_buffer("matrix", torch.zeros(in_channels, out_channels - 1))
+        self.register_buffer("constant", torch.zeros(1))
         self.mean: Tensor
         self.matrix: Tensor
+        self.constant: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., in_channels] of any float type to [..., out_channels] float32."""
-        return (features.float() - self.mean) @ self.matrix
+        tokens = (features.float() - self.mean) @ self.matrix
+        return torch.cat([tokens, self.constant.expand(*tokens.shape[:-1], 1)], dim=-1)
 
     @classmethod
     def fit(cls, batches: Iterable[Tensor], in_channels: int, out_channels: int) -> "Projection":
         """Fits to all tokens of `batches`, each [..., in_channels], in one pass and constant memory.
 
-        Raises UserError if `out_channels` is above `in_channels` or nothing was given.
+        Raises UserError if `out_channels` is below 2 or above `in_channels`, or nothing was given.
         """
-        if not 1 <= out_channels <= in_channels:
-            raise UserError(f"channels is {out_channels}: the encoder has {in_channels}, ask for at most as many.")
+        if not 2 <= out_channels <= in_channels:
+            raise UserError(f"channels is {out_channels}: the encoder has {in_channels}, ask for 2 to as many.")
         count = 0
         total = torch.zeros(in_channels, dtype=torch.float64)
         products = torch.zeros(in_channels, in_channels, dtype=torch.float64)
@@ -51,12 +62,15 @@ class Projection(nn.Module):
         variance = covariance.diagonal()
         scale = variance.clamp(min=SMALLEST_VARIANCE * float(variance.mean())).rsqrt()
         correlation = covariance * torch.outer(scale, scale)
-        _, directions = torch.linalg.eigh(correlation)
+        variances, directions = torch.linalg.eigh(correlation)
         # eigh sorts upwards and leaves signs open: fix both, so that a refit gives the same matrix.
-        directions = directions.flip(1)[:, :out_channels]
+        kept = out_channels - 1
+        variances, directions = variances.flip(0)[:kept], directions.flip(1)[:, :kept]
         largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
         directions = directions * largest.sign()
         projection = cls(in_channels, out_channels)
         projection.mean.copy_(mean)
         projection.matrix.copy_(scale[:, None] * directions)
+        # The variances of the kept directions add up to the mean square length of a projected token.
+        projection.constant.fill_(LIFT * float(variances.clamp(min=0).sum().sqrt()))
         return projection

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from inpformer.scoring import MAP_SIZE
-from inpformer.transform import Transform
+from inpformer.transform import MAP_SIZE, Transform
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from inpformer.losses import distance_maps, nearest_prototype_distance
 from inpformer.model import Reconstruction
+from inpformer.transform import MAP_SIZE
 
-MAP_SIZE = 256
 BLUR_SIZE, BLUR_SIGMA = 5, 4.0
 TOP_FRACTION = 0.01
 

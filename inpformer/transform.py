@@ -10,8 +10,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from inpformer.errors import UserError
-from inpformer.scoring import MAP_SIZE
 from inpformer.settings import require
+
+# Anomaly maps and the masks that they are held against have this side, in pixels.
+MAP_SIZE = 256
 
 
 @dataclass(frozen=True)

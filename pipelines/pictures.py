@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -12,6 +13,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -102,6 +104,34 @@ def gallery(misses: Sequence[Miss], file: Path) -> None:
         both.imshow(miss.anomaly_map, vmin=0, vmax=2 * miss.threshold, cmap="inferno", alpha=0.5)
         if (miss.anomaly_map > miss.threshold).any():
             both.contour(miss.anomaly_map, [miss.threshold], colors=["white"], linewidths=1)
+    _save(figure, file)
+
+
+def overlay(image: Image.Image, anomaly_map: Image.Image, answer: Mapping[str, Any], file: Path) -> None:
+    """What the service saw in one picture: image, map, and the boxes and outlines of the regions.
+
+    `anomaly_map` is its 8-bit map, where half of full scale is the threshold; `answer` its JSON.
+    """
+    heat = np.asarray(anomaly_map.resize(image.size, Image.Resampling.BILINEAR), np.float32) / 127.5
+    figure, panels = plt.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
+    figure.suptitle(
+        f"{answer['category']}: {answer['decision']}, score {answer['score']:.3f}, threshold "
+        f"{answer['threshold']:.3f}, {answer['model_name']} version {answer['model_version']}"
+    )
+    panels[0].imshow(image)
+    panels[1].imshow(heat, vmin=0, vmax=2, cmap="inferno")
+    panels[2].imshow(image)
+    if answer["regions"]:
+        panels[2].contour(heat, [1.0], colors=[BAD_COLOUR], linewidths=1.5)
+    for region in answer["regions"]:
+        left, top, right, bottom = region["box"]
+        panels[2].add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linestyle=":")
+        )
+    for axes, title in zip(panels, ("image", "anomaly map, 1 = threshold", "regions above the threshold"), strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    figure.colorbar(panels[1].images[0], ax=panels[1], shrink=0.7)
     _save(figure, file)
 
 

@@ -4,6 +4,7 @@ The server is MLFLOW_TRACKING_URI's, by default the file mlflow.db in the reposi
 becomes one sentence.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,9 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from inpformer.errors import UserError
+
+# Its notes on the making of tables are not for a reader of the pipeline's output.
+logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 EXPERIMENT = "inpformer"
 RUN_KEY_TAG = "inpformer.run_key"

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Otherwise Ray prints every line of a worker twice.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 
 import ray
 import ray.train
@@ -117,6 +119,8 @@ def train(
                 storage_path=str(Path(settings.storage).resolve()),
                 failure_config=ray.train.FailureConfig(max_failures=MOST_WORKER_FAILURES),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+                # The epoch lines are enough; what fails is said in one sentence below, and Ray's files have it all.
+                logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),  # type: ignore[call-arg]
             ),
         )
         try:
@@ -146,7 +150,11 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(address=os.environ.get("RAY_ADDRESS", "local"), logging_level=logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        # Nobody preempts the machine one sits at.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    ray.init(address=address, logging_level=logging.ERROR)
     try:
         yield
     finally:

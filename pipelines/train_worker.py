@@ -3,7 +3,6 @@ encoders: the features are in the store.
 """
 
 import json
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -283,6 +282,4 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def train_worker(config: dict[str, Any]) -> None:
     """The entry of every worker; `config` holds one `WorkerConfig`."""
-    # Each worker tells of every report at length; the epoch lines are enough.
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
     Worker(config["worker"]).run()

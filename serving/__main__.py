@@ -4,13 +4,14 @@ Uses the Ray cluster that RAY_ADDRESS names, or starts one of its own and stops 
 """
 
 import argparse
+import io
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not 0 < port < 65536:
+        raise UserError(f"--port is {port}: it must be between 1 and 65535.")
     try:
-        socket.create_server((host, port), family=family).close()
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (")[0]
         raise UserError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port.") from None
 
 
@@ -90,12 +92,13 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
 
     from serving.app import build
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS", "local")
     try:
         with _held_back():
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"Ray at {address} cannot be used ({error}): check RAY_ADDRESS, or unset it.") from None
+    except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
+        raise UserError(f"Ray at {address} cannot be used ({error}): check RAY_ADDRESS, or try again.") from None
     try:
         if serve.status().proxies:
             raise UserError(f"Serve already runs on {address}: deploy there with `serve deploy deploy/serve.yaml`.")
@@ -111,7 +114,9 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
         except (RuntimeError, TimeoutError) as error:  # although the same model loaded in this process
             raise UserError(f"the application did not start: {error}") from None
         finally:
-            serve.shutdown()
+            # Ray reports the controller's end, which is wanted, as a failed task on stdout.
+            with redirect_stdout(io.StringIO()):
+                serve.shutdown()
     finally:
         ray.shutdown()
 

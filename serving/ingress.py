@@ -56,6 +56,18 @@ async def _refuse_route(request: Request, error: HTTPException) -> JSONResponse:
     return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
 
 
+# Above the class, not below: `serve.ingress` copies the routes, with the names that they see, when it meets the class.
+async def _ask(response: Awaitable[T]) -> T:
+    try:
+        return await response
+    except BackPressureError:
+        raise RequestError(503, "too many requests wait for the model: try again in a moment.") from None
+    except (DeploymentUnavailableError, RayActorError):
+        raise RequestError(503, "the model is being restarted: try again in a moment.") from None
+    except RayTaskError:  # logged with its traceback where it was raised
+        raise RequestError(500, "the model failed on this image: see the log of the Inspector replica.") from None
+
+
 @serve.ingress(app)
 class Ingress:
     """Routes of the service. `inspector` is the handle of the deployment `serving.inspector.Inspector`."""
@@ -99,14 +111,3 @@ class Ingress:
     async def page(self) -> str:
         """A page to try the service by hand."""
         return self._page
-
-
-async def _ask(response: Awaitable[T]) -> T:
-    try:
-        return await response
-    except BackPressureError:
-        raise RequestError(503, "too many requests wait for the model: try again in a moment.") from None
-    except (DeploymentUnavailableError, RayActorError):
-        raise RequestError(503, "the model is being restarted: try again in a moment.") from None
-    except RayTaskError:  # logged with its traceback where it was raised
-        raise RequestError(500, "the model failed on this image: see the log of the Inspector replica.") from None

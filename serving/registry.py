@@ -86,6 +86,7 @@ class Registry:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a library says, for the brackets in a sentence of ours."""
+    """What a library says, cut down to fit the brackets in a sentence of ours."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(". ")
+    # Behind these words stands what the network said, before them the whole request.
+    return lines[0].rpartition("Caused by ")[2].rstrip(". )")[:200]

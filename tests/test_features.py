@@ -1,0 +1,117 @@
+"""The stage features: each image through the encoder once, whoever asks and whatever interrupts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inpformer.encoder import Encoder
+from inpformer.errors import UserError
+from inpformer.store import FeatureStore
+from pipelines import features
+from pipelines.features import FeatureSettings, compute_features, find_features, read_index, write_index
+from pipelines.manifest import Manifest, ManifestSettings, build_manifest
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """Twelve good training images and two test images of one category."""
+    rng = np.random.default_rng(0)
+    for name in [*(f"train/good/{n}" for n in range(12)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
+        file = tmp_path / "data" / "nut" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
+    return build_manifest(tmp_path / "data", ManifestSettings("unused"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, encoder: Encoder) -> FeatureSettings:
+    return FeatureSettings(encoder.settings, str(tmp_path / "store"), batch_size=4)
+
+
+class CountingEncoder(Encoder):
+    """Counts the images that go through it; breaks off before the one numbered `stop`."""
+
+    def __init__(self, encoder: Encoder, stop: int = 10**9) -> None:
+        super().__init__(encoder.settings, encoder.network, encoder.transform)
+        self.count, self.stop = 0, stop
+
+    def encode(self, images: list[Image.Image]) -> torch.Tensor:
+        if self.count + len(images) > self.stop:
+            raise KeyboardInterrupt
+        self.count += len(images)
+        return super().encode(images)
+
+
+def test_features_are_what_the_encoder_says(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
+    compute_features(manifest, encoder, settings)
+    row = manifest.split("train")[5]
+    store = FeatureStore(Path(settings.store), encoder.key)
+    stored = store.read([find_features(store, [row])[row.sha256]])
+    with Image.open(manifest.root / row.path) as image:
+        torch.testing.assert_close(stored.float(), encoder.encode([image]), rtol=2e-3, atol=2e-3)
+
+
+def test_a_second_run_computes_nothing(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
+    first, second = CountingEncoder(encoder), CountingEncoder(encoder)
+    index = compute_features(manifest, first, settings)
+    assert compute_features(manifest, second, settings) == index
+    assert (first.count, second.count) == (12, 0)  # the test images are not encoded
+
+
+def test_a_killed_run_goes_on(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "SHARD_IMAGES", 4)
+    with pytest.raises(KeyboardInterrupt):
+        compute_features(manifest, CountingEncoder(encoder, stop=9), settings)
+    again = CountingEncoder(encoder)
+    compute_features(manifest, again, settings)
+    assert again.count == 4
+    assert not list(Path(settings.store).rglob("*.tmp"))
+
+
+def test_a_damaged_shard_is_refused_then_computed_again(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    index = compute_features(manifest, encoder, settings)
+    shard = next(Path(settings.store).rglob("*.safetensors"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    store = FeatureStore(Path(settings.store), encoder.key)
+    with pytest.raises(UserError, match="wrong digest: run `dvc repro --force features`"):
+        find_features(store, manifest.split("train"))
+    assert compute_features(manifest, encoder, settings) == index
+    assert len(find_features(store, manifest.split("train"))) == len(manifest.split("train"))
+
+
+def test_an_image_that_changed_does_not_enter_the_store(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    path = manifest.root / manifest.split("train")[0].path
+    Image.new("RGB", (40, 40)).save(path)
+    with pytest.raises(UserError, match=f"{path.name} changed since the manifest was made"):
+        compute_features(manifest, encoder, settings)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path.name} cannot be read"):
+        compute_features(manifest, encoder, settings)
+
+
+def test_an_emptied_store_is_refused(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
+    store = FeatureStore(Path(settings.store), encoder.key)
+    with pytest.raises(UserError, match="lacks the features of 10 images, such as nut/train/good"):
+        find_features(store, manifest.split("train"))
+
+
+def test_the_index_survives_the_file(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder, tmp_path: Path
+) -> None:
+    index = compute_features(manifest, encoder, settings)
+    write_index(index, tmp_path / "features.json")
+    assert read_index(tmp_path / "features.json") == index
+    (tmp_path / "features.json").write_text("{}")
+    with pytest.raises(UserError, match="encoder is missing"):
+        read_index(tmp_path / "features.json")
