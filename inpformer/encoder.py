@@ -58,6 +58,12 @@ class EncoderSettings:
             f"hub or a .safetensors file: only {BUNDLED} comes bundled",
         )
         require(timm.is_model(self.name), "name", self.name, "a model that timm knows")
+        require(
+            self.levels is None or 0 < len(self.levels) == len(set(self.levels)),
+            "levels",
+            self.levels,
+            "at least one stride, each once",
+        )
         require((self.levels is None) == (self.grid is None), "grid", self.grid, "set just when levels is")
         require(self.grid is None or self.grid >= 1, "grid", self.grid, "at least 1")
 

@@ -1,5 +1,6 @@
 """Data-set layouts: which image is a training image, which a test image, and where its mask lies."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def read_mvtec(root: Path) -> list[Sample]:
     samples: list[Sample] = []
     problems: list[str] = []
     for folder in folders:
-        category = folder.resolve().name
+        category = Path(os.path.abspath(folder)).name  # not resolved: a linked folder keeps the link's name
         good = [Sample(p, category, "train", GOOD, None) for p in _images(folder / "train" / GOOD)]
         if not good:
             problems.append(f"{folder / 'train' / GOOD}: no good images to train on, add some")

@@ -10,7 +10,7 @@ from inpformer.errors import UserError
 # Below this share of the mean variance a direction is numerical noise, not signal.
 SMALLEST_VARIANCE = 1e-6
 # The constant channel in units of the root mean square length of the training tokens (see Projection).
-LIFT = 1.5
+LIFT = 2.0
 
 
 class Projection(nn.Module):

@@ -31,7 +31,8 @@ def find_regions(
     The threshold is the image score's: the score is the mean of the map's top 1 %, so an image that fails has at
     least one region.
     """
-    labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_CONNECTED)
+    # In 64 bit, as the score is compared: in 32 bit the threshold could round up to the map's largest value.
+    labels, _ = ndimage.label(anomaly_map > np.float64(threshold), EIGHT_CONNECTED)
     width, height = image.size
     pixel_area = (transform.crop / MAP_SIZE / transform.resize) ** 2 * width * height
     regions = []

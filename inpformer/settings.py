@@ -23,7 +23,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     if not isinstance(values, Mapping):
         raise UserError(f"{where} must be a table of keys and values, not {values!r}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(fields)):
+    if unknown := sorted(set(values) - set(fields), key=str):
         raise UserError(f"{where}.{unknown[0]} is not a known key: use one of {', '.join(fields)}.")
     missing = [
         name

@@ -76,5 +76,5 @@ def read_image(path: Path) -> Image.Image:
             return image
     except FileNotFoundError:
         raise UserError(f"{path} is missing: put it back, or run `dvc repro` to take stock anew.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it.") from None

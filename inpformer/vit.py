@@ -51,10 +51,11 @@ class ViTEncoder(nn.Module):
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks[: self.taps[-1] + 1]
         self.prefix_tokens: int = vit.num_prefix_tokens
-        prefix = torch.cat([t for t in (vit.cls_token, vit.reg_token) if t is not None], dim=1)
         positions: Tensor | None = vit.pos_embed
         if positions is None:
             raise UserError("the encoder has no learned positions: INP-Former is defined for plain ViTs.")
+        # A ViT may have neither class nor register tokens: then the prefix is empty.
+        prefix = torch.cat([t for t in (vit.cls_token, vit.reg_token, positions[:, :0]) if t is not None], dim=1)
         if not vit.no_embed_class:
             prefix = prefix + positions[:, : self.prefix_tokens]
             positions = positions[:, self.prefix_tokens :]

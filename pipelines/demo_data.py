@@ -89,7 +89,7 @@ def generate(settings: DemoData, out: Path) -> None:
         deaf = (signal.SIGINT, signal.SIG_IGN)
         with ProcessPoolExecutor(os.cpu_count(), spawn, signal.signal, deaf) as pool:
             done = pool.map(_write, *zip(*jobs, strict=True), chunksize=4)
-            for _ in tqdm(done, "demo images", len(jobs), unit="image"):
+            for _ in tqdm(done, "demo images", len(jobs), unit="image", disable=None):
                 pass
 
 

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -124,14 +125,25 @@ def train(
             ),
         )
         try:
-            result = trainer.fit()
+            result = _fit(trainer)
         except ray.train.TrainingFailedError as error:
             raise UserError(
-                f"training failed: {_cause(error)}. The run's log is in {settings.storage}/{key}."
+                f"training failed: {_cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
             ) from None
     if result.checkpoint is None:
         raise UserError(f"training left no checkpoint in {settings.storage}/{key}: remove that folder and run again.")
     return Path(result.checkpoint.path)
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
+    """Runs the trainer. Ray answers Ctrl-C with an exit of its own and keeps the signal: both are set right here."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cause(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from inpformer.detector import Detector
 from inpformer.errors import UserError
-from inpformer.scoring import MAP_SIZE
+from inpformer.transform import MAP_SIZE
 from serving.answers import DefectRegion, Health, RequestError, Verdict
 from serving.registry import Registry
 from serving.settings import Settings

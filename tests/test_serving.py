@@ -38,7 +38,7 @@ from serving.upload import MAX_PIXELS
 
 MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE = 90.0
+DEADLINE = 300.0
 
 
 def eventually(check: Callable[[], Any]) -> Any:
