@@ -3,6 +3,7 @@ encoders: the features are in the store.
 """
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -282,4 +283,6 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def train_worker(config: dict[str, Any]) -> None:
     """The entry of every worker; `config` holds one `WorkerConfig`."""
+    # Ray tells of every report at length through the root logger; the epoch lines are enough.
+    logging.getLogger().setLevel(logging.WARNING)
     Worker(config["worker"]).run()

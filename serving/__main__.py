@@ -31,6 +31,7 @@ def main() -> None:
     try:
         arguments = _arguments()
         _check_free(arguments.host, arguments.port)
+        _check_cluster(os.environ.get("RAY_ADDRESS", "local"))
         settings, version = _check_model(arguments)
         _serve(settings, version, arguments.host, arguments.port)
     except UserError as error:
@@ -60,6 +61,17 @@ def _check_free(host: str, port: int) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (")[0]
         raise UserError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port.") from None
+
+
+def _check_cluster(address: str) -> None:
+    """Ray itself would try an address where nothing listens for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:  # "local" and "auto"
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"RAY_ADDRESS is {address}, where no Ray answers ({error}): correct or unset it.") from None
 
 
 def _check_model(arguments: argparse.Namespace) -> "tuple[Settings, int]":

@@ -1,6 +1,7 @@
 """StableAdamW against PyTorch's AdamW and by hand; the learning rate by iteration."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_learning_rate_at_its_corners(iteration: int, rate: float) -> None:
 def test_learning_rate_changes_every_iteration() -> None:
     rates = [learning_rate(i, 300, base=0.01, final=0.001, warmup=20) for i in range(301)]
     assert rates[:20] == pytest.approx([0.01 * i / 19 for i in range(20)])
-    assert all(after < before for before, after in zip(rates[20:], rates[21:], strict=False))
+    assert all(after < before for before, after in pairwise(rates[20:]))
     assert rates[-1] == pytest.approx(0.001)
 
 

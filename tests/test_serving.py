@@ -343,6 +343,16 @@ def test_port_in_use() -> None:
     assert ended.stderr.count("\n") == 1
 
 
+def test_ray_address_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    ended = subprocess.run(
+        command("--port", str(free_port())), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert ended.returncode == 1
+    assert "where no Ray answers" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def processes_of(uri: str) -> list[int]:
     """Whose environment names this registry: the service, and everything that Ray started for it."""
     found = []

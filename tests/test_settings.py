@@ -53,7 +53,7 @@ def test_a_nested_section_is_built_too() -> None:
         outer(inner=0.25)
 
 
-@pytest.mark.parametrize("unknown", [{"cuont": 3}, {"cuont": 3, 1: 2, True: 0}])
+@pytest.mark.parametrize("unknown", [{"cuont": 3}, {"cuont": 3, 1: 2, False: 0}])
 def test_an_unknown_key_is_named_with_the_known_ones(unknown: dict[Any, int]) -> None:
     with pytest.raises(UserError, match=r"is not a known key: use one of name, count, quiet, sizes, limit, inner\.$"):
         build(Outer, {"name": "a", **unknown}, "params.yaml: train")

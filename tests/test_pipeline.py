@@ -1,0 +1,233 @@
+"""The whole spine as its user runs it: `dvc repro` in a checkout of its own, promotion, a served decision."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+
+from inpformer.detector import Detector
+from inpformer.metrics import image_metrics
+from inpformer.transform import read_image
+from pipelines.manifest import read_manifest
+from tests.conftest import SHARED_DATA
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "demo_data": {"image_size": 64, "train_images": 12, "test_images": 6},
+    "features": {"encoder": {"resize": 64, "crop": 64, "grid": 4}},
+    "train": {"channels": 32, "epochs": 2, "batch_size": 8, "warmup": 3, "checkpoint_every": 1},
+    "evaluate": {"gallery": 4},
+}
+
+
+class Checkout:
+    """A copy of the tracked files under git and DVC, with small parameters."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+        for name in filter(None, tracked.split("\0")):
+            if (ROOT / name).is_file():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, target)
+        self.set(SMALL)
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a checkout"]):
+            self.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command])
+
+    def set(self, values: dict[str, object]) -> None:
+        """Changes parameters."""
+        params = yaml.safe_load((self.folder / "params.yaml").read_text())
+        merge(params, values)
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def run(self, command: Sequence[str], expected: int = 0) -> str:
+        """Runs a command of this environment here; returns all that it printed."""
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+            environment.pop(name, None)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == expected, output
+        return output
+
+    def planned(self) -> list[str]:
+        """The stages that `dvc repro` would run now."""
+        lines = self.run(["dvc", "repro", "--dry"]).splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    @property
+    def client(self) -> MlflowClient:
+        """The checkout's own registry."""
+        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+
+
+def merge(into: dict[str, object], values: dict[str, object]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            merge(into.setdefault(key, {}), value)  # type: ignore[arg-type]
+        else:
+            into[key] = value
+
+
+@pytest.fixture
+def use_registry(checkout: "Checkout") -> Iterator[None]:
+    """Lets MLflow's own functions look into the checkout's registry."""
+    mlflow.set_tracking_uri(f"sqlite:///{checkout.folder}/mlflow.db")
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the pipeline has run once."""
+    made = Checkout(tmp_path_factory.mktemp("checkout"))
+    made.run(["dvc", "repro"])
+    return made
+
+
+def test_a_second_run_does_nothing(checkout: Checkout) -> None:
+    assert "Data and pipelines are up to date" in checkout.run(["dvc", "repro"])
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"calibrate": {"false_alarm_rate": 0.2}}, "calibrate"),
+        ({"train": {"losses": {"coherence_weight": 0.5}}}, "train"),
+        ({"train": {"losses": {"mining_power": 2.0}}}, "train"),
+        ({"train": {"num_prototypes": 4}}, "train"),
+        ({"features": {"encoder": {"resize": 72}}}, "features"),
+        ({"manifest": {"val_fraction": 0.3}}, "manifest"),
+    ],
+)
+def test_a_change_reruns_from_where_it_matters(checkout: Checkout, change: dict[str, object], first: str) -> None:
+    before = (checkout.folder / "params.yaml").read_text()
+    checkout.set(change)
+    try:
+        assert checkout.planned()[0] == first
+    finally:
+        (checkout.folder / "params.yaml").write_text(before)
+
+
+def test_new_images_rerun_from_the_manifest(checkout: Checkout) -> None:
+    added = checkout.folder / "data/demo/metal/train/good/added.png"
+    Image.new("RGB", (64, 64)).save(added)
+    try:
+        assert "manifest" in checkout.run(["dvc", "status"]).splitlines()[0]
+    finally:
+        added.unlink()
+
+
+def test_metrics_are_those_of_the_scores(checkout: Checkout) -> None:
+    metrics = json.loads((checkout.folder / "reports/metrics.json").read_text())
+    assert set(metrics["category"]) == {"board", "fabric", "metal"}
+    with (checkout.folder / "reports/scores.csv").open() as f:
+        rows = [row for row in csv.DictReader(f) if row["category"] == "fabric"]
+    scores = np.array([float(row["score"]) for row in rows], np.float32)
+    labels = np.array([int(row["label"]) for row in rows])
+    assert image_metrics(scores, labels).auroc == pytest.approx(metrics["category"]["fabric"]["image_auroc"])
+    names = {f"{k}_{m}" for k in ("image", "pixel") for m in ("auroc", "ap", "f1max")} | {"aupro"}
+    assert names < set(metrics["mean"])
+    assert all(0 <= value <= 1 for value in metrics["mean"].values())
+    for name, value in metrics["mean"].items():
+        assert value == pytest.approx(np.mean([c[name] for c in metrics["category"].values()]))
+
+
+def test_thresholds_come_from_val_alone(checkout: Checkout) -> None:
+    manifest = read_manifest(checkout.folder / "artifacts/manifest.parquet")
+    detector = Detector.load(checkout.folder / "artifacts/detector")
+    val = [row for row in manifest.split("val") if row.category == "metal"]
+    scores = [
+        float(detector.predict([read_image(checkout.folder / manifest.root / row.path)]).scores[0]) for row in val
+    ]
+    assert detector.thresholds["metal"].images == len(val) == 2
+    assert detector.thresholds["metal"].threshold == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_one_mlflow_run_holds_the_evidence(checkout: Checkout) -> None:
+    client = checkout.client
+    (run,) = client.search_runs([client.get_experiment_by_name("inpformer").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.losses.coherence_weight"] == "0.2"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+    metrics = json.loads((checkout.folder / "reports/metrics.json").read_text())
+    assert run.data.metrics["test.aupro"] == pytest.approx(metrics["mean"]["aupro"])
+    pictures = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "pictures")}
+    assert {"loss.png", "curves.png", "histograms.png", "worst.png"} <= pictures
+    lock = yaml.safe_load((checkout.folder / "dvc.lock").read_text())
+    data = next(dep for dep in lock["stages"]["manifest"]["deps"] if dep["path"] == "data/demo")
+    assert run.data.tags["dvc.data/demo"] == data["md5"]
+    assert run.data.tags["git.dirty"] == "false"
+
+
+def test_the_registered_version_is_the_detector(checkout: Checkout, use_registry: None, tmp_path: Path) -> None:
+    client = checkout.client
+    version = client.get_model_version_by_alias("inpformer", "challenger")
+    manifest = read_manifest(checkout.folder / "artifacts/manifest.parquet")
+    assert version.tags["data.digest"] == manifest.digest
+    assert version.tags["seed"] == "1"
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/inpformer/{version.version}", dst_path=str(tmp_path)))
+    registered = folder / "artifacts/detector"
+    for file in ("model.safetensors", "detector.json", "calibration.json"):
+        assert (registered / file).read_bytes() == (checkout.folder / "artifacts/detector" / file).read_bytes()
+    assert not [f for f in folder.rglob("*") if f.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_the_pyfunc_scores_as_the_detector_does(checkout: Checkout, use_registry: None) -> None:
+    with (checkout.folder / "reports/scores.csv").open() as f:
+        row = next(csv.DictReader(f))
+    model = mlflow.pyfunc.load_model("models:/inpformer@challenger")
+    content = (checkout.folder / "data/demo" / row["path"]).read_bytes()
+    assert model.predict([content])[0] == pytest.approx(float(row["score"]), abs=1e-5)
+
+
+def test_metrics_and_plots_show(checkout: Checkout) -> None:
+    assert "mean.image_auroc" in checkout.run(["dvc", "metrics", "show"])
+    checkout.run(["dvc", "plots", "show", "-o", "plots"])
+    page = (checkout.folder / "plots/index.html").read_text()
+    for name in ("image ROC", "worst.png", "val_loss"):
+        assert name in page
+
+
+def test_an_experiment_is_a_second_run_and_the_demo_serves_it(checkout: Checkout) -> None:
+    checkout.run(["python", "-m", "pipelines.promote"])
+    output = checkout.run(["dvc", "exp", "run", "-S", "train.num_prototypes=4"])
+    assert "Running stage 'train'" in output
+    assert "Running stage 'features'" not in output
+    client = checkout.client
+    assert client.get_model_version_by_alias("inpformer", "challenger").version == "2"
+    answer = json.loads(checkout.run(["python", "-m", "pipelines.demo"]).strip().splitlines()[-1])
+    assert (answer["category"], answer["model_version"]) == ("board", 2)
+    assert answer["decision"] == ("FAIL" if answer["score"] > answer["threshold"] else "PASS")
+    with Image.open(checkout.folder / answer["overlay"]) as overlay:
+        assert overlay.width > 900
+    assert client.get_model_version_by_alias("inpformer", "champion").version == "2"
+    assert client.get_model_version_by_alias("inpformer", "previous").version == "1"
+    with (checkout.folder / "reports/scores.csv").open() as f:
+        offline = {row["path"]: float(row["score"]) for row in csv.DictReader(f)}
+    assert answer["score"] == pytest.approx(offline[answer["image"].removeprefix("data/demo/")], abs=1e-5)
+
+
+@pytest.mark.shared
+def test_real_photographs_of_two_categories_in_one_model(tmp_path: Path) -> None:
+    made = Checkout(tmp_path)
+    made.set({"manifest": {"data": str(SHARED_DATA)}, "train": {"batch_size": 16, "epochs": 3}})
+    made.run(["dvc", "repro"])
+    metrics = json.loads((tmp_path / "reports/metrics.json").read_text())
+    assert set(metrics["category"]) == {"cookie", "magnetic_tile"}
+    assert metrics["category"]["magnetic_tile"]["image_auroc"] > 0.6
+    assert not (tmp_path / "data/demo").exists()
