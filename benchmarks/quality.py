@@ -23,7 +23,7 @@ from inpformer.metrics import image_metrics, pixel_metrics
 from inpformer.model import INPFormer, ModelShape
 from inpformer.optim import StableAdamW, learning_rate
 from inpformer.projection import Projection
-from inpformer.scoring import _to_map, image_scores, reconstruction_map
+from inpformer.scoring import to_map, image_scores, reconstruction_map
 from inpformer.store import SHARD_IMAGES, FeatureStore, batches
 from inpformer.training import train_step
 from inpformer.transform import MAP_SIZE, read_image
@@ -114,7 +114,7 @@ def nearest_neighbour_maps(train_tokens: Tensor, tokens: Tensor, size: int) -> T
     flat = train_tokens.flatten(0, -2)
     memory = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(SEED))[:NEIGHBOURS]]
     nearest = torch.cat([torch.cdist(batch, memory).amin(dim=-1) for batch in tqdm(tokens.split(BATCH), desc="NN")])
-    return torch.cat([_to_map(batch, size) for batch in nearest.split(BATCH)])
+    return torch.cat([to_map(batch, size) for batch in nearest.split(BATCH)])
 
 
 def print_header(test: Sequence[Sample]) -> None:

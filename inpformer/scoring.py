@@ -14,12 +14,12 @@ TOP_FRACTION = 0.01
 
 def reconstruction_map(output: Reconstruction, image_size: int) -> Tensor:
     """The anomaly map [B, 256, 256]: how badly each place was rebuilt. `image_size` in pixels."""
-    return _to_map(distance_maps(output.target, output.decoded), image_size)
+    return to_map(distance_maps(output.target, output.decoded), image_size)
 
 
 def zero_shot_map(fused: Tensor, prototypes: Tensor, image_size: int) -> Tensor:
     """The anomaly map [B, 256, 256] of a model trained on other data: distance to the nearest prototype."""
-    return _to_map(nearest_prototype_distance(fused, prototypes)[:, None], image_size)
+    return to_map(nearest_prototype_distance(fused, prototypes)[:, None], image_size)
 
 
 def image_scores(maps: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def image_scores(maps: Tensor) -> Tensor:
     return top.mean(dim=1).minimum(top[:, 0])
 
 
-def _to_map(distances: Tensor, image_size: int) -> Tensor:
+def to_map(distances: Tensor, image_size: int) -> Tensor:
     """[B, G, N] on a square grid, to pixels, mean of the groups, to 256×256, blurred."""
     side = round(distances.shape[-1] ** 0.5)
     grid = distances.unflatten(-1, (side, side))

@@ -136,7 +136,7 @@ def find_features(store: FeatureStore, rows: Sequence[Row]) -> dict[str, Place]:
     if lost:
         raise UserError(
             f"the store {store.folder} lacks the features of {len(lost)} images, such as {lost[0]}: "
-            "run `dvc repro --force features`."
+            "run `dvc repro --force --single-item features`."
         )
     places = {row.sha256: everything[row.sha256] for row in rows}
     store.verify({place.shard for place in places.values()})

@@ -11,6 +11,7 @@ from inpformer.settings import build
 
 T = TypeVar("T")
 PARAMS_FILE = Path("params.yaml")
+SECTIONS = ("demo_data", "manifest", "features", "train", "calibrate", "evaluate", "register")
 
 
 def read_section(section: str, cls: type[T]) -> T:
@@ -36,6 +37,8 @@ def _read_file() -> dict[str, Any]:
         raise UserError(f"{PARAMS_FILE} is not valid YAML ({reason}): mend it and run again.") from None
     if not isinstance(values, dict):
         raise UserError(f"{PARAMS_FILE} holds no sections: restore it with `git checkout {PARAMS_FILE}`.")
+    if unknown := [key for key in values if key not in SECTIONS]:
+        raise UserError(f"{PARAMS_FILE}: {unknown[0]} is not a known section: use one of {', '.join(SECTIONS)}.")
     return values
 
 

@@ -216,7 +216,7 @@ def read_run(file: Path) -> Run:
     try:
         return Run(build(RunRecord, json.loads(file.read_text()), str(file)).run_id)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force train`.") from None
+        raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force --single-item train`.") from None
 
 
 def main() -> None:

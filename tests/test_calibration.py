@@ -25,6 +25,7 @@ def threshold(scores: Sequence[float], rate: float) -> Threshold:
         (1, 0.05, 1, 1 / 2),
         (200, 0.05, 191, 10 / 201),
         (9, 0.5, 5, 5 / 10),
+        (24, 0.44, 14, 11 / 25),  # 25 · 0.56 is a little above 14 in floating point
     ],
 )
 def test_rank_and_bound_by_hand(images: int, rate: float, rank: int, bound: float) -> None:

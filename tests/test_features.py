@@ -82,7 +82,7 @@ def test_a_damaged_shard_is_refused_then_computed_again(
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
     store = FeatureStore(Path(settings.store), encoder.key)
-    with pytest.raises(UserError, match="wrong digest: run `dvc repro --force features`"):
+    with pytest.raises(UserError, match="wrong digest: run `dvc repro --force --single-item features`"):
         find_features(store, manifest.split("train"))
     assert compute_features(manifest, encoder, settings) == index
     assert len(find_features(store, manifest.split("train"))) == len(manifest.split("train"))

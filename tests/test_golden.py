@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden import build, compare, main
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
@@ -16,6 +15,7 @@ from inpformer.losses import LossSettings, losses
 from inpformer.model import INPFormer, ModelShape
 from inpformer.optim import StableAdamW, learning_rate
 from inpformer.scoring import image_scores, reconstruction_map, zero_shot_map
+from tests.golden import build, compare, main
 
 GOLDEN = Path(__file__).with_name("golden.safetensors")
 EVAL = {

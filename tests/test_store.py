@@ -90,11 +90,15 @@ def test_a_flipped_byte_is_found_and_removed(store: FeatureStore) -> None:
     damaged[-20] ^= 1
     path.write_bytes(damaged)
     store.verify([other])
-    with pytest.raises(UserError, match=rf"{shard}\.safetensors has a wrong digest: run `dvc repro --force features`"):
+    with pytest.raises(
+        UserError, match=rf"{shard}\.safetensors has a wrong digest: run `dvc repro --force --single-item features`"
+    ):
         store.verify([other, shard])
     assert store.discard_damaged([other, shard]) == [shard]
     assert [p.stem for p in shards(store)] == [other]
-    with pytest.raises(UserError, match=rf"{shard}\.safetensors is missing: run `dvc repro --force features`"):
+    with pytest.raises(
+        UserError, match=rf"{shard}\.safetensors is missing: run `dvc repro --force --single-item features`"
+    ):
         store.verify([shard])
 
 
