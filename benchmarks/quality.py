@@ -23,7 +23,7 @@ from inpformer.metrics import image_metrics, pixel_metrics
 from inpformer.model import INPFormer, ModelShape
 from inpformer.optim import StableAdamW, learning_rate
 from inpformer.projection import Projection
-from inpformer.scoring import to_map, image_scores, reconstruction_map
+from inpformer.scoring import image_scores, reconstruction_map, to_map
 from inpformer.store import SHARD_IMAGES, FeatureStore, batches
 from inpformer.training import train_step
 from inpformer.transform import MAP_SIZE, read_image

@@ -79,7 +79,8 @@ class FeatureStore:
             if not self._is_whole(shard):
                 state = "has a wrong digest" if self._path(shard).exists() else "is missing"
                 raise UserError(
-                    f"feature shard {self._path(shard)} {state}: run `dvc repro --force --single-item features` to compute it again."
+                    f"feature shard {self._path(shard)} {state}: "
+                    "run `dvc repro --force --single-item features` to compute it again."
                 )
 
     def _is_whole(self, shard: str) -> bool:
