@@ -32,6 +32,9 @@ class Threshold:
     images: int
     false_alarm_rate: float
 
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.threshold), "threshold", self.threshold, "a finite number")
+
 
 def calibrate(scores: Mapping[str, Sequence[float]], settings: CalibrationSettings) -> dict[str, Threshold]:
     """Thresholds by category from the image scores of held-out normal images.

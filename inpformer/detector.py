@@ -4,6 +4,7 @@ On disk it is a folder of three files: `model.safetensors` (the trained part), `
 `calibration.json` (its thresholds). The encoder's weights are not in it: they are named by digest and checked.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from inpformer.calibration import Threshold
@@ -45,9 +46,9 @@ class DetectorConfig:
     model: ModelShape
     losses: LossSettings
     scoring: str
+    model_sha256: str
 
     def __post_init__(self) -> None:
-        require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}")
         require(self.scoring in ("reconstruction", "zero-shot"), "scoring", self.scoring, "reconstruction or zero-shot")
 
 
@@ -119,7 +120,8 @@ class Detector:
         tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.projection is not None:
             tensors |= {f"projection.{k}": v for k, v in self.projection.state_dict().items()}
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, folder / MODEL_FILE)
+        content = save({k: v.contiguous().cpu() for k, v in tensors.items()})
+        (folder / MODEL_FILE).write_bytes(content)
         config = DetectorConfig(
             FORMAT_VERSION,
             self.encoder.settings,
@@ -128,6 +130,7 @@ class Detector:
             self.model.shape,
             self.losses,
             self.scoring,
+            hashlib.sha256(content).hexdigest(),
         )
         _write_json(folder / CONFIG_FILE, asdict(config))
         _write_json(folder / CALIBRATION_FILE, {c: asdict(t) for c, t in sorted(self.thresholds.items())})
@@ -140,7 +143,7 @@ class Detector:
         Raises UserError naming the file if one is missing or damaged, if its format is another, if a shape does
         not fit, and if the encoder has not the digest that the model was trained with.
         """
-        config = build(DetectorConfig, _read_json(folder / CONFIG_FILE), f"{folder / CONFIG_FILE}: detector")
+        config = _read_config(folder / CONFIG_FILE)
         calibration = _read_json(folder / CALIBRATION_FILE)
         thresholds = {c: build(Threshold, t, f"{folder / CALIBRATION_FILE}: {c}") for c, t in calibration.items()}
         settings = config.encoder if encoder_weights is None else replace(config.encoder, weights=encoder_weights)
@@ -150,7 +153,7 @@ class Detector:
                 f"{folder / CONFIG_FILE} wants the encoder {config.encoder_digest[:12]}, but {settings.name} from "
                 f"{settings.weights} is {encoder.digest[:12]}: give the weights that it was trained with."
             )
-        tensors = _read_tensors(folder / MODEL_FILE)
+        tensors = _read_tensors(folder / MODEL_FILE, config.model_sha256)
         model = INPFormer(config.model)
         projected = any(name.startswith("projection.") for name in tensors)
         projection = Projection(config.encoder_channels, config.model.channels) if projected else None
@@ -170,9 +173,22 @@ def _load_state(part: torch.nn.Module, state: Mapping[str, Tensor], file: Path) 
     part.load_state_dict(state)
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
+def _read_config(file: Path) -> DetectorConfig:
+    values = _read_json(file)
+    if (version := values.get("format_version")) != FORMAT_VERSION:
+        raise UserError(
+            f"{file} has the format_version {version!r}, this program reads {FORMAT_VERSION}: "
+            "use the program that wrote it, or train the detector again."
+        )
+    return build(DetectorConfig, values, f"{file}: detector")
+
+
+def _read_tensors(file: Path, sha256: str) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise UserError(f"{file} has another sha256 than {CONFIG_FILE} says: fetch or train the detector again.")
+        return load(content)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read ({error}): fetch or train the detector again.") from None
 

@@ -7,15 +7,15 @@ what it finished, and runs side by side share what either finishes.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from inpformer.errors import UserError
@@ -55,10 +55,11 @@ class FeatureStore:
         if not torch.isfinite(half).all():
             raise UserError("the encoder gave values beyond 16 bit: check its weights and the images' transform.")
         rows = torch.frombuffer(bytearray.fromhex("".join(digests)), dtype=torch.uint8).view(len(digests), 32)
-        temporary = self.folder / f".{os.getpid()}.tmp"
+        temporary = self.folder / f".{uuid4().hex}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({"features": half, "sha256": rows}, temporary)
+            # Not by save_file: it makes a file that only its owner may read, and colleagues share the store.
+            temporary.write_bytes(save({"features": half, "sha256": rows}))
             temporary.replace(self.folder / f"{_file_digest(temporary)}{SUFFIX}")
         except (OSError, SafetensorError) as error:
             raise UserError(f"the feature store {self.folder} takes no shard ({error}): free or change it.") from None

@@ -30,10 +30,12 @@ def train_step(
     rate: float,
     settings: LossSettings,
     autocast: bool = False,
+    clip: float = GRADIENT_CLIP,
 ) -> Step:
     """One optimiser step on `target` [B, G, N, C], this worker's share of the batch.
 
-    `model` is an `INPFormer` or a DistributedDataParallel of one; `autocast` runs it in bfloat16. A step whose
+    `model` is an `INPFormer` or a DistributedDataParallel of one; `autocast` runs it in bfloat16; `clip` is the
+    largest gradient norm. A step whose
     loss or gradient is not finite is refused: the weights stay as they are. Gradients are averaged over the
     workers before that is decided, so all of them decide alike.
     """
@@ -43,7 +45,7 @@ def train_step(
     loss = losses(output, settings)
     optimizer.zero_grad(set_to_none=True)
     loss.total.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     finite = bool(torch.isfinite(norm))
     if finite:
         for group in optimizer.param_groups:

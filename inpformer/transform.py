@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from inpformer.depth import refuse_deep
 from inpformer.errors import UserError
 from inpformer.settings import require
 
@@ -69,10 +70,11 @@ class Transform:
 
 
 def read_image(path: Path) -> Image.Image:
-    """A fully decoded picture. Raises UserError naming the file if it is missing, truncated or no picture."""
+    """A fully decoded picture. Raises UserError naming the file if it is missing, broken or deeper than 8 bit."""
     try:
         with Image.open(path) as image:
             image.load()
+            refuse_deep(image, str(path))
             return image
     except FileNotFoundError:
         raise UserError(f"{path} is missing: put it back, or run `dvc repro` to take stock anew.") from None

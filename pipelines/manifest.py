@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from inpformer.depth import refuse_deep
 from inpformer.errors import UserError
 from inpformer.layout import GOOD, Sample, read_mvtec, refuse_all
 from inpformer.settings import require
@@ -121,7 +122,10 @@ def _decode(path: Path) -> tuple[Image.Image | None, str, str]:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             image.load()
+            refuse_deep(image, str(path))
             return image, "", hashlib.sha256(content).hexdigest()
+    except UserError as error:
+        return None, str(error), ""
     except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         return None, f"{path}: it cannot be read ({reason})", ""

@@ -8,6 +8,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from inpformer.depth import refuse_deep
+from inpformer.errors import UserError
 from serving.answers import RequestError
 
 FIELD = "image"
@@ -34,16 +36,19 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
 def decode(upload: bytes) -> Image.Image:
     """The first frame of an image file as RGB, as it lies in the file: EXIF orientation is not applied.
 
-    Raises RequestError: 400 if it is no image or a damaged one, 413 for more than MAX_PIXELS.
+    Raises RequestError: 400 if it is no image, a damaged one or deeper than 8 bit, 413 for more than MAX_PIXELS.
     """
     try:
         with Image.open(io.BytesIO(upload), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_many_pixels(f"{image.width}×{image.height}")
             image.load()
+            refuse_deep(image, "the upload")
             return image if image.mode == "RGB" else image.convert("RGB")
     except RequestError:
         raise
+    except UserError as error:
+        raise RequestError(400, str(error)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels("far too many") from None
     except UnidentifiedImageError:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ |= {
+    # Tests work on tiny tensors, often in several processes: more threads only wait for each other.
+    "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",

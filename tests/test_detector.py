@@ -1,5 +1,6 @@
 """The detector as one thing: saved, loaded, asked; and every way in which its folder can be wrong."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,14 @@ def test_a_missing_file_is_named(folder: Path, file: str) -> None:
 @pytest.mark.parametrize("length", [0, 100])
 def test_a_truncated_file_is_named(folder: Path, file: str, length: int) -> None:
     (folder / file).write_bytes((folder / file).read_bytes()[:length])
-    refused(folder, file, "cannot be read .*fetch or train the detector again")
+    refused(folder, file, "(cannot be read|another sha256).*fetch or train the detector again")
+
+
+def test_a_single_flipped_bit_is_noticed(folder: Path) -> None:
+    content = bytearray((folder / MODEL_FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / MODEL_FILE).write_bytes(content)
+    refused(folder, MODEL_FILE, f"another sha256 than {CONFIG_FILE} says")
 
 
 @pytest.mark.parametrize("file", [CONFIG_FILE, CALIBRATION_FILE])
@@ -122,7 +130,7 @@ def test_json_of_another_kind_is_named(folder: Path, file: str) -> None:
 
 def test_another_format_version_is_refused(folder: Path) -> None:
     edit(folder / CONFIG_FILE, lambda config: config.update(format_version=2))
-    refused(folder, CONFIG_FILE, "format_version is 2: it must be 1")
+    refused(folder, CONFIG_FILE, "format_version 2, this program reads 1")
 
 
 def test_an_unknown_scoring_is_refused(folder: Path) -> None:
@@ -155,12 +163,19 @@ def test_a_tensor_too_few_is_refused(folder: Path) -> None:
     tensors = load_file(folder / MODEL_FILE)
     del tensors["model.bottleneck.fc1.bias"]
     save_file(tensors, folder / MODEL_FILE)
+    digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    edit(folder / CONFIG_FILE, lambda config: config.update(model_sha256=digest))
     refused(folder, MODEL_FILE, r"bottleneck\.fc1\.bias does not fit")
 
 
 def test_a_broken_threshold_is_named(folder: Path) -> None:
     edit(folder / CALIBRATION_FILE, lambda thresholds: thresholds["nut"].update(threshold="high"))
     refused(folder, CALIBRATION_FILE, r"nut\.threshold is 'high': it must be a number")
+
+
+def test_a_threshold_that_is_no_number_is_named(folder: Path) -> None:
+    edit(folder / CALIBRATION_FILE, lambda thresholds: thresholds["nut"].update(threshold=float("nan")))
+    refused(folder, CALIBRATION_FILE, r"nut\.threshold is nan: it must be a finite number")
 
 
 def test_the_encoders_weights_may_lie_elsewhere_on_this_machine(folder: Path) -> None:

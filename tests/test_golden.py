@@ -45,7 +45,14 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     meta = {"depth": "12", "embed_dim": "48", "num_heads": "3", "num_prototypes": "4", "patch_size": "14"}
     meta |= {"image_size": "84", "pretrain_image_size": "112", "register_tokens": "2", "target_layers": "1,2,4,5,6,7"}
-    meta |= {"steps": "3", "lr": "0.002", "final_lr": "0.0003", "schedule_total": "9", "schedule_warmup": "2"}
+    meta |= {
+        "steps": "3",
+        "lr": "0.002",
+        "final_lr": "0.0003",
+        "schedule_total": "9",
+        "schedule_warmup": "2",
+        "clip": "0.1",
+    }
     meta |= {"eps": "1e-9", "weight_decay": "0.01", "coherence_weight": "0.5", "mining_power": "2"}
     vit = VisionTransformer(
         *(112, 14), embed_dim=48, num_heads=3, num_classes=0, init_values=1.0, reg_tokens=2, no_embed_class=True
@@ -141,3 +148,12 @@ def test_one_changed_tensor_is_noticed(
 def test_a_missing_file_and_a_missing_argument_end_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(run(monkeypatch, "nowhere.safetensors")).startswith("error: nowhere.safetensors is not a file: ")
     assert str(run(monkeypatch)).startswith("usage: python tests/golden.py FILE")
+
+
+def test_a_nan_does_not_pass(tmp_path: Path) -> None:
+    tensors = load_file(GOLDEN)
+    tensors["after/decoder.3.norm1.weight"][0] = float("nan")
+    with safe_open(GOLDEN, framework="pt") as f:
+        save_file(tensors, tmp_path / "nan.safetensors", metadata=f.metadata())
+    rows = {row.name: row for row in compare(tmp_path / "nan.safetensors")}
+    assert not rows["after"].error <= rows["after"].allowed

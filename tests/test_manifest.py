@@ -80,9 +80,15 @@ def test_all_broken_files_are_named_at_once(data: Path) -> None:
     truncated.write_bytes(truncated.read_bytes()[:60])
     (data / "nut/train/good/4.png").write_text("no picture")
     picture(data / "nut/ground_truth/chip/0_mask.png", 0, size=(6, 5), mode="L")
-    with pytest.raises(UserError, match="3 problems") as error:
+    Image.fromarray(np.full((10, 12), 4095, np.uint16)).save(data / "nut/train/good/5.png")
+    with pytest.raises(UserError, match="4 problems") as error:
         build_manifest(data, SETTINGS)
-    for name in ("good/3.png", "good/4.png: it cannot be read (not an image)", "0_mask.png: the mask is 6×5"):
+    for name in (
+        "good/5.png has more than 8 bits a channel",
+        "good/3.png",
+        "good/4.png: it cannot be read (not an image)",
+        "0_mask.png: the mask is 6×5",
+    ):
         assert name in str(error.value)
 
 

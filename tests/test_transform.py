@@ -151,3 +151,9 @@ def test_a_text_file_and_a_missing_file_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "notes.png")
     with pytest.raises(UserError, match=r"gone\.png is missing: put it back, or run `dvc repro`"):
         read_image(tmp_path / "gone.png")
+
+
+def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match=r"deep\.png has more than 8 bits a channel \(mode I;16\): convert it to 8 bit"):
+        read_image(tmp_path / "deep.png")
