@@ -1,0 +1,73 @@
+"""Runs, versions and aliases in a real MLflow on SQLite."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from inpformer.detector import Detector
+from inpformer.errors import UserError
+from pipelines.promote import promote
+from pipelines.tracking import Run, aliases, set_alias, tracking_uri
+
+NAME = "inpformer"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """An empty registry in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return MlflowClient(tracking_uri())
+
+
+@pytest.fixture
+def three_versions(registry: MlflowClient) -> MlflowClient:
+    registry.create_registered_model(NAME)
+    for _ in range(3):
+        registry.create_model_version(NAME, source="file:///nowhere")
+    return registry
+
+
+def test_promotion_keeps_the_way_back(three_versions: MlflowClient) -> None:
+    set_alias(NAME, "challenger", "1")
+    assert promote(NAME, "challenger") == ("1", None)
+    assert promote(NAME, "3") == ("3", "1")
+    assert aliases(NAME) == {"challenger": "1", "champion": "3", "previous": "1"}
+    assert promote(NAME, "previous") == ("1", "3")
+    assert aliases(NAME) == {"challenger": "1", "champion": "1", "previous": "3"}
+
+
+def test_promoting_the_champion_again_changes_nothing(three_versions: MlflowClient) -> None:
+    promote(NAME, "1")
+    promote(NAME, "2")
+    assert promote(NAME, "2") == ("2", "1")
+    assert aliases(NAME) == {"champion": "2", "previous": "1"}
+
+
+def test_what_does_not_exist_is_not_promoted(three_versions: MlflowClient) -> None:
+    with pytest.raises(UserError, match=r"has no version @challenger \(it has none\): run `dvc repro` first"):
+        promote(NAME, "challenger")
+    with pytest.raises(UserError, match="version=9"):
+        promote(NAME, "9")
+    assert aliases(NAME) == {}
+
+
+def test_an_unfinished_run_is_taken_up_and_a_finished_one_is_not(registry: MlflowClient) -> None:
+    first = Run.open("key", "a run", {"train.epochs": 2}, {"git.commit": "abc"})
+    first.end("KILLED")
+    again = Run.open("key", "a run", {"train.epochs": 2}, {})
+    assert again.run_id == first.run_id
+    assert registry.get_run(first.run_id).info.status == "RUNNING"
+    again.end("FINISHED")
+    assert Run.open("key", "a run", {}, {}).run_id != first.run_id
+    assert Run.open("other", "a run", {}, {}).run_id != first.run_id
+
+
+def test_a_run_registers_one_version_however_often(registry: MlflowClient, detector: Detector, tmp_path: Path) -> None:
+    detector.save(tmp_path / "detector")
+    run = Run.open("key", "a run", {}, {})
+    assert run.register(tmp_path / "detector", NAME, {"seed": "1"}) == "1"
+    assert run.register(tmp_path / "detector", NAME, {"seed": "2"}) == "1"
+    version = registry.get_model_version_by_alias(NAME, "challenger")
+    assert (version.version, version.run_id, version.tags["seed"]) == ("1", run.run_id, "2")
