@@ -112,7 +112,10 @@ def overlay(image: Image.Image, anomaly_map: Image.Image, answer: Mapping[str, A
 
     `anomaly_map` is its 8-bit map, where half of full scale is the threshold; `answer` its JSON.
     """
-    heat = np.asarray(anomaly_map.resize(image.size, Image.Resampling.BILINEAR), np.float32) / 127.5
+    left, top, right, bottom = answer["map_box"]  # the service's crop leaves the margin of some pictures out
+    inside = anomaly_map.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    heat = np.full((image.height, image.width), np.nan, np.float32)
+    heat[top:bottom, left:right] = np.asarray(inside, np.float32) / 127.5
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
     figure.suptitle(
         f"{answer['category']}: {answer['decision']}, score {answer['score']:.3f}, threshold "
