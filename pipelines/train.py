@@ -158,7 +158,10 @@ def _cause(error: BaseException) -> str:
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """The Ray cluster of RAY_ADDRESS, or one on this machine for as long as it is needed."""
+    """The Ray cluster of RAY_ADDRESS, or one on this machine for as long as it is needed.
+
+    Raises UserError if it cannot be reached or started.
+    """
     if ray.is_initialized():
         yield
         return
@@ -166,7 +169,11 @@ def cluster() -> Iterator[None]:
     if address == "local":
         # Nobody preempts the machine one sits at.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    ray.init(address=address, logging_level=logging.ERROR)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR)
+    except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"Ray at {address} cannot be used ({reason}): check RAY_ADDRESS, or try again.") from None
     try:
         yield
     finally:
