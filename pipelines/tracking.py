@@ -164,8 +164,8 @@ def _client(uri: str | None = None) -> MlflowClient:
 @_reaching_mlflow
 def aliases(model_name: str) -> dict[str, str]:
     """The version that each alias of a registered model points at. Raises UserError for an unknown model."""
-    found: dict[str, str] = dict(_client().get_registered_model(model_name).aliases)
-    return found
+    held = _client().get_registered_model(model_name).aliases
+    return {alias: str(number) for alias, number in held.items()}  # a database gives numbers, a server texts
 
 
 @_reaching_mlflow

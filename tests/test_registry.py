@@ -70,4 +70,4 @@ def test_a_run_registers_one_version_however_often(registry: MlflowClient, detec
     assert run.register(tmp_path / "detector", NAME, {"seed": "1"}) == "1"
     assert run.register(tmp_path / "detector", NAME, {"seed": "2"}) == "1"
     version = registry.get_model_version_by_alias(NAME, "challenger")
-    assert (version.version, version.run_id, version.tags["seed"]) == ("1", run.run_id, "2")
+    assert (str(version.version), version.run_id, version.tags["seed"]) == ("1", run.run_id, "2")
