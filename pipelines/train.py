@@ -24,6 +24,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 from safetensors.torch import load_file
@@ -126,7 +127,7 @@ def train(
         )
         try:
             result = _fit(trainer)
-        except ray.train.TrainingFailedError as error:
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise UserError(
                 f"training failed: {_cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
             ) from None
