@@ -1,7 +1,9 @@
 """The service as a line sees it: real Ray, real MLflow on SQLite, real HTTP."""
 
 import base64
+import hashlib
 import io
+import json
 import os
 import signal
 import socket
@@ -23,7 +25,7 @@ from PIL import Image
 from ray import serve
 
 from inpformer.calibration import Threshold
-from inpformer.detector import MODEL_FILE, Detector
+from inpformer.detector import CONFIG_FILE, MODEL_FILE, Detector
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.losses import LossSettings
@@ -282,6 +284,9 @@ def make_nan(folder: Path) -> None:
 
     tensors = load_file(folder / MODEL_FILE)
     save_file({name: tensor.fill_(torch.nan) for name, tensor in tensors.items()}, folder / MODEL_FILE)
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config["model_sha256"] = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize(("break_it", "reason"), [(cut_short, "cannot be loaded"), (make_nan, "not finite")])
