@@ -6,6 +6,7 @@ becomes one sentence.
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -53,16 +54,16 @@ def _reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
         except (MlflowException, RequestException, BotoCoreError, ClientError, SQLAlchemyError, OSError) as error:
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"MLflow at {_without_password(tracking_uri())} did not do its part ({reason}): "
+                f"MLflow at {without_password(tracking_uri())} did not do its part ({without_password(reason)}): "
                 "check that the server and its artefact store are up and MLFLOW_TRACKING_URI is right, then run again."
             ) from None
 
     return call
 
 
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def without_password(text: str) -> str:
+    """A text with the user and password of every address in it left out."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 class Run:
