@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from inpformer.calibration import CalibrationSettings, calibrate
@@ -23,7 +22,7 @@ BATCH_SIZE = 16
 
 def predict(
     detector: Detector, root: Path, rows: Sequence[Row], task: str
-) -> Iterator[tuple[Sequence[Row], Sequence[Image.Image], Prediction]]:
+) -> Iterator[tuple[Sequence[Row], Prediction]]:
     """Runs the detector over the images of `rows`, a batch at a time, with a progress bar named `task`.
 
     Raises UserError naming an image that cannot be read.
@@ -31,8 +30,7 @@ def predict(
     with tqdm(total=len(rows), desc=task, unit="image", disable=None) as progress:
         for start in range(0, len(rows), BATCH_SIZE):
             part = rows[start : start + BATCH_SIZE]
-            images = [read_image(root / row.path) for row in part]
-            yield part, images, detector.predict(images)
+            yield part, detector.predict([read_image(root / row.path) for row in part])
             progress.update(len(part))
 
 
@@ -47,7 +45,7 @@ def main() -> None:
     detector = Detector.load(args.model, device=best_device())
     rows = manifest.split("val")
     scores: dict[str, list[float]] = {row.category: [] for row in rows}
-    for part, _, prediction in predict(detector, manifest.root, rows, "calibrating"):
+    for part, prediction in predict(detector, manifest.root, rows, "calibrating"):
         for row, score in zip(part, prediction.scores, strict=True):
             scores[row.category].append(float(score))
     detector.thresholds = calibrate(scores, settings)

@@ -54,7 +54,7 @@ class Judged:
 def judge(manifest: Manifest, detector: Detector) -> list[Judged]:
     """Scores every test image. Raises UserError naming an image or mask that cannot be read."""
     judged = []
-    for part, _, prediction in predict(detector, manifest.root, manifest.split("test"), "evaluating"):
+    for part, prediction in predict(detector, manifest.root, manifest.split("test"), "evaluating"):
         for row, score, anomaly_map in zip(part, prediction.scores, prediction.maps, strict=True):
             judged.append(Judged(row, float(score), anomaly_map, _read_mask(manifest.root, row, detector)))
     return judged

@@ -84,7 +84,7 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings) ->
 
 
 def train(
-    manifest: Manifest, index: FeatureIndex, settings: TrainSettings, store_folder: Path, run: Run, key: str
+    manifest: Manifest, encoder: Encoder, settings: TrainSettings, store: FeatureStore, run: Run, key: str
 ) -> Path:
     """Runs the workers to the last epoch; returns the folder of the last checkpoint.
 
@@ -98,8 +98,6 @@ def train(
             f"params.yaml: train.batch_size is {settings.batch_size}: there are only {len(train_digests)} "
             "training images, set it to at most that."
         )
-    encoder = load_encoder(index.encoder)
-    store = FeatureStore(store_folder.resolve(), index.encoder_key)
     config = WorkerConfig(
         settings=settings,
         shape=model_shape(encoder, settings),
@@ -246,9 +244,11 @@ def main() -> None:
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(read_all()), tags)
     print(f"MLflow run {run.run_id} at {without_password(tracking_uri())}", flush=True)
     try:
-        checkpoint = train(manifest, index, settings, Path(feature_settings.store), run, key)
+        encoder = load_encoder(index.encoder)
+        store = FeatureStore(Path(feature_settings.store).resolve(), index.encoder_key)
+        checkpoint = train(manifest, encoder, settings, store, run, key)
         history = json.loads((checkpoint / CHECKPOINT_PROGRESS).read_text())["history"]
-        detector = load_trained(checkpoint, load_encoder(index.encoder), settings)
+        detector = load_trained(checkpoint, encoder, settings)
         with stage.written_whole(args.model) as folder:
             detector.save(folder)
         write_losses(history, args.loss)
