@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -99,6 +99,18 @@ class Run:
         """Numbers by name; `step` is the epoch."""
         now = int(time.time() * 1000)
         self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+
+    @_reaching_mlflow
+    def log_epochs(self, history: Sequence[Mapping[str, float]]) -> None:
+        """A training's rows, each with its `epoch`; those that MLflow holds already are not logged again, whichever
+        process logged them.
+        """
+        if not history:
+            return
+        held = {metric.step for metric in self._client.get_metric_history(self.run_id, "loss")}
+        for row in history:
+            if int(row["epoch"]) not in held:
+                self.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
 
     @_reaching_mlflow
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -123,6 +123,8 @@ class Worker:
         if checkpoint is not None:
             with checkpoint.as_directory() as folder:
                 self.load(Path(folder))
+            if self.rank == 0:
+                self.log_epochs()  # the interruption may have come between checkpoint and MLflow
         elif self.projection is not None:
             self.fit_projection(self.projection)
         while self.progress.epoch < self.settings.epochs:
@@ -242,10 +244,11 @@ class Worker:
         with tempfile.TemporaryDirectory() as folder:
             self.save(Path(folder))
             ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        # After the checkpoint, so that a resumed run does not log an epoch twice.
-        run = Run(self.config.run_id, self.config.tracking_uri)
-        for done in self.progress.history[-((self.progress.epoch - 1) % every + 1) :]:
-            run.log_metrics({k: v for k, v in done.items() if k != "epoch"}, step=int(done["epoch"]))
+        self.log_epochs()
+
+    def log_epochs(self) -> None:
+        """Brings MLflow up to the checkpoint: only what a checkpoint holds is never computed a second time."""
+        Run(self.config.run_id, self.config.tracking_uri).log_epochs(self.progress.history)
 
     def save(self, folder: Path) -> None:
         """Writes model, projection, optimiser and progress; `load` is its counterpart."""

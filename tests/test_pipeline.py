@@ -53,14 +53,14 @@ class Checkout:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
 
     def run(self, command: Sequence[str], expected: int = 0) -> str:
-        """Runs a command of this environment here; returns all that it printed."""
+        """Runs a command of this environment here; returns all that it printed, standard output last."""
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             environment.pop(name, None)
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
-        output = done.stdout + done.stderr
+        output = done.stderr + done.stdout
         assert done.returncode == expected, output
         return output
 
