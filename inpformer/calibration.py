@@ -1,58 +1,138 @@
-"""Thresholds from held-out normal images: split conformal, one threshold a category, never from test data."""
+"""Thresholds with a promise, from held-out normal images alone: split conformal, one a category, never test data.
+
+The one assumption: the next good parts come from the same production as the held-out images (exchangeability).
+Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005), for the marginal bound; Vovk,
+"Conditional validity of inductive conformal predictors" (2012), for the bound that holds with a confidence.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from inpformer.errors import UserError
 from inpformer.settings import require
 
+Verdict = Literal["PASS", "REVIEW", "FAIL"]
+
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """`false_alarm_rate`: the share of good parts that may be called defective, on average over calibrations."""
+    """What is asked for.
+
+    `false_alarm_rate`: the largest share of good parts that may FAIL. `confidence`: null promises that share on
+    average over calibrations; 0.95 promises it for this very calibration, with that probability, and takes more
+    images. `review_rate`: the further share of good parts that may go to REVIEW; 0 leaves only PASS and FAIL.
+    """
 
     false_alarm_rate: float = 0.05
+    confidence: float | None = None
+    review_rate: float = 0.0
 
     def __post_init__(self) -> None:
         require(0 < self.false_alarm_rate < 1, "false_alarm_rate", self.false_alarm_rate, "between 0 and 1, e.g. 0.05")
+        require(
+            self.confidence is None or 0 < self.confidence < 1,
+            "confidence",
+            self.confidence,
+            "between 0 and 1, e.g. 0.95, or null",
+        )
+        most = 1 - self.false_alarm_rate
+        require(0 <= self.review_rate < most, "review_rate", self.review_rate, f"0 or more, and below {most:g}")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """An image whose score is above `threshold` fails.
+    """One category's limits, and what they are worth.
 
-    `images` held-out normal images set it. `false_alarm_rate` is the bound that holds for the next good part, on
-    average over draws of those images, as long as it comes from the same production (split conformal).
+    A score above `threshold` is a FAIL, one above `review_threshold` alone a REVIEW. `scores` are those of the
+    held-out normal images, lowest first. `false_alarm_rate` is the bound that holds on the share of good parts
+    that FAIL: with `confidence`, or on average where that is null. `missing_images` is 0 where this keeps what
+    was asked for; otherwise the claim is refused, the largest score is the threshold, and so many more held-out
+    images would keep it.
     """
 
     threshold: float
-    images: int
+    review_threshold: float
     false_alarm_rate: float
+    confidence: float | None
+    missing_images: int
+    scores: tuple[float, ...]
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.threshold), "threshold", self.threshold, "a finite number")
+        right = f"at most the threshold, {self.threshold}"
+        require(self.review_threshold <= self.threshold, "review_threshold", self.review_threshold, right)
+
+    def decide(self, score: float) -> Verdict:
+        """A score that is no number is a FAIL: a broken camera must not pass parts."""
+        if not score <= self.threshold:
+            return "FAIL"
+        return "PASS" if score <= self.review_threshold else "REVIEW"
+
+    def p_value(self, score: float) -> float:
+        """The conformal p-value of a score: a good part's is at most α with a probability of at most α."""
+        as_high = sum(not held < score for held in self.scores)
+        return (1 + as_high) / (1 + len(self.scores))
 
 
 def calibrate(scores: Mapping[str, Sequence[float]], settings: CalibrationSettings) -> dict[str, Threshold]:
     """Thresholds by category from the image scores of held-out normal images.
 
-    The threshold is the k-th smallest of n scores with k = ceil((n + 1)(1 - rate)). With fewer than 1/rate - 1
-    images no threshold keeps the rate: then the largest score is taken, and the bound says what it is worth.
-
     Raises UserError for a category without images and for a score that is not finite.
     """
-    thresholds = {}
-    for category, values in scores.items():
-        ordered = np.sort(np.asarray(values, dtype=np.float64))
-        if not ordered.size:
-            raise UserError(f"category {category} has no held-out normal images: raise manifest.val_fraction.")
-        if not np.isfinite(ordered).all():
-            raise UserError(f"category {category} has scores that are not finite: the model is broken, train it again.")
-        n = ordered.size
+    return {category: _calibrate(category, values, settings) for category, values in scores.items()}
+
+
+def _calibrate(category: str, values: Sequence[float], settings: CalibrationSettings) -> Threshold:
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not ordered.size:
+        raise UserError(f"category {category} has no held-out normal images: raise manifest.val_fraction.")
+    if not np.isfinite(ordered).all():
+        raise UserError(f"category {category} has scores that are not finite: the model is broken, train it again.")
+    n, confidence = ordered.size, settings.confidence
+    rank = _rank(n, settings.false_alarm_rate, confidence)
+    # What may FAIL or be reviewed, as one rate: a budget of the shop floor, not a promise, hence the average.
+    review_rank = min(rank, _rank(n, settings.false_alarm_rate + settings.review_rate, None))
+    return Threshold(
+        threshold=float(ordered[rank - 1]),
+        review_threshold=float(ordered[review_rank - 1]) if settings.review_rate else float(ordered[rank - 1]),
+        false_alarm_rate=false_alarm_bound(n, rank, confidence),
+        confidence=confidence,
+        missing_images=max(0, images_needed(settings.false_alarm_rate, confidence) - n),
+        scores=tuple(ordered.tolist()),
+    )
+
+
+def _rank(images: int, rate: float, confidence: float | None) -> int:
+    """The lowest rank among the n scores whose score keeps `rate`; n if none does."""
+    if confidence is None:
         # The small number keeps (n + 1)(1 - rate) = 19.000000000000004 from becoming 20.
-        rank = min(n, math.ceil((n + 1) * (1 - settings.false_alarm_rate) - 1e-9))
-        thresholds[category] = Threshold(float(ordered[rank - 1]), n, (n + 1 - rank) / (n + 1))
-    return thresholds
+        return min(images, math.ceil((images + 1) * (1 - rate) - 1e-9))
+    ranks = np.arange(1, images + 1)
+    keeps = stats.beta.ppf(confidence, images - ranks + 1, ranks) <= rate
+    return int(ranks[keeps][0]) if keeps.any() else images
+
+
+def false_alarm_bound(images: int, rank: int, confidence: float | None) -> float:
+    """The bound on the share of good parts that score above the `rank`-th lowest of `images` scores.
+
+    That share is at most a Beta(n - k + 1, k) variable (k the rank): its mean is the bound on average, its
+    quantile the bound that holds with `confidence`. Ties only lower the share.
+    """
+    if confidence is None:
+        return (images + 1 - rank) / (images + 1)
+    return float(stats.beta.ppf(confidence, images - rank + 1, rank))
+
+
+def images_needed(false_alarm_rate: float, confidence: float | None) -> int:
+    """The fewest held-out normal images a category with which a threshold keeps the rate.
+
+    On average 1/α - 1 (1 %: 99); with confidence c as many as let (1 - α)ⁿ fall to 1 - c (1 %, 95 %: 299).
+    """
+    if confidence is None:
+        return math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+    return math.ceil(math.log(1 - confidence) / math.log(1 - false_alarm_rate) - 1e-9)

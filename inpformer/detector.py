@@ -19,55 +19,62 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from inpformer.calibration import Threshold
+from inpformer.calibration import Threshold, Verdict
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.errors import UserError
+from inpformer.frame import Frame
 from inpformer.losses import LossSettings
-from inpformer.model import INPFormer, ModelShape
-from inpformer.projection import Projection
+from inpformer.model import ModelShape
 from inpformer.regions import Region, find_regions
 from inpformer.scoring import image_scores, reconstruction_map, zero_shot_map
-from inpformer.settings import build, require
+from inpformer.setting import ZERO_SHOT
+from inpformer.settings import build
+from inpformer.tensors import part_of, prefixed
+from inpformer.tiling import Tiling
+from inpformer.trained import ALL, Trained, Training
+from inpformer.transform import MAP_SIZE
+from inpformer.views import views
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
+VIEWS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """What detector.json holds. `scoring` is "reconstruction" or "zero-shot"; `encoder_channels` are the
-    encoder's own, before the projection.
+    """What detector.json holds. `encoder_channels` are the encoder's own, before the projection; `models` the
+    categories that have a model each, or ALL alone.
     """
 
     format_version: int
     encoder: EncoderSettings
     encoder_digest: str
     encoder_channels: int
+    tiling: Tiling | None
     model: ModelShape
+    models: tuple[str, ...]
     losses: LossSettings
-    scoring: str
+    training: Training
     model_sha256: str
-
-    def __post_init__(self) -> None:
-        require(self.scoring in ("reconstruction", "zero-shot"), "scoring", self.scoring, "reconstruction or zero-shot")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """`scores` [B] and `maps` [B, 256, 256], float32: higher is more anomalous."""
+    """A score and a map an image: `scores` [B] float32, `maps` B arrays [H, W] float32, 256×256 without tiles.
+    Higher is more anomalous.
+    """
 
     scores: NDArray[np.float32]
-    maps: NDArray[np.float32]
+    maps: list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one image: `decision` is "FAIL" if its score is above the category's threshold, else "PASS".
-    Only a FAIL has regions.
-    """
+    """What becomes of one image (see `Threshold`), and the conformal p-value of its score. A PASS has no regions."""
 
-    decision: str
-    threshold: float
+    decision: Verdict
+    threshold: Threshold
+    p_value: float
     regions: list[Region]
 
 
@@ -77,61 +84,114 @@ class Detector:
     def __init__(
         self,
         encoder: Encoder,
-        projection: Projection | None,
-        model: INPFormer,
+        models: Mapping[str, Trained],
         losses: LossSettings,
+        training: Training,
         thresholds: Mapping[str, Threshold],
-        scoring: str = "reconstruction",
+        tiling: Tiling | None = None,
     ) -> None:
+        """`models` holds one for ALL categories, or one a category. Raises UserError if tiles would be cropped."""
+        transform = encoder.transform
+        if tiling is not None and transform.crop != transform.resize:
+            raise UserError(
+                f"features.encoder.crop is {transform.crop} and resize {transform.resize}: with tiles both must be "
+                "equal, or the margin of every tile would go uninspected."
+            )
         self.encoder = encoder
-        self.projection = projection.eval().to(encoder.device) if projection is not None else None
-        self.model = model.eval().to(encoder.device)
+        self.models = {category: trained.to(encoder.device) for category, trained in models.items()}
         self.losses = losses
+        self.training = training
         self.thresholds = dict(thresholds)
-        self.scoring = scoring
+        self.tiling = tiling
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[Image.Image]) -> Prediction:
-        """Scores pictures of any size, all in one batch: the one inference path of evaluation and serving."""
-        features = self.encoder.encode(list(images))
-        target = self.projection(features) if self.projection is not None else features
-        size = self.encoder.transform.crop
-        if self.scoring == "zero-shot":
-            fused = target.mean(dim=1)
-            maps = zero_shot_map(fused, self.model.prototypes(fused), size)
-        else:
-            maps = reconstruction_map(self.model(target), size)
-        return Prediction(image_scores(maps).cpu().numpy(), maps.cpu().numpy())
+    def predict(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
+        """Scores pictures of any size, `categories` naming each one's: the one inference path of evaluation and
+        serving. The setting that the detector was trained in decides how; nobody else can.
 
-    def decide(self, image: Image.Image, score: float, anomaly_map: NDArray[np.float32], category: str) -> Decision:
-        """Holds a predicted score against the category's threshold. Raises UserError for an unknown category."""
+        Raises UserError for a category without a model where each has its own.
+        """
+        models = [self._model(category) for category in categories]
+        seen = [(n, view) for n, image in enumerate(images) for view in views(image.size, self.tiling, augmented=False)]
+        maps: list[Tensor] = []
+        for start in range(0, len(seen), VIEWS_AT_A_TIME):
+            part = seen[start : start + VIEWS_AT_A_TIME]
+            pixels = torch.stack([view.pixels(images[n], self.encoder.transform) for n, view in part])
+            maps += self._maps(self.encoder.features(pixels), [models[n] for n, _ in part])
+        if self.tiling is None:
+            together = torch.stack(maps)
+            return Prediction(image_scores(together).numpy(), list(together.numpy()))
+        tiles: list[list[NDArray[np.float32]]] = [[] for _ in images]
+        for (n, _), tile in zip(seen, maps, strict=True):
+            tiles[n].append(tile.numpy())
+        blended = [self.tiling.blend(t, image.size) for t, image in zip(tiles, images, strict=True)]
+        return Prediction(np.array([score for _, score in blended], np.float32), [map_ for map_, _ in blended])
+
+    def _maps(self, features: Tensor, models: Sequence[Trained]) -> list[Tensor]:
+        """Features [B, G, N, C] to B maps [256, 256] on the CPU, each by its own model."""
+        maps = torch.empty(len(models), MAP_SIZE, MAP_SIZE)
+        size = self.encoder.transform.crop
+        for trained in set(models):
+            rows = [n for n, model in enumerate(models) if model is trained]
+            target = features[rows] if trained.projection is None else trained.projection(features[rows])
+            if self.training.setting == ZERO_SHOT:
+                fused = target.mean(dim=1)
+                maps[rows] = zero_shot_map(fused, trained.model.prototypes(fused), size).cpu()
+            else:
+                maps[rows] = reconstruction_map(trained.model(target), size).cpu()
+        return list(maps)
+
+    def _model(self, category: str) -> Trained:
+        if ALL in self.models:
+            return self.models[ALL]
+        if category not in self.models:
+            known = ", ".join(sorted(self.models))
+            raise UserError(f"category {category!r} has no model in this single-class detector: it knows {known}.")
+        return self.models[category]
+
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """Where on an image of `size` (width, height) its map lies."""
+        return self.encoder.transform.frame(size) if self.tiling is None else self.tiling.frame(size)
+
+    def mask(self, mask: Image.Image) -> NDArray[np.bool_]:
+        """A ground-truth mask, its size that of its image, in the shape of the image's map."""
+        return self.encoder.transform.mask(mask) if self.tiling is None else self.tiling.mask(mask)
+
+    def decide(self, score: float, anomaly_map: NDArray[np.float32], size: tuple[int, int], category: str) -> Decision:
+        """Holds a predicted score against the category's thresholds; `size` (width, height) is the image's.
+
+        Raises UserError for an unknown category.
+        """
         if category not in self.thresholds:
-            known = ", ".join(sorted(self.thresholds))
+            known = ", ".join(sorted(self.thresholds)) or "none"
             raise UserError(f"category {category!r} is not one that this detector was calibrated for: {known}.")
-        threshold = self.thresholds[category].threshold
-        if score <= threshold:
-            return Decision("PASS", threshold, [])
-        regions = find_regions(anomaly_map, threshold, image, self.encoder.transform)
-        return Decision("FAIL", threshold, regions)
+        threshold = self.thresholds[category]
+        decision, p_value = threshold.decide(score), threshold.p_value(score)
+        if decision == "PASS":
+            return Decision(decision, threshold, p_value, [])
+        limit = threshold.threshold if decision == "FAIL" else threshold.review_threshold
+        return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)))
 
     def save(self, folder: Path) -> None:
         """Writes the three files into `folder`, which it makes."""
         folder.mkdir(parents=True)
-        tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        if self.projection is not None:
-            tensors |= {f"projection.{k}": v for k, v in self.projection.state_dict().items()}
-        content = save({k: v.contiguous().cpu() for k, v in tensors.items()})
-        (folder / MODEL_FILE).write_bytes(content)
+        tensors: dict[str, Tensor] = {}
+        for category, trained in self.models.items():
+            tensors |= prefixed(f"{category}:", trained.tensors())
+        content = save(tensors)
         config = DetectorConfig(
             FORMAT_VERSION,
             self.encoder.settings,
             self.encoder.digest,
             self.encoder.channels,
-            self.model.shape,
+            self.tiling,
+            next(iter(self.models.values())).model.shape,
+            tuple(sorted(self.models)),
             self.losses,
-            self.scoring,
+            self.training,
             hashlib.sha256(content).hexdigest(),
         )
+        (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
         _write_json(folder / CALIBRATION_FILE, {c: asdict(t) for c, t in sorted(self.thresholds.items())})
 
@@ -154,23 +214,13 @@ class Detector:
                 f"{settings.weights} is {encoder.digest[:12]}: give the weights that it was trained with."
             )
         tensors = _read_tensors(folder / MODEL_FILE, config.model_sha256)
-        model = INPFormer(config.model)
-        projected = any(name.startswith("projection.") for name in tensors)
-        projection = Projection(config.encoder_channels, config.model.channels) if projected else None
-        for prefix, part in (("model.", model), ("projection.", projection)):
-            if part is not None:
-                state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-                _load_state(part, state, folder / MODEL_FILE)
-        return cls(encoder.to(device), projection, model, config.losses, thresholds, config.scoring)
-
-
-def _load_state(part: torch.nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in part.state_dict().items()}
-    held = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if wanted != held:
-        name = sorted(set(wanted.items()) ^ set(held.items()))[0][0]
-        raise UserError(f"{file}: {name} does not fit {CONFIG_FILE}: the two files are not of one detector.")
-    part.load_state_dict(state)
+        models = {
+            category: Trained.load_tensors(
+                part_of(tensors, f"{category}:"), config.encoder_channels, config.model, str(folder / MODEL_FILE)
+            )
+            for category in config.models
+        }
+        return cls(encoder.to(device), models, config.losses, config.training, thresholds, config.tiling)
 
 
 def _read_config(file: Path) -> DetectorConfig:

@@ -104,11 +104,14 @@ class Encoder:
         self.network.to(self.device)
         return self
 
-    @torch.inference_mode()
     def encode(self, images: list[Image.Image]) -> Tensor:
         """Pictures of any size to their groups [B, G, N, C] float32, on the encoder's device."""
-        batch = torch.stack([self.transform.image(image) for image in images])
-        features: Tensor = self.network(batch.to(self.device)).float()
+        return self.features(torch.stack([self.transform.image(image) for image in images]))
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor) -> Tensor:
+        """Transformed pictures [B, 3, S, S] to their groups [B, G, N, C] float32, on the encoder's device."""
+        features: Tensor = self.network(pixels.to(self.device)).float()
         return features
 
 

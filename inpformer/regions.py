@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
-from inpformer.transform import MAP_SIZE, Transform
+from inpformer.frame import Frame
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 
@@ -23,22 +22,18 @@ class Region:
     peak: float
 
 
-def find_regions(
-    anomaly_map: NDArray[np.float32], threshold: float, image: Image.Image, transform: Transform
-) -> list[Region]:
-    """The regions of `anomaly_map` [256, 256] above `threshold`, the highest peak first, in pixels of `image`.
+def find_regions(anomaly_map: NDArray[np.float32], limit: float, frame: Frame) -> list[Region]:
+    """The regions of `anomaly_map` above `limit`, the highest peak first, in pixels of the image that `frame` maps.
 
-    The threshold is the image score's: the score is the mean of the map's top 1 %, so an image that fails has at
-    least one region.
+    The limit is the image score's: the score is the mean of the map's top 1 %, so an image whose score is above it
+    has at least one region.
     """
-    # In 64 bit, as the score is compared: in 32 bit the threshold could round up to the map's largest value.
-    labels, _ = ndimage.label(anomaly_map > np.float64(threshold), EIGHT_CONNECTED)
-    width, height = image.size
-    pixel_area = (transform.crop / MAP_SIZE / transform.resize) ** 2 * width * height
+    # In 64 bit, as the score is compared: in 32 bit the limit could round up to the map's largest value.
+    labels, _ = ndimage.label(anomaly_map > np.float64(limit), EIGHT_CONNECTED)
     regions = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
-        box = transform.box_in_image((columns.start, rows.start, columns.stop, rows.stop), image.size)
+        box = frame.box_in_image((columns.start, rows.start, columns.stop, rows.stop))
         peak = float(anomaly_map[rows, columns][inside].max())
-        regions.append(Region(box, float(inside.sum()) * pixel_area, peak))
+        regions.append(Region(box, float(inside.sum()) * frame.pixel_area, peak))
     return sorted(regions, key=lambda region: -region.peak)

@@ -23,9 +23,9 @@ def zero_shot_map(fused: Tensor, prototypes: Tensor, image_size: int) -> Tensor:
 
 
 def image_scores(maps: Tensor) -> Tensor:
-    """The mean of a map's largest 1 % of pixels: [B, 256, 256] gives [B]."""
+    """The mean of a map's largest 1 % of pixels (of one at least): [B, H, W] gives [B]."""
     pixels = maps.flatten(1)
-    top = pixels.topk(int(pixels.shape[1] * TOP_FRACTION), dim=1).values
+    top = pixels.topk(max(1, int(pixels.shape[1] * TOP_FRACTION)), dim=1).values
     # Rounding must not lift the mean above the largest value: a score above the threshold has a place on the map.
     return top.mean(dim=1).minimum(top[:, 0])
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inpformer.depth import refuse_deep
 from inpformer.errors import UserError
+from inpformer.frame import Frame
 from inpformer.settings import require
 
 # Anomaly maps and the masks that they are held against have this side, in pixels.
@@ -46,22 +47,12 @@ class Transform:
         resized = torch.nn.functional.interpolate(binary, size=(MAP_SIZE, MAP_SIZE), mode="nearest")
         return resized[0, 0].numpy() > 0
 
-    def visible(self, image: Image.Image) -> Image.Image:
-        """The part of a picture that the encoder sees, as RGB, MAP_SIZE pixels square: what a map lies over."""
-        return self._crop(image.convert("RGB")).resize((MAP_SIZE, MAP_SIZE), Image.Resampling.BILINEAR)
-
-    def box_in_image(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """A box on the map (left, top, right, bottom; right and bottom exclusive) in the pixels of an image of
-        `size` (width, height).
-        """
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """The map of an image of `size` (width, height): MAP_SIZE pixels square, without the margin of the crop."""
         margin = round((self.resize - self.crop) / 2)
-        scale = self.crop / MAP_SIZE
-        sides = []
-        for number, edge in enumerate(box):
-            full = size[number % 2]
-            pixel = (edge * scale + margin) * full / self.resize
-            sides.append(min(full, max(0, int(np.floor(pixel) if number < 2 else np.ceil(pixel)))))
-        return sides[0], sides[1], sides[2], sides[3]
+        edges = (margin, margin, margin + self.crop, margin + self.crop)
+        left, top, right, bottom = (edge * size[n % 2] / self.resize for n, edge in enumerate(edges))
+        return Frame(size, (left, top, right, bottom), (MAP_SIZE, MAP_SIZE))
 
     def _crop(self, image: Image.Image) -> Image.Image:
         resized = image.resize((self.resize, self.resize), Image.Resampling.BILINEAR)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inpformer.calibration import CalibrationSettings, calibrate
+from inpformer.calibration import CalibrationSettings, Threshold, calibrate
 from inpformer.detector import Detector, Prediction
 from inpformer.transform import read_image
 from pipelines import stage
@@ -30,8 +30,41 @@ def predict(
     with tqdm(total=len(rows), desc=task, unit="image", disable=None) as progress:
         for start in range(0, len(rows), BATCH_SIZE):
             part = rows[start : start + BATCH_SIZE]
-            yield part, detector.predict([read_image(root / row.path) for row in part])
+            images = [read_image(root / row.path) for row in part]
+            yield part, detector.predict(images, [row.category for row in part])
             progress.update(len(part))
+
+
+def calibrated(
+    detector: Detector, root: Path, rows: Sequence[Row], settings: CalibrationSettings
+) -> dict[str, Threshold]:
+    """The thresholds of the categories in `rows`, all of them held-out good images. Raises UserError for a category
+    that the detector has no model for, and for what `calibrate` refuses.
+    """
+    scores: dict[str, list[float]] = {row.category: [] for row in rows}
+    for part, prediction in predict(detector, root, rows, "calibrating"):
+        for row, score in zip(part, prediction.scores, strict=True):
+            scores[row.category].append(float(score))
+    return calibrate(scores, settings)
+
+
+def promise(category: str, threshold: Threshold, settings: CalibrationSettings) -> str:
+    """What a threshold is worth, in a sentence or two."""
+
+    def sure(confidence: float | None) -> str:
+        return "on average" if confidence is None else f"with {confidence:g} confidence"
+
+    text = (
+        f"{category}: FAIL above {threshold.threshold:.4f}, REVIEW above {threshold.review_threshold:.4f}, from "
+        f"{len(threshold.scores)} good images: false alarms at most {threshold.false_alarm_rate:.2%} "
+        f"{sure(threshold.confidence)}"
+    )
+    if threshold.missing_images:
+        text += (
+            f"\n  this is NOT the {settings.false_alarm_rate:.2%} asked for: it takes {threshold.missing_images} more "
+            "held-out good images"
+        )
+    return text
 
 
 def main() -> None:
@@ -43,22 +76,11 @@ def main() -> None:
     settings = read_section("calibrate", CalibrationSettings)
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.model, device=best_device())
-    rows = manifest.split("val")
-    scores: dict[str, list[float]] = {row.category: [] for row in rows}
-    for part, prediction in predict(detector, manifest.root, rows, "calibrating"):
-        for row, score in zip(part, prediction.scores, strict=True):
-            scores[row.category].append(float(score))
-    detector.thresholds = calibrate(scores, settings)
+    detector.thresholds = calibrated(detector, manifest.root, manifest.split("val"), settings)
     with stage.written_whole(args.out) as folder:
         detector.save(folder)
-    for category, t in sorted(detector.thresholds.items()):
-        print(
-            f"{category}: threshold {t.threshold:.4f} from {t.images} images, "
-            f"false alarms at most {t.false_alarm_rate:.1%}"
-        )
-        if t.false_alarm_rate > settings.false_alarm_rate:
-            needed = round(1 / settings.false_alarm_rate) - 1
-            print(f"  {settings.false_alarm_rate:.1%} was asked for: that takes at least {needed} held-out good images")
+    for category, threshold in sorted(detector.thresholds.items()):
+        print(promise(category, threshold, settings))
 
 
 if __name__ == "__main__":

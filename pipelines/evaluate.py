@@ -1,113 +1,153 @@
 r"""Stage evaluate: what the calibrated detector is worth on the test images. Nothing earlier has seen them.
 
 python -m pipelines.evaluate --manifest MANIFEST.parquet --detector FOLDER --run RUN.json \
-    --metrics METRICS.json --scores SCORES.csv --plots FOLDER
+    --metrics METRICS.json --table METRICS.md --scores SCORES.csv --plots FOLDER
 """
 
 import argparse
 import csv
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from inpformer.bootstrap import BootstrapSettings
+from tqdm import tqdm
 
 from inpformer.detector import Detector
-from inpformer.metrics import image_metrics, pixel_metrics, precision_recall_curve, roc_curve
+from inpformer.errors import UserError
+from inpformer.metrics import precision_recall_curve, roc_curve
+from inpformer.setting import ZERO_SHOT
 from inpformer.settings import require
 from inpformer.transform import read_image
 from pipelines import pictures, stage
-from pipelines.calibrate import predict
+from pipelines.calibrate import BATCH_SIZE
 from pipelines.features import best_device
-from pipelines.manifest import Manifest, Row, read_manifest
+from pipelines.manifest import Manifest, Row, read_manifest, read_mask
+from pipelines.measure import Judged, Measurement, Report
 from pipelines.params import read_section
 from pipelines.train import read_run
+
+Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """`gallery` is how many of the worst misses are shown."""
+    """`gallery` is how many of the worst misses are shown; `bootstrap` makes the confidence intervals."""
 
     gallery: int = 12
+    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
 
     def __post_init__(self) -> None:
         require(1 <= self.gallery <= 100, "gallery", self.gallery, "between 1 and 100")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A test image, its score [float], its map [256, 256] and its true mask [256, 256]."""
+class Gallery:
+    """Keeps the images on the wrong side of their threshold, farthest first, then the narrowest right ones."""
 
-    row: Row
-    score: float
-    anomaly_map: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    def __init__(self, size: int, detector: Detector) -> None:
+        self._size, self._detector = size, detector
+        self.worst: list[Judged] = []
 
-    @property
-    def masked_right(self) -> bool:
-        """Whether pixel metrics may use it: an anomalous image with an empty mask says nothing of its pixels."""
-        return not self.row.label or self.row.mask_pixels > 0
+    def add(self, judged: Judged) -> None:
+        """Takes one image, and forgets the least bad one if it is full."""
+        self.worst = sorted([*self.worst, judged], key=self._margin)[: self._size]
+
+    def _margin(self, judged: Judged) -> float:
+        ratio = judged.score / self._detector.thresholds[judged.row.category].threshold - 1
+        return ratio if judged.row.label else -ratio
 
 
-def judge(manifest: Manifest, detector: Detector) -> list[Judged]:
-    """Scores every test image. Raises UserError naming an image or mask that cannot be read."""
-    judged = []
-    for part, prediction in predict(detector, manifest.root, manifest.split("test"), "evaluating"):
+def check_setting(detector: Detector, manifest: Manifest) -> None:
+    """Raises UserError where the detector's numbers on this data would bear a wrong name."""
+    training = detector.training
+    if training.setting == ZERO_SHOT:
+        return
+    if strange := sorted({row.category for row in manifest.rows} - set(training.categories)):
+        raise UserError(
+            f"the detector was trained {training.setting} on {', '.join(training.categories)}, not on {strange[0]}: "
+            "set train.setting to zero-shot to judge other data, or train on it."
+        )
+
+
+def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqdm) -> Iterator[Judged]:  # type: ignore[type-arg]
+    """Scores test images. Raises UserError naming an image or mask that cannot be read."""
+    for start in range(0, len(rows), BATCH_SIZE):
+        part = rows[start : start + BATCH_SIZE]
+        images = [read_image(manifest.root / row.path) for row in part]
+        prediction = detector.predict(images, [row.category for row in part])
         for row, score, anomaly_map in zip(part, prediction.scores, prediction.maps, strict=True):
-            judged.append(Judged(row, float(score), anomaly_map, _read_mask(manifest.root, row, detector)))
-    return judged
+            yield Judged(row, float(score), anomaly_map, detector.mask(read_mask(manifest.root, row)))
+        progress.update(len(part))
 
 
-def _read_mask(root: Path, row: Row, detector: Detector) -> NDArray[np.bool_]:
-    transform = detector.encoder.transform
-    mask = read_image(root / row.mask) if row.mask else Image.new("L", (row.width, row.height))
-    return transform.mask(mask)
+def evaluate(
+    manifest: Manifest, detector: Detector, settings: EvaluateSettings
+) -> tuple[dict[str, Report], list[Judged]]:
+    """Each category's report, and the gallery's images. Memory does not grow with the number of images."""
+    test = manifest.split("test")
+    gallery = Gallery(settings.gallery, detector)
+    reports = {}
+    with tqdm(total=len(test), desc="evaluating", unit="image", disable=None) as progress:
+        for category in sorted({row.category for row in test}):
+            with Measurement(settings.bootstrap) as measurement:
+                for judged in judge(manifest, detector, [r for r in test if r.category == category], progress):
+                    measurement.add(judged)
+                    gallery.add(judged)
+                reports[category] = measurement.report(detector.thresholds[category])
+    return reports, gallery.worst
 
 
-def measure(judged: list[Judged], threshold: float) -> dict[str, float]:
-    """The metrics of one category by name; rates are shares of its test images at its threshold."""
-    scores, labels = _scores(judged), _labels(judged)
-    usable = [j for j in judged if j.masked_right]
-    image = image_metrics(scores, labels)
-    pixel = pixel_metrics(np.stack([j.anomaly_map for j in usable]), np.stack([j.mask for j in usable]))
-    failed = scores > threshold
-    return {
-        **{f"image_{name}": value for name, value in asdict(image).items()},
-        **{f"pixel_{name}": value for name, value in asdict(pixel).items() if name != "aupro"},
-        "aupro": pixel.aupro,
-        "false_alarm_rate": float(failed[labels == 0].mean()),
-        "miss_rate": float((~failed)[labels == 1].mean()),
-    }
+def mean(reports: Mapping[str, Report]) -> Numbers:
+    """Metric by metric over the categories that have it."""
+    names = dict.fromkeys(name for report in reports.values() for name in report.metrics)
+    return {name: fmean(r.metrics[name] for r in reports.values() if name in r.metrics) for name in names}
 
 
-def _scores(judged: list[Judged]) -> NDArray[np.float32]:
-    return np.array([j.score for j in judged], np.float32)
+def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, dict[str, Numbers] | Numbers]:
+    """What metrics.json holds of a setting: the mean, that of each data set where there are several, the categories."""
+    whole: dict[str, dict[str, Numbers] | Numbers] = {"mean": mean(reports)}
+    if data_sets:
+        whole["data_set"] = {
+            name: mean({c: report for c, report in reports.items() if c.startswith(f"{name}/")}) for name in data_sets
+        }
+    return whole | {"category": {category: report.metrics for category, report in reports.items()}}
 
 
-def _labels(judged: list[Judged]) -> NDArray[np.int64]:
-    return np.array([j.row.label for j in judged], np.int64)
+def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
+    """The metrics as a Markdown table, each with its confidence interval where it has one."""
+    columns = list(mean(reports))
+    lines = [
+        f"{setting}; in brackets the {settings.confidence:.0%} interval of {settings.replicates} bootstrap draws "
+        "of the test images",
+        "",
+        "| category | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for category, report in reports.items():
+        cells = [_cell(report, name) for name in columns]
+        lines.append(f"| {category} | " + " | ".join(cells) + " |")
+    means = mean(reports)
+    lines.append("| mean | " + " | ".join(f"{means[name]:.3f}" for name in columns) + " |")
+    return "\n".join(lines) + "\n"
 
 
-def worst(judged: list[Judged], detector: Detector, count: int) -> list[Judged]:
-    """The images on the wrong side of their threshold, farthest first, then the narrowest right ones."""
-
-    def margin(j: Judged) -> float:
-        ratio = j.score / detector.thresholds[j.row.category].threshold - 1
-        return ratio if j.row.label else -ratio
-
-    return sorted(judged, key=margin)[:count]
+def _cell(report: Report, name: str) -> str:
+    if name not in report.metrics:
+        return "–"
+    low, high = report.intervals.get(name, (None, None))
+    return f"{report.metrics[name]:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
 
 
-def write_curves(categories: dict[str, pictures.Scores], folder: Path) -> None:
+def write_curves(reports: Mapping[str, Report], folder: Path) -> None:
     """The points of the ROC and precision-recall curves, for `dvc plots`."""
     tables: dict[str, tuple[tuple[str, str], list[tuple[str, float, float]]]] = {
         "roc": (("fpr", "tpr"), []),
         "precision_recall": (("recall", "precision"), []),
     }
-    for name, c in categories.items():
-        roc, pr = roc_curve(c.scores, c.labels), precision_recall_curve(c.scores, c.labels)
+    for name, report in reports.items():
+        roc, pr = (curve(report.scores, report.labels) for curve in (roc_curve, precision_recall_curve))
         tables["roc"][1].extend((name, float(x), float(y)) for x, y in zip(roc.fpr, roc.tpr, strict=True))
         tables["precision_recall"][1].extend(
             (name, float(x), float(y)) for x, y in zip(pr.recall, pr.precision, strict=True)
@@ -119,78 +159,73 @@ def write_curves(categories: dict[str, pictures.Scores], folder: Path) -> None:
             writer.writerows(points)
 
 
-def write_scores(judged: list[Judged], detector: Detector, file: Path) -> None:
+def write_scores(reports: Mapping[str, Report], detector: Detector, file: Path) -> None:
     """A line a test image: what was decided and what is true."""
     with stage.written_whole(file) as temporary, temporary.open("w", newline="") as f:
         writer = csv.writer(f)
-        writer.writerow(("path", "category", "defect", "label", "score", "threshold", "decision"))
-        for j in judged:
-            threshold = detector.thresholds[j.row.category].threshold
-            decision = "FAIL" if j.score > threshold else "PASS"
-            writer.writerow((j.row.path, j.row.category, j.row.defect, j.row.label, j.score, threshold, decision))
+        writer.writerow(("path", "category", "defect", "label", "score", "p_value", "threshold", "decision"))
+        for category, report in reports.items():
+            limits = detector.thresholds[category]
+            for row, score in zip(report.rows, report.scores.tolist(), strict=True):
+                judged = (score, limits.p_value(score), limits.threshold, limits.decide(score))
+                writer.writerow((row.path, category, row.defect, row.label, *judged))
 
 
 def draw(
-    judged: list[Judged], manifest: Manifest, detector: Detector, settings: EvaluateSettings, folder: Path
+    reports: Mapping[str, Report], worst: list[Judged], manifest: Manifest, detector: Detector, folder: Path
 ) -> None:
     """Writes the pictures and curve tables into `folder`, which it makes."""
     folder.mkdir(parents=True)
     categories = {
-        name: pictures.Scores(_scores(part), _labels(part), detector.thresholds[name].threshold)
-        for name, part in _by_category(judged).items()
+        name: pictures.Scores(report.scores, report.labels, detector.thresholds[name].threshold)
+        for name, report in reports.items()
     }
-    write_curves(categories, folder)
+    write_curves(reports, folder)
     pictures.curves(categories, folder / "curves.png")
     pictures.histograms(categories, folder / "histograms.png")
+    pictures.intervals({n: r.metrics for n, r in reports.items()}, {n: r.intervals for n, r in reports.items()}, folder)
     misses = []
-    for j in worst(judged, detector, settings.gallery):
-        threshold = detector.thresholds[j.row.category].threshold
-        wrong = (j.score > threshold) != bool(j.row.label)
-        kind = ("missed" if j.row.label else "false alarm") if wrong else "right, but narrowly"
-        title = f"{j.row.path}: {kind}, {j.score:.3f} against {threshold:.3f}"
-        image = detector.encoder.transform.visible(read_image(manifest.root / j.row.path))
-        misses.append(pictures.Miss(title, image, j.mask, j.anomaly_map, threshold))
+    for j in worst:
+        limits = detector.thresholds[j.row.category]
+        decision = limits.decide(j.score)
+        kind = {(0, "FAIL"): "false alarm", (1, "PASS"): "missed"}.get((j.row.label, decision), f"{decision}, narrowly")
+        title = f"{j.row.path}: {kind}, {j.score:.3f} against {limits.threshold:.3f}"
+        image = read_image(manifest.root / j.row.path)
+        seen = detector.frame(image.size).visible(image)
+        misses.append(pictures.Miss(title, seen, j.mask, j.anomaly_map, limits.threshold))
     pictures.gallery(misses, folder / "worst.png")
-
-
-def _by_category(judged: list[Judged]) -> dict[str, list[Judged]]:
-    return {name: [j for j in judged if j.row.category == name] for name in sorted({j.row.category for j in judged})}
 
 
 def main() -> None:
     """Writes metrics, scores and pictures, and logs them to the pipeline's MLflow run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("--manifest", "--detector", "--run", "--metrics", "--scores", "--plots"):
+    for name in ("--manifest", "--detector", "--run", "--metrics", "--table", "--scores", "--plots"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     settings = read_section("evaluate", EvaluateSettings)
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.detector, device=best_device())
+    check_setting(detector, manifest)
     run = read_run(args.run)
-    judged = judge(manifest, detector)
-    if unusable := sum(not j.masked_right for j in judged):
-        print(f"{unusable} anomalous images have empty masks: they count for image metrics only")
-    metrics = {name: measure(part, detector.thresholds[name].threshold) for name, part in _by_category(judged).items()}
-    mean = {name: float(np.mean([m[name] for m in metrics.values()])) for name in next(iter(metrics.values()))}
+    reports, worst = evaluate(manifest, detector, settings)
+    if unmasked := sum(report.unmasked for report in reports.values()):
+        print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
+    setting = detector.training.setting
     with stage.written_whole(args.plots) as folder:
-        draw(judged, manifest, detector, settings, folder)
-    write_scores(judged, detector, args.scores)
+        draw(reports, worst, manifest, detector, folder)
+    write_scores(reports, detector, args.scores)
+    lines = table(setting, reports, settings.bootstrap)
+    with stage.written_whole(args.table) as temporary:
+        temporary.write_text(lines)
     with stage.written_whole(args.metrics) as temporary:
-        temporary.write_text(json.dumps({"mean": mean, "category": metrics}, indent=2) + "\n")
-    run.log_metrics({f"test.{name}": value for name, value in mean.items()})
-    run.log_metrics({f"test.{c}.{name}": value for c, m in metrics.items() for name, value in m.items()})
+        temporary.write_text(json.dumps({setting: summary(reports, manifest.data_sets)}, indent=2) + "\n")
+    run.log_metrics({f"{setting}.{name}": value for name, value in mean(reports).items()})
+    for category, report in reports.items():
+        run.log_metrics({f"{setting}.{category}.{name}": value for name, value in report.metrics.items()})
     run.log_files(args.plots, "pictures")
-    run.log_file(args.scores, "evaluation")
-    run.log_file(args.metrics, "evaluation")
-    _print_table({**metrics, "mean": mean})
-
-
-def _print_table(metrics: dict[str, dict[str, float]]) -> None:
-    columns = list(metrics["mean"])
-    width = max(len(name) for name in metrics)
-    print(f"{'':{width}}  " + "  ".join(columns))
-    for name, values in metrics.items():
-        print(f"{name:{width}}  " + "  ".join(f"{values[c]:{len(c)}.3f}" for c in columns))
+    for file in (args.scores, args.metrics, args.table):
+        run.log_file(file, "evaluation")
+    print(lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage features: sends each training image through the frozen encoder once and keeps what came out.
+"""Stage features: sends each view of a training image through the frozen encoder once and keeps what came out.
 
 python -m pipelines.features --manifest MANIFEST.parquet --out FEATURES.json
 
@@ -9,32 +9,42 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.errors import UserError
 from inpformer.settings import build, require
 from inpformer.store import SHARD_IMAGES, FeatureStore, Place
+from inpformer.tiling import Tiling
+from inpformer.transform import Transform
+from inpformer.views import View, views
 from pipelines import stage
 from pipelines.manifest import Manifest, Row, read_manifest
 from pipelines.params import read_section
 
+T = TypeVar("T")
+IMAGES_AHEAD = 8
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """`store` is the folder of the feature store, which runs, branches and colleagues may share; `batch_size`
-    images go through the encoder at a time.
+    """`tiling` cuts images into tiles, null takes each whole. `store` is the folder of the feature store, which
+    runs, branches and colleagues may share; `batch_size` views go through the encoder at a time.
     """
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    tiling: Tiling | None = None
     store: str = ".features"
     batch_size: int = 16
 
@@ -45,56 +55,81 @@ class FeatureSettings:
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """What the features are: the encoder that made them, and the images they were made of (a digest of their
-    digests). It holds nothing of where they lie, so it is the same whoever computed them.
+    """What the features are: the encoder that made them, and the views of images they were made of (a digest of
+    their keys). It holds nothing of where they lie, so it is the same whoever computed them.
     """
 
     encoder: EncoderSettings
     encoder_key: str
     encoder_digest: str
-    images: int
-    images_digest: str
+    tiling: Tiling | None
+    views: int
+    views_digest: str
+
+
+def row_views(row: Row, tiling: Tiling | None, shots: int | None) -> list[View]:
+    """The views of an image: its tiles, and in few-shot training the 22 forms of each."""
+    return views((row.width, row.height), tiling, augmented=shots is not None and row.split == "train")
+
+
+def feature_keys(rows: Iterable[Row], tiling: Tiling | None, shots: int | None) -> list[str]:
+    """The keys in the store of all views of `rows`, each once, in an order that does not depend on file names."""
+    return sorted({view.key(row.sha256) for row in rows for view in row_views(row, tiling, shots)})
 
 
 def compute_features(manifest: Manifest, encoder: Encoder, settings: FeatureSettings) -> FeatureIndex:
-    """Encodes the train and val images that the store lacks, shard by shard.
+    """Encodes the views of train and val images that the store lacks, shard by shard.
 
     Memory does not grow with the number of images. Shards that were damaged are computed again.
     Raises UserError if an image is missing, unreadable or not the one that the manifest saw.
     """
     store = FeatureStore(Path(settings.store), encoder.key)
-    wanted = {row.sha256: row for row in manifest.rows if row.split != "test"}
+    rows = {(row.sha256, row.split): row for row in manifest.rows if row.split != "test"}
+    wanted = feature_keys(rows.values(), settings.tiling, manifest.shots)
     places = store.places()
-    if damaged := store.discard_damaged({places[digest].shard for digest in wanted if digest in places}):
+    if damaged := store.discard_damaged({places[key].shard for key in wanted if key in places}):
         print(f"{len(damaged)} damaged feature shards are removed and computed again")
         places = store.places()
-    missing = [row for digest, row in wanted.items() if digest not in places]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} images are in the store {store.folder}")
-    with tqdm(total=len(missing), desc="encoding", unit="image", disable=None) as progress:
-        for rows in _chunks(missing, SHARD_IMAGES):
+    missing = []
+    for row in rows.values():
+        if lacking := [v for v in row_views(row, settings.tiling, manifest.shots) if v.key(row.sha256) not in places]:
+            missing.append((row, lacking))
+    count = sum(len(lacking) for _, lacking in missing)
+    print(f"{len(wanted) - count} of {len(wanted)} views of {len(rows)} images are in the store {store.folder}")
+    with tqdm(total=count, desc="encoding", unit="view", disable=None) as progress:
+        for shard in _chunks(_pixels(manifest.root, missing, encoder.transform), SHARD_IMAGES):
             features = []
-            for part, images in _read_ahead(manifest.root, list(_chunks(rows, settings.batch_size))):
-                features.append(encoder.encode(images).to("cpu", torch.float16))
+            for part in _chunks(iter(shard), settings.batch_size):
+                pixels = torch.stack([pixels for _, pixels in part])
+                features.append(encoder.features(pixels).to("cpu", torch.float16))
                 progress.update(len(part))
-            store.add([row.sha256 for row in rows], torch.cat(features))
-    together = hashlib.sha256("".join(sorted(wanted)).encode()).hexdigest()
-    return FeatureIndex(encoder.settings, encoder.key, encoder.digest, len(wanted), together)
+            store.add([key for key, _ in shard], torch.cat(features))
+    together = hashlib.sha256("".join(wanted).encode()).hexdigest()
+    return FeatureIndex(encoder.settings, encoder.key, encoder.digest, settings.tiling, len(wanted), together)
 
 
-def _chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
 
 
-def _read_ahead(root: Path, parts: Sequence[Sequence[Row]]) -> Iterator[tuple[Sequence[Row], list[Image.Image]]]:
-    """Decodes the next batch while the encoder works on this one."""
+def _pixels(
+    root: Path, missing: Sequence[tuple[Row, list[View]]], transform: Transform
+) -> Iterator[tuple[str, Tensor]]:
+    """Key and pixels [3, S, S] of each view; the next images are decoded while the encoder works."""
+    pending: list[Future[list[tuple[str, Tensor]]]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending = [pool.submit(_read_checked, root, row) for row in parts[0]]
-        for number, part in enumerate(parts):
-            images = [future.result() for future in pending]
-            if number + 1 < len(parts):
-                pending = [pool.submit(_read_checked, root, row) for row in parts[number + 1]]
-            yield part, images
+        for row, lacking in missing:
+            pending.append(pool.submit(_read_views, root, row, lacking, transform))
+            if len(pending) > IMAGES_AHEAD:
+                yield from pending.pop(0).result()
+        for future in pending:
+            yield from future.result()
+
+
+def _read_views(root: Path, row: Row, wanted: Sequence[View], transform: Transform) -> list[tuple[str, Tensor]]:
+    image = _read_checked(root, row)
+    return [(view.key(row.sha256), view.pixels(image, transform)) for view in wanted]
 
 
 def _read_checked(root: Path, row: Row) -> Image.Image:
@@ -126,19 +161,18 @@ def read_index(file: Path) -> FeatureIndex:
     return build(FeatureIndex, values, str(file))
 
 
-def find_features(store: FeatureStore, rows: Sequence[Row]) -> dict[str, Place]:
-    """Where the features of `rows` lie, by the sha256 of the image, each shard verified.
+def find_features(store: FeatureStore, keys: Sequence[str]) -> dict[str, Place]:
+    """Where the features of the views `keys` lie, each shard verified.
 
     Raises UserError if one is missing or damaged.
     """
     everything = store.places()
-    lost = [row.path for row in rows if row.sha256 not in everything]
-    if lost:
+    if lost := sum(key not in everything for key in keys):
         raise UserError(
-            f"the store {store.folder} lacks the features of {len(lost)} images, such as {lost[0]}: "
+            f"the store {store.folder} lacks the features of {lost} of {len(keys)} views: "
             "run `dvc repro --force --single-item features`."
         )
-    places = {row.sha256: everything[row.sha256] for row in rows}
+    places = {key: everything[key] for key in keys}
     store.verify({place.shard for place in places.values()})
     return places
 

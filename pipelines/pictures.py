@@ -25,7 +25,7 @@ GOOD_COLOUR, BAD_COLOUR = "#2c7fb8", "#d7301f"
 
 @dataclass(frozen=True)
 class Miss:
-    """One picture of the gallery: `image` and `mask` and `anomaly_map` are [256, 256]; `threshold` of its category."""
+    """One picture of the gallery: `image`, `mask` and `anomaly_map` are of one size; `threshold` of its category."""
 
     title: str
     image: Image.Image
@@ -47,6 +47,8 @@ def losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
     """Training and validation loss by epoch."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
+    if not history:
+        axes.text(0.5, 0.5, "nothing was trained (zero-shot)", ha="center", transform=axes.transAxes)
     for name, label in (("loss", "training"), ("val_loss", "held-out good images"), ("coherence", "coherence (train)")):
         axes.plot(epochs, [row[name] for row in history], label=label)
     axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
@@ -81,6 +83,28 @@ def curves(categories: Mapping[str, Scores], file: Path) -> None:
     right.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(0, 1.03))
     left.legend(frameon=False)
     _save(figure, file)
+
+
+def intervals(
+    metrics: Mapping[str, Mapping[str, float]],
+    bounds: Mapping[str, Mapping[str, tuple[float, float]]],
+    folder: Path,
+) -> None:
+    """Each category's metrics with their confidence intervals, a panel a metric: intervals.png in `folder`."""
+    names = list(dict.fromkeys(name for by_name in bounds.values() for name in by_name))
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(2.3 * len(names), 1.2 + 0.35 * len(metrics)), layout="constrained", sharey=True
+    )
+    for axes, name in zip(panels, names, strict=True):
+        for number, (category, values) in enumerate(metrics.items()):
+            if name in bounds[category]:
+                low, high = bounds[category][name]
+                axes.plot([low, high], [number, number], color=GOOD_COLOUR, linewidth=4, alpha=0.4)
+                axes.plot(values[name], number, "o", color=GOOD_COLOUR)
+        axes.set(title=name, ylim=(len(metrics) - 0.5, -0.5))
+        axes.set_yticks(range(len(metrics)), list(metrics))
+        axes.grid(axis="x", alpha=0.3)
+    _save(figure, folder / "intervals.png")
 
 
 def gallery(misses: Sequence[Miss], file: Path) -> None:

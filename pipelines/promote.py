@@ -11,27 +11,30 @@ from inpformer.errors import UserError
 from pipelines import stage
 from pipelines.params import read_section
 from pipelines.register import RegisterSettings
-from pipelines.tracking import CHALLENGER, CHAMPION, PREVIOUS, aliases, set_alias, version
+from pipelines.tracking import CHALLENGER, CHAMPION, PREVIOUS, aliases, find_version, set_alias
 
 
 def promote(model_name: str, wanted: str) -> tuple[str, str | None]:
     """Makes `wanted`, a version or an alias, the champion; returns its version and the one before it, if any.
 
-    Promoting the champion again changes nothing. Raises UserError if there is no such version or alias.
+    Promoting the champion again changes nothing. Raises UserError if there is no such version or alias, or
+    it has no thresholds.
     """
+    version = find_version(model_name, wanted)
+    number = version.version
+    if version.tags.get("calibrated") == "no":
+        raise UserError(
+            f"{model_name} version {number} has no thresholds: run `python -m pipelines.recalibrate {number}`."
+        )
     held = aliases(model_name)
-    if not wanted.isdigit() and wanted not in held:
-        known = ", ".join(f"@{alias}" for alias in sorted(held)) or "none"
-        raise UserError(f"{model_name} has no version @{wanted} (it has {known}): run `dvc repro` first.")
-    number = version(model_name, wanted if wanted.isdigit() else held[wanted]).version
     old = held.get(CHAMPION)
-    if old == str(number):
-        return str(number), held.get(PREVIOUS)
+    if old == number:
+        return number, held.get(PREVIOUS)
     # In this order, so that at no moment the way back is lost.
     if old is not None:
         set_alias(model_name, PREVIOUS, old)
-    set_alias(model_name, CHAMPION, str(number))
-    return str(number), old
+    set_alias(model_name, CHAMPION, number)
+    return number, old
 
 
 def main() -> None:

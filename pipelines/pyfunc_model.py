@@ -9,6 +9,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 
 from inpformer.detector import Detector
+from inpformer.errors import UserError
 
 
 class DetectorModel(PythonModel):
@@ -21,9 +22,14 @@ class DetectorModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: list[bytes], params: dict[str, Any] | None = None
     ) -> list[float]:
-        """Image files as bytes to image scores; higher is more anomalous."""
+        """Image files as bytes to image scores; higher is more anomalous. Raises UserError if each category has a
+        model of its own: a bare image does not say which.
+        """
+        if len(self.detector.models) > 1:
+            raise UserError("this detector has a model a category: ask the service, which is told the category.")
+        category = next(iter(self.detector.models))
         images = [Image.open(io.BytesIO(content)) for content in model_input]
-        return [float(score) for image in images for score in self.detector.predict([image]).scores]
+        return [float(score) for image in images for score in self.detector.predict([image], [category]).scores]
 
 
 set_model(DetectorModel())

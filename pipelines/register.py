@@ -21,7 +21,7 @@ from pipelines.manifest import Manifest, read_manifest
 from pipelines.params import read_section
 from pipelines.tracking import CHALLENGER, tracking_uri, without_password
 from pipelines.train import read_run
-from pipelines.train_worker import TrainSettings
+from pipelines.training_loop import TrainSettings
 
 CHECK_IMAGES = 4
 # Two processors add up in different orders; a wrong tensor is off by far more.
@@ -50,11 +50,13 @@ class Version:
 
 def check_export(detector: Detector, manifest: Manifest) -> None:
     """Saves, loads and asks again. Raises UserError if the copy scores test images differently."""
-    images = [read_image(manifest.root / row.path) for row in manifest.split("test")[:CHECK_IMAGES]]
+    rows = manifest.split("test")[:CHECK_IMAGES]
+    images, categories = [read_image(manifest.root / row.path) for row in rows], [row.category for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         detector.save(Path(folder) / "copy")
         copy = Detector.load(Path(folder) / "copy")
-    difference = float(np.abs(detector.predict(images).maps - copy.predict(images).maps).max())
+    pairs = zip(detector.predict(images, categories).maps, copy.predict(images, categories).maps, strict=True)
+    difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
     if not difference <= CHECK_TOLERANCE:
         raise UserError(f"the saved detector's maps differ by {difference:.2g} from the original's: do not use it.")
 
@@ -70,16 +72,18 @@ def main() -> None:
     detector = Detector.load(args.detector)
     check_export(detector, manifest)
     run = read_run(args.run)
+    setting = detector.training.setting
     tags = {
         **provenance.tags(),
         **provenance.locked_hashes(),
         "data.digest": manifest.digest,
         "encoder.digest": detector.encoder.digest,
+        "setting": setting,
         "seed": str(read_section("train", TrainSettings).seed),
     }
     run.set_tags(tags)
-    mean = json.loads(args.metrics.read_text())["mean"]
-    scores = {f"test.{name}": f"{value:.4f}" for name, value in mean.items()}
+    mean = json.loads(args.metrics.read_text())[setting]["mean"]
+    scores = {f"{setting}.{name}": f"{value:.4f}" for name, value in mean.items()}
     version = run.register(args.detector, settings.model_name, {**tags, **scores})
     with stage.written_whole(args.out) as temporary:
         temporary.write_text(json.dumps(asdict(Version(settings.model_name, version, run.run_id)), indent=2) + "\n")

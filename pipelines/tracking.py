@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -22,7 +23,6 @@ import mlflow
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,6 +35,8 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 EXPERIMENT = "inpformer"
 RUN_KEY_TAG = "inpformer.run_key"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+# Where the detector folder lies within a version.
+DETECTOR_FOLDER = "artifacts/detector"
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
 P = ParamSpec("P")
@@ -101,16 +103,17 @@ class Run:
         self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     @_reaching_mlflow
-    def log_epochs(self, history: Sequence[Mapping[str, float]]) -> None:
+    def log_epochs(self, history: Sequence[Mapping[str, float]], prefix: str = "") -> None:
         """A training's rows, each with its `epoch`; those that MLflow holds already are not logged again, whichever
-        process logged them.
+        process logged them. `prefix` begins every metric's name.
         """
         if not history:
             return
-        held = {metric.step for metric in self._client.get_metric_history(self.run_id, "loss")}
+        held = {metric.step for metric in self._client.get_metric_history(self.run_id, f"{prefix}loss")}
         for row in history:
             if int(row["epoch"]) not in held:
-                self.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+                metrics = {f"{prefix}{name}": value for name, value in row.items() if name != "epoch"}
+                self.log_metrics(metrics, step=int(row["epoch"]))
 
     @_reaching_mlflow
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -181,10 +184,38 @@ def aliases(model_name: str) -> dict[str, str]:
     return {alias: str(number) for alias, number in held.items()}  # a database gives numbers, a server texts
 
 
+@dataclass(frozen=True)
+class Version:
+    """A registered version: its number and its tags."""
+
+    version: str
+    tags: dict[str, str]
+
+
+def find_version(model_name: str, wanted: str) -> Version:
+    """A version by number or alias. Raises UserError if there is none."""
+    held = aliases(model_name)
+    if not wanted.isdigit() and wanted not in held:
+        known = ", ".join(f"@{alias}" for alias in sorted(held)) or "none"
+        raise UserError(f"{model_name} has no version @{wanted} (it has {known}): run `dvc repro` first.")
+    return _version(model_name, wanted if wanted.isdigit() else held[wanted])
+
+
 @_reaching_mlflow
-def version(model_name: str, number: str) -> ModelVersion:
-    """One registered version. Raises UserError if it does not exist."""
-    return _client().get_model_version(model_name, number)
+def _version(model_name: str, number: str) -> Version:
+    found = _client().get_model_version(model_name, number)
+    return Version(str(found.version), dict(found.tags))
+
+
+@_reaching_mlflow
+def download_detector(model_name: str, number: str, folder: Path) -> Path:
+    """Fetches the detector folder of a version into `folder`; returns where it lies."""
+    source = _client().get_model_version_download_uri(model_name, number)
+    return Path(
+        mlflow.artifacts.download_artifacts(
+            f"{source.rstrip('/')}/{DETECTOR_FOLDER}", dst_path=str(folder), tracking_uri=tracking_uri()
+        )
+    )
 
 
 @_reaching_mlflow

@@ -1,4 +1,4 @@
-r"""Stage train: INP-Former on Ray Train workers, from the feature store, under one MLflow run.
+"""Stage train: INP-Former on Ray, from the feature store, under one MLflow run.
 
 python -m pipelines.train --manifest MANIFEST.parquet --features FEATURES.json \
     --model FOLDER --run RUN.json --loss LOSS.csv
@@ -10,49 +10,45 @@ import argparse
 import csv
 import hashlib
 import json
-import logging
-import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Otherwise Ray prints every line of a worker twice.
-os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+# First of ours: it silences Ray, which looks at its environment when it is imported.
+from pipelines.cluster import cause, cluster, gpus_a_model, scaling  # isort: skip
 
 import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from inpformer.detector import Detector
 from inpformer.encoder import Encoder, load_encoder
 from inpformer.errors import UserError
-from inpformer.model import INPFormer, ModelShape
-from inpformer.projection import Projection
+from inpformer.model import ModelShape
+from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.settings import build
 from inpformer.store import FeatureStore
+from inpformer.trained import ALL, Trained, Training
 from pipelines import pictures, provenance, stage
-from pipelines.features import FeatureIndex, FeatureSettings, find_features, read_index
-from pipelines.manifest import Manifest, read_manifest
+from pipelines.features import FeatureIndex, FeatureSettings, feature_keys, find_features, read_index
+from pipelines.manifest import Manifest, Row, read_manifest
 from pipelines.params import flat, read_all, read_section
 from pipelines.tracking import Run, tracking_uri, without_password
-from pipelines.train_worker import (
-    CHECKPOINT_PROGRESS,
-    CHECKPOINT_TENSORS,
-    TrainSettings,
-    WorkerConfig,
-    part_of,
-    train_worker,
-)
+from pipelines.train_worker import WorkerConfig, train_category, train_worker
+from pipelines.training_loop import CHECKPOINT_PROGRESS, CHECKPOINT_TENSORS, LoopConfig, TrainSettings
 
 # A head of the decoder sees this many channels of a projected encoder; a ViT brings its own number of heads.
 CHANNELS_PER_HEAD = 32
 MOST_WORKER_FAILURES = 3
+LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
+
+History = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,47 @@ class RunRecord:
     """What the later stages know of this run: MLflow's id of it."""
 
     run_id: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training as the driver sees it. `key` names it: equal for equal code, data and parameters."""
+
+    manifest: Manifest
+    index: FeatureIndex
+    encoder: Encoder
+    settings: TrainSettings
+    store: FeatureStore
+    run: Run
+    key: str
+
+    @property
+    def storage(self) -> Path:
+        """Where its checkpoints lie until it is finished."""
+        return Path(self.settings.storage).resolve()
+
+    def loop(self, rows: Sequence[Row]) -> LoopConfig:
+        """The training loop over some rows of the manifest.
+
+        Raises UserError if there are too few images for a batch, or features are missing.
+        """
+        tiling, shots = self.index.tiling, self.manifest.shots
+        train, val = (feature_keys([r for r in rows if r.split == s], tiling, shots) for s in ("train", "val"))
+        if len(train) < self.settings.batch_size:
+            raise UserError(
+                f"params.yaml: train.batch_size is {self.settings.batch_size}: there are only {len(train)} "
+                f"training images{f' of {rows[0].category}' if self.settings.setting == SINGLE_CLASS else ''}, "
+                "set it to at most that."
+            )
+        return LoopConfig(
+            settings=self.settings,
+            shape=model_shape(self.encoder, self.settings),
+            encoder_channels=self.encoder.channels,
+            store=self.store,
+            places=find_features(self.store, [*train, *val]),
+            train=train,
+            val=val,
+        )
 
 
 def model_shape(encoder: Encoder, settings: TrainSettings) -> ModelShape:
@@ -79,44 +116,25 @@ def model_shape(encoder: Encoder, settings: TrainSettings) -> ModelShape:
 
 def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings) -> str:
     """Names a training: equal for equal code, data and parameters, so that a repeated call resumes."""
-    identity = [provenance.git_commit(), manifest.digest, index.encoder_key, asdict(settings)]
+    identity = [provenance.git_commit(), manifest.digest, index.encoder_key, index.views_digest, asdict(settings)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train(
-    manifest: Manifest, encoder: Encoder, settings: TrainSettings, store: FeatureStore, run: Run, key: str
-) -> Path:
-    """Runs the workers to the last epoch; returns the folder of the last checkpoint.
+def train_together(job: Job) -> tuple[Trained, History]:
+    """One model for all categories, on Ray Train workers.
 
-    Raises UserError if there are too few images for a batch, features are missing or the workers keep failing.
+    Raises UserError if the workers keep failing, and for what `Job.loop` refuses.
     """
-    rows = [row for row in manifest.rows if row.split != "test"]
-    train_digests = sorted({row.sha256 for row in rows if row.split == "train"})
-    val_digests = sorted({row.sha256 for row in rows if row.split == "val"})
-    if len(train_digests) < settings.batch_size:
-        raise UserError(
-            f"params.yaml: train.batch_size is {settings.batch_size}: there are only {len(train_digests)} "
-            "training images, set it to at most that."
-        )
-    config = WorkerConfig(
-        settings=settings,
-        shape=model_shape(encoder, settings),
-        encoder_channels=encoder.channels,
-        store=store,
-        places=find_features(store, rows),
-        train=train_digests,
-        val=val_digests,
-        run_id=run.run_id,
-        tracking_uri=run.uri,
-    )
+    rows = [row for row in job.manifest.rows if row.split != "test"]
+    config = WorkerConfig(job.loop(rows), job.run.run_id, job.run.uri)
     with cluster():
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={"worker": config},
-            scaling_config=scaling(settings.num_workers),
+            scaling_config=scaling(job.settings.num_workers),
             run_config=ray.train.RunConfig(
-                name=key,
-                storage_path=str(Path(settings.storage).resolve()),
+                name=job.key,
+                storage_path=str(job.storage),
                 failure_config=ray.train.FailureConfig(max_failures=MOST_WORKER_FAILURES),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
                 # The epoch lines are enough; what fails is said in one sentence below, and Ray's files have it all.
@@ -127,11 +145,11 @@ def train(
             result = _fit(trainer)
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise UserError(
-                f"training failed: {_cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
+                f"training failed: {cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
             ) from None
     if result.checkpoint is None:
-        raise UserError(f"training left no checkpoint in {settings.storage}/{key}: remove that folder and run again.")
-    return Path(result.checkpoint.path)
+        raise UserError(f"training left no checkpoint in {job.storage / job.key}: remove that folder and run again.")
+    return read_checkpoint(Path(result.checkpoint.path), config.loop)
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -145,74 +163,86 @@ def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
         signal.signal(signal.SIGINT, before)
 
 
-def _cause(error: BaseException) -> str:
-    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    for rank, failure in failures.items():
-        # Ray wraps what a worker raised; the first line that is not Ray's own says what happened.
-        cause = getattr(failure, "cause", None) or failure.__cause__ or failure
-        message = str(cause).strip().splitlines()
-        return f"worker {rank}: {message[-1] if message else type(cause).__name__}"
-    return str(error).strip().splitlines()[-1]
+def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
+    """One model a category, as parallel Ray tasks; categories that an interrupted run finished are not repeated.
 
-
-@contextmanager
-def cluster() -> Iterator[None]:
-    """The Ray cluster of RAY_ADDRESS, or one on this machine for as long as it is needed.
-
-    Raises UserError if it cannot be reached or started.
+    Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
     """
-    if ray.is_initialized():
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS", "local")
-    if address == "local":
-        # Nobody preempts the machine one sits at.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    try:
-        ray.init(address=address, logging_level=logging.ERROR)
-    except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"Ray at {address} cannot be used ({reason}): check RAY_ADDRESS, or try again.") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    configs = {
+        name: job.loop([row for row in job.manifest.rows if row.category == name and row.split != "test"])
+        for name in sorted({row.category for row in job.manifest.rows})
+    }
+    folders = {name: job.storage / job.key / name.replace("/", "--") for name in configs}
+    with cluster():
+        task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
+        pending = {
+            task.remote(config, name, folders[name]): name
+            for name, config in configs.items()
+            if not folders[name].is_dir()
+        }
+        with tqdm(total=len(configs), initial=len(configs) - len(pending), desc="models", disable=None) as progress:
+            while pending:
+                (finished,), _ = ray.wait(list(pending), num_returns=1)
+                name = pending.pop(finished)
+                try:
+                    ray.get(finished)
+                except ray.exceptions.RayError as error:
+                    raise UserError(f"training of {name} failed: {cause(error)}.") from None
+                progress.update()
+    trained = {name: read_checkpoint(folders[name], config) for name, config in configs.items()}
+    return {name: model for name, (model, _) in trained.items()}, {name: rows for name, (_, rows) in trained.items()}
 
 
-def scaling(num_workers: int) -> ray.train.ScalingConfig:
-    """One GPU a worker if the cluster has that many, else an equal share of the CPUs of one machine.
+def read_checkpoint(folder: Path, config: LoopConfig) -> tuple[Trained, History]:
+    """The model and the history that a training left."""
+    tensors = {k: v for k, v in load_file(folder / CHECKPOINT_TENSORS).items() if not k.startswith("optimizer.")}
+    trained = Trained.load_tensors(tensors, config.encoder_channels, config.shape, str(folder))
+    history: History = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
+    return trained, history
 
-    Raises UserError if the cluster has fewer CPUs than workers.
+
+def borrow(folder: Path, job: Job) -> Detector:
+    """A detector trained on other data, to judge this data zero-shot.
+
+    Raises UserError if it has a model a category, saw this very data, or needs other features.
     """
-    total = ray.cluster_resources()
-    if total.get("GPU", 0) >= num_workers:
-        return ray.train.ScalingConfig(num_workers=num_workers, use_gpu=True)
-    if total.get("CPU", 0) < num_workers:
+    other = Detector.load(folder)
+    if ALL not in other.models:
+        raise UserError(f"{folder} has one model a category: zero-shot needs one that was trained on all of its data.")
+    if other.training.data_digest == job.manifest.digest:
+        raise UserError(f"{folder} was trained on this very data: that is no zero-shot, use it as it is.")
+    if other.encoder.key != job.encoder.key:
         raise UserError(
-            f"params.yaml: train.num_workers is {num_workers}: the cluster has {int(total.get('CPU', 0))} CPUs."
+            f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "
+            "detector.json."
         )
-    largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    share = max(1, int(min(largest, total["CPU"] // num_workers)))
-    return ray.train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": share})
+    return other
 
 
-def load_trained(checkpoint: Path, encoder: Encoder, settings: TrainSettings) -> Detector:
-    """The detector of a checkpoint, not calibrated yet."""
-    shape = model_shape(encoder, settings)
-    tensors = load_file(checkpoint / CHECKPOINT_TENSORS)
-    model = INPFormer(shape)
-    model.load_state_dict(part_of(tensors, "model."))
-    projection = None
-    if settings.channels is not None:
-        projection = Projection(encoder.channels, shape.channels)
-        projection.load_state_dict(part_of(tensors, "projection."))
-    return Detector(encoder, projection, model, settings.losses, thresholds={})
+def make_detector(job: Job, training: Training) -> tuple[Detector, History]:
+    """Trains in the setting asked for; returns the detector, not calibrated yet, and its history."""
+    losses, tiling = job.settings.losses, job.index.tiling
+    if job.settings.setting == ZERO_SHOT:
+        other = borrow(Path(str(job.settings.weights)), job)
+        return Detector(job.encoder, other.models, other.losses, training, {}, tiling), []
+    if job.settings.setting == SINGLE_CLASS:
+        models, histories = train_apart(job)
+        for name, history in histories.items():
+            job.run.log_epochs(history, prefix=f"{name}.")
+        return Detector(job.encoder, models, losses, training, {}, tiling), _mean(list(histories.values()))
+    model, history = train_together(job)
+    return Detector(job.encoder, {ALL: model}, losses, training, {}, tiling), history
 
 
-def write_losses(history: list[dict[str, float]], file: Path) -> None:
+def _mean(histories: Sequence[History]) -> History:
+    """Epoch by epoch, over the categories."""
+    return [{name: fmean(row[name] for row in rows) for name in rows[0]} for rows in zip(*histories, strict=True)]
+
+
+def write_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
     """The numbers of each epoch, for `dvc plots`."""
     with stage.written_whole(file) as temporary, temporary.open("w", newline="") as f:
-        writer = csv.DictWriter(f, history[0].keys())
+        writer = csv.DictWriter(f, LOSS_COLUMNS)
         writer.writeheader()
         writer.writerows(history)
 
@@ -232,23 +262,24 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     settings = read_section("train", TrainSettings)
-    feature_settings = read_section("features", FeatureSettings)
+    store = Path(read_section("features", FeatureSettings).store).resolve()
     manifest, index = read_manifest(args.manifest), read_index(args.features)
+    setting = setting_name(settings.setting, len(manifest.data_sets), manifest.shots)
     key = run_key(manifest, index, settings)
     tags = {
         **provenance.tags(),
+        "setting": setting,
         "data.digest": manifest.digest,
         "data.folder": manifest.root.as_posix(),
         "encoder.digest": index.encoder_digest,
     }
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(read_all()), tags)
-    print(f"MLflow run {run.run_id} at {without_password(tracking_uri())}", flush=True)
+    print(f"{setting}, MLflow run {run.run_id} at {without_password(tracking_uri())}", flush=True)
     try:
         encoder = load_encoder(index.encoder)
-        store = FeatureStore(Path(feature_settings.store).resolve(), index.encoder_key)
-        checkpoint = train(manifest, encoder, settings, store, run, key)
-        history = json.loads((checkpoint / CHECKPOINT_PROGRESS).read_text())["history"]
-        detector = load_trained(checkpoint, encoder, settings)
+        job = Job(manifest, index, encoder, settings, FeatureStore(store, index.encoder_key), run, key)
+        categories = tuple(sorted({row.category for row in manifest.rows}))
+        detector, history = make_detector(job, Training(setting, manifest.digest, categories))
         with stage.written_whole(args.model) as folder:
             detector.save(folder)
         write_losses(history, args.loss)
@@ -265,7 +296,7 @@ def main() -> None:
         raise
     run.end("FINISHED")
     # Only now: the outputs stand, so a later `dvc repro --force` is to train anew, not to find itself finished.
-    shutil.rmtree(Path(settings.storage) / key, ignore_errors=True)
+    shutil.rmtree(job.storage / key, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,291 +1,85 @@
-"""What one Ray Train worker does: read features, take steps, report, checkpoint. It imports neither images nor
-encoders: the features are in the store.
-"""
+"""What Ray runs: one worker of a training that several share, or a whole training of one category."""
 
-import json
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-from inpformer.errors import UserError
-from inpformer.losses import LossSettings, coherence_loss, reconstruction_loss
-from inpformer.model import INPFormer, ModelShape
-from inpformer.optim import OPTIMIZER_SLOTS, StableAdamW, learning_rate
-from inpformer.projection import Projection
-from inpformer.settings import require
-from inpformer.store import FeatureStore, Place, batches
-from inpformer.training import train_step
+from pipelines import stage
 from pipelines.tracking import Run
-
-CHECKPOINT_TENSORS, CHECKPOINT_PROGRESS = "checkpoint.safetensors", "progress.json"
-# So many refused steps in a row mean that the run is lost, not that one batch was odd.
-MOST_REFUSED_STEPS = 20
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """The section `train` of params.yaml.
-
-    `batch_size` is the global batch, shared out over `num_workers`. `channels` are those of the projection, null
-    for ViTs, which need none. `checkpoint_every` in epochs. `lr`, `final_lr` and `warmup` (iterations) make the
-    schedule.
-    """
-
-    num_prototypes: int = 6
-    losses: LossSettings = field(default_factory=LossSettings)
-    channels: int | None = 128
-    epochs: int = 200
-    batch_size: int = 16
-    lr: float = 1e-3
-    final_lr: float = 1e-4
-    warmup: int = 100
-    seed: int = 1
-    num_workers: int = 1
-    checkpoint_every: int = 10
-    storage: str = ".runs"
-
-    def __post_init__(self) -> None:
-        require(self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)")
-        require(self.channels is None or self.channels >= 1, "channels", self.channels, "at least 1, or null for ViTs")
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(self.num_workers >= 1, "num_workers", self.num_workers, "at least 1")
-        require(
-            self.batch_size >= 1 and self.batch_size % self.num_workers == 0,
-            "batch_size",
-            self.batch_size,
-            f"a multiple of num_workers, {self.num_workers}",
-        )
-        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
-        require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, f"between 0 and lr, {self.lr}")
-        require(self.warmup >= 0, "warmup", self.warmup, "0 or more")
-        require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
+from pipelines.training_loop import LoopConfig, TrainingLoop
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """All that a worker is told. `train` and `val` are the sha256 (hex) of the image files, in a fixed order, and
-    `places` where their features lie; `encoder_channels` are those in the store; `run_id` and
-    `tracking_uri` are MLflow's.
-    """
+    """A loop, and the MLflow run to log to: its id and its server."""
 
-    settings: TrainSettings
-    shape: ModelShape
-    encoder_channels: int
-    store: FeatureStore
-    places: Mapping[str, Place]
-    train: Sequence[str]
-    val: Sequence[str]
+    loop: LoopConfig
     run_id: str
     tracking_uri: str
 
 
-@dataclass
-class Progress:
-    """Where a run stands: epochs done, optimiser steps taken, and a row of numbers for each epoch."""
-
-    epoch: int = 0
-    steps: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-class Worker:
-    """One worker's state: its share of every batch, the model, the optimiser, the progress."""
-
-    def __init__(self, config: WorkerConfig) -> None:
-        self.config, self.settings = config, config.settings
-        context = ray.train.get_context()
-        self.rank, self.workers = context.get_world_rank(), context.get_world_size()
-        self.device = ray.train.torch.get_device()
-        torch.manual_seed(self.settings.seed)
-        self.model = INPFormer(config.shape)
-        self.projection = (
-            None
-            if self.settings.channels is None
-            else Projection(config.encoder_channels, config.shape.channels).to(self.device)
-        )
-        self.wrapped: nn.Module = ray.train.torch.prepare_model(self.model)
-        self.optimizer = StableAdamW(self.model.parameters(), lr=self.settings.lr)
-        self.progress = Progress()
-
-    def run(self) -> None:
-        """Trains from the last checkpoint, or from the start, to the last epoch."""
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                self.load(Path(folder))
-            if self.rank == 0:
-                self.log_epochs()  # the interruption may have come between checkpoint and MLflow
-        elif self.projection is not None:
-            self.fit_projection(self.projection)
-        while self.progress.epoch < self.settings.epochs:
-            self.epoch()
-            self.report()
-
-    def fit_projection(self, projection: Projection) -> None:
-        """Rank 0 fits, everyone else receives."""
-        if self.rank == 0:
-            features = batches(self.config.store, self.config.places, self.config.train, self.settings.batch_size)
-            channels = self.config.encoder_channels
-            projection.load_state_dict(Projection.fit(features, channels, self.config.shape.channels).state_dict())
-        if self.workers > 1:
-            for tensor in projection.state_dict().values():
-                dist.broadcast(tensor, src=0)
-
-    def target(self, digests: Sequence[str]) -> Tensor:
-        """The features of some images as the model wants them: [B, G, N, C] float32 on the device."""
-        features = self.config.store.read([self.config.places[digest] for digest in digests]).to(self.device)
-        if self.projection is None:
-            return features.float()
-        projected: Tensor = self.projection(features)
-        return projected
-
-    def epoch(self) -> None:
-        """One pass over the training images; the last partial batch is dropped."""
-        size = self.settings.batch_size
-        steps = len(self.config.train) // size
-        order = torch.randperm(
-            len(self.config.train), generator=torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
-        ).tolist()
-        share = size // self.workers
-        total = torch.zeros(3, device=self.device)
-        norms, refused, refused_in_a_row = 0.0, 0, 0
-        for number in range(steps):
-            start = number * size + self.rank * share
-            rate = self.rate(steps)
-            step = train_step(
-                self.wrapped,
-                self.optimizer,
-                self.target([self.config.train[i] for i in order[start : start + share]]),
-                rate,
-                self.settings.losses,
-                autocast=self.device.type == "cuda",
-            )
-            self.progress.steps += 1
-            refused_in_a_row = refused_in_a_row + 1 if step.refused else 0
-            if refused_in_a_row == MOST_REFUSED_STEPS:
-                raise UserError(
-                    f"{MOST_REFUSED_STEPS} steps in a row had a loss or gradient that is not finite (last in epoch "
-                    f"{self.progress.epoch + 1}): lower train.lr or train.losses.mining_power."
-                )
-            if step.refused:
-                refused += 1
-                continue
-            total += torch.stack([step.total, step.soft_mining, step.coherence])
-            norms += float(step.gradient_norm)
-        taken = max(1, steps - refused)
-        mean = (self.over_workers(total) / taken).tolist()
-        self.progress.epoch += 1
-        self.progress.history.append(
-            {
-                "epoch": self.progress.epoch,
-                "loss": mean[0],
-                "soft_mining": mean[1],
-                "coherence": mean[2],
-                "val_loss": self.validate(),
-                "gradient_norm": norms / taken,
-                "lr": rate,
-                "refused_steps": refused,
-            }
-        )
-
-    def rate(self, steps_per_epoch: int) -> float:
-        """The learning rate of the step to come."""
-        s = self.settings
-        return learning_rate(self.progress.steps, steps_per_epoch * s.epochs, s.lr, s.final_lr, s.warmup)
-
-    @torch.no_grad()
-    def validate(self) -> float:
-        """The loss on the held-out normal images, mean over images."""
-        self.model.eval()
-        mine = self.config.val[self.rank :: self.workers]
-        total = torch.zeros(1, device=self.device)
-        for start in range(0, len(mine), self.settings.batch_size):
-            target = self.target(mine[start : start + self.settings.batch_size])
-            output = self.model(target)
-            loss = reconstruction_loss(output.target, output.decoded)
-            loss = loss + self.settings.losses.coherence_weight * coherence_loss(output.fused, output.prototypes)
-            total += loss * len(target)
-        self.model.train()
-        return float(self.over_workers(total) * self.workers / len(self.config.val))
-
-    def over_workers(self, value: Tensor) -> Tensor:
-        """The mean over the workers."""
-        if self.workers > 1:
-            dist.all_reduce(value)
-        mean: Tensor = value / self.workers
-        return mean
-
-    def report(self) -> None:
-        """Tells Ray the epoch's numbers; every `checkpoint_every` epochs, and at the end, with a checkpoint."""
-        row = self.progress.history[-1]
-        if self.rank == 0:
-            print(
-                f"epoch {self.progress.epoch}/{self.settings.epochs}  loss {row['loss']:.4f}  "
-                f"val {row['val_loss']:.4f}",
-                flush=True,
-            )
-        every = self.settings.checkpoint_every
-        if self.progress.epoch % every and self.progress.epoch < self.settings.epochs:
-            ray.train.report(row)
-            return
-        if self.rank:
-            ray.train.report(row, checkpoint=None)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(Path(folder))
-            ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self.log_epochs()
-
-    def log_epochs(self) -> None:
-        """Brings MLflow up to the checkpoint: only what a checkpoint holds is never computed a second time."""
-        Run(self.config.run_id, self.config.tracking_uri).log_epochs(self.progress.history)
-
-    def save(self, folder: Path) -> None:
-        """Writes model, projection, optimiser and progress; `load` is its counterpart."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        if self.projection is not None:
-            tensors |= {f"projection.{k}": v for k, v in self.projection.state_dict().items()}
-        steps = 0
-        for name, parameter in self.model.named_parameters():
-            state = self.optimizer.state[parameter]
-            steps = state.get("step", 0)
-            tensors |= {f"optimizer.{slot}.{name}": state[slot] for slot in state if slot != "step"}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / CHECKPOINT_TENSORS)
-        progress = {**asdict(self.progress), "optimizer_steps": steps}
-        (folder / CHECKPOINT_PROGRESS).write_text(json.dumps(progress))
-
-    def load(self, folder: Path) -> None:
-        """Takes up what `save` wrote."""
-        tensors = {k: v.to(self.device) for k, v in load_file(folder / CHECKPOINT_TENSORS).items()}
-        progress = json.loads((folder / CHECKPOINT_PROGRESS).read_text())
-        optimizer_steps = progress.pop("optimizer_steps")
-        self.progress = Progress(**progress)
-        self.model.load_state_dict(part_of(tensors, "model."))
-        if self.projection is not None:
-            self.projection.load_state_dict(part_of(tensors, "projection."))
-        for name, parameter in self.model.named_parameters():
-            if optimizer_steps:
-                slots = {slot: tensors[f"optimizer.{slot}.{name}"] for slot in OPTIMIZER_SLOTS}
-                self.optimizer.state[parameter] = {"step": optimizer_steps, **slots}
-
-
-def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def train_worker(config: dict[str, Any]) -> None:
-    """The entry of every worker; `config` holds one `WorkerConfig`."""
+def train_worker(config: Mapping[str, Any]) -> None:
+    """The entry of every Ray Train worker; `config` holds one `WorkerConfig`. Goes on from the last checkpoint."""
     # Ray tells of every report at length through the root logger; the epoch lines are enough.
     logging.getLogger().setLevel(logging.WARNING)
-    Worker(config["worker"]).run()
+    worker: WorkerConfig = config["worker"]
+    context = ray.train.get_context()
+    loop = TrainingLoop(
+        worker.loop,
+        ray.train.torch.get_device(),
+        context.get_world_rank(),
+        context.get_world_size(),
+        wrap=ray.train.torch.prepare_model,
+    )
+    run = Run(worker.run_id, worker.tracking_uri) if loop.rank == 0 else None
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        loop.start()
+    else:
+        with checkpoint.as_directory() as folder:
+            loop.load(Path(folder))
+        if run is not None:
+            run.log_epochs(loop.progress.history)  # the interruption may have come between checkpoint and MLflow
+    while not loop.done:
+        loop.epoch()
+        _report(loop, run)
+
+
+def _report(loop: TrainingLoop, run: Run | None) -> None:
+    """Tells Ray the epoch's numbers; every `checkpoint_every` epochs, and at the end, with a checkpoint."""
+    row = loop.progress.history[-1]
+    if run is not None:
+        print(_line(loop), flush=True)
+    due = loop.done or loop.progress.epoch % loop.settings.checkpoint_every == 0
+    if run is None or not due:
+        ray.train.report(row)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            loop.save(Path(folder))
+            ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        # Only what a checkpoint holds is never computed a second time.
+        run.log_epochs(loop.progress.history)
+
+
+def train_category(config: LoopConfig, category: str, folder: Path) -> None:
+    """Trains one category's model to the end and leaves its checkpoint in `folder`: the body of a Ray task."""
+    loop = TrainingLoop(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    loop.start()
+    while not loop.done:
+        loop.epoch()
+        print(f"{category}: {_line(loop)}", flush=True)
+    with stage.written_whole(folder) as temporary:
+        temporary.mkdir()
+        loop.save(temporary)
+
+
+def _line(loop: TrainingLoop) -> str:
+    row = loop.progress.history[-1]
+    return f"epoch {loop.progress.epoch}/{loop.settings.epochs}  loss {row['loss']:.4f}  val {row['val_loss']:.4f}"

@@ -36,13 +36,22 @@ class Verdict(BaseModel):
     category: str
     score: float = Field(description="The mean of the highest 1 % of the anomaly map.")
     threshold: float = Field(description="The category's, from the calibration of this version.")
-    decision: Literal["PASS", "FAIL"] = Field(description="FAIL if the score is above the threshold.")
-    regions: list[DefectRegion] = Field(description="Of a FAIL, the highest peak first. Empty for a PASS.")
+    review_threshold: float = Field(description="At most the threshold; above it a person should look.")
+    decision: Literal["PASS", "REVIEW", "FAIL"] = Field(
+        description="FAIL if the score is above the threshold, REVIEW if it is above the review threshold alone."
+    )
+    p_value: float = Field(
+        description="Conformal: of the held-out good images and this one, the share that score as high."
+    )
+    regions: list[DefectRegion] = Field(
+        description="Above the threshold of a FAIL, above the review threshold of a REVIEW; the highest peak first. "
+        "Empty for a PASS."
+    )
     model_name: str
     model_version: int
     map_png: str | None = Field(
         default=None,
-        description="With map=true: the anomaly map as a base64 8-bit greyscale PNG of 256×256 pixels. "
+        description="With map=true: the anomaly map as a base64 8-bit greyscale PNG, 256×256 pixels a tile. "
         "0 is 0, 255 is twice the threshold or more.",
     )
     map_box: tuple[int, int, int, int] | None = Field(

@@ -14,7 +14,6 @@ from PIL import Image
 
 from inpformer.detector import Detector
 from inpformer.errors import UserError
-from inpformer.transform import MAP_SIZE
 from serving.answers import DefectRegion, Health, RequestError, Verdict
 from serving.registry import Registry
 from serving.settings import Settings
@@ -69,22 +68,24 @@ class Inspector:
         except RequestError as error:
             return error
         with self._one_inference:
-            prediction = served.detector.predict([image])
+            prediction = served.detector.predict([image], [category])
         score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
-        decision = served.detector.decide(image, score, anomaly_map, category)
+        decision = served.detector.decide(score, anomaly_map, image.size, category)
+        limits = decision.threshold
         verdict = Verdict(
             category=category,
             score=score,
-            threshold=decision.threshold,
-            decision="FAIL" if decision.decision == "FAIL" else "PASS",
+            threshold=limits.threshold,
+            review_threshold=limits.review_threshold,
+            decision=decision.decision,
+            p_value=decision.p_value,
             regions=[DefectRegion(box=r.box, area=r.area, peak=r.peak) for r in decision.regions],
             model_name=self._settings.model,
             model_version=served.version,
         )
         if with_map:
-            transform = served.detector.encoder.transform
-            verdict.map_png = map_png(anomaly_map, decision.threshold)
-            verdict.map_box = transform.box_in_image((0, 0, MAP_SIZE, MAP_SIZE), image.size)
+            verdict.map_png = map_png(anomaly_map, limits.threshold)
+            verdict.map_box = served.detector.frame(image.size).box
         return verdict
 
     # Not a plain method: those share the threads that judge images, and would wait for them.
@@ -128,7 +129,7 @@ class Inspector:
 
 
 def load(registry: Registry, settings: Settings, version: int) -> Served:
-    """Fetches a version and judges one grey image with it, so that the first real one finds everything warm.
+    """Fetches a version and judges a grey image of each category with it: the first real one finds it warm.
 
     Raises UserError if it cannot be loaded, knows no category or gives no finite score.
     """
@@ -136,13 +137,14 @@ def load(registry: Registry, settings: Settings, version: int) -> Served:
     if not detector.thresholds:
         raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")
     side = detector.encoder.transform.crop
-    if not np.isfinite(detector.predict([Image.new("RGB", (side, side), "grey")]).scores).all():
+    grey = [Image.new("RGB", (side, side), "grey")] * len(detector.thresholds)
+    if not np.isfinite(detector.predict(grey, list(detector.thresholds)).scores).all():
         raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
     return Served(detector, version)
 
 
 def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:
-    """An anomaly map [256, 256] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
+    """An anomaly map [H, W] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
     ceiling = max(2 * threshold, float(np.finfo(np.float32).tiny))
     levels = np.rint(np.clip(anomaly_map, 0, ceiling) / ceiling * 255).astype(np.uint8)
     file = io.BytesIO()

@@ -24,6 +24,7 @@ from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
+from inpformer.trained import ALL, Trained, Training
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -50,11 +51,25 @@ def encoder() -> Encoder:
     return load_encoder(EncoderSettings(resize=64, crop=64, grid=4))
 
 
+def limits(fail: float, review: float | None = None) -> Threshold:
+    """A threshold set by 99 images, at a promise of 1 %."""
+    return Threshold(
+        fail, fail if review is None else review, 0.01, None, 0, tuple(fail - n for n in range(98, -1, -1))
+    )
+
+
+def untrained(encoder: Encoder, seed: int = 0) -> Trained:
+    """A model with random weights."""
+    torch.manual_seed(seed)
+    projection = Projection.fit([torch.randn(400, encoder.channels)], encoder.channels, 32)
+    return Trained(projection, INPFormer(ModelShape(32, 2, encoder.groups, num_prototypes=4)))
+
+
+MULTI = Training("multi-class", "0" * 64, ("bolt", "nut"))
+
+
 @pytest.fixture
 def detector(encoder: Encoder) -> Detector:
     """An untrained detector for the categories nut (every image fails) and bolt (every image passes)."""
-    torch.manual_seed(0)
-    projection = Projection.fit([torch.randn(400, encoder.channels)], encoder.channels, 32)
-    model = INPFormer(ModelShape(32, 2, encoder.groups, num_prototypes=4))
-    thresholds = {"nut": Threshold(0.0, 99, 0.01), "bolt": Threshold(2.0, 99, 0.01)}
-    return Detector(encoder, projection, model, LossSettings(), thresholds)
+    thresholds = {"nut": limits(0.0), "bolt": limits(2.0)}
+    return Detector(encoder, {ALL: untrained(encoder)}, LossSettings(), MULTI, thresholds)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from inpformer.detector import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, Detector
+from inpformer.encoder import Encoder
 from inpformer.errors import UserError
+from inpformer.losses import LossSettings
+from inpformer.trained import ALL
+from tests.conftest import MULTI, limits, untrained
 
 
 def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
@@ -40,41 +45,40 @@ def refused(folder: Path, file: str, words: str) -> None:
 def test_a_loaded_detector_is_the_one_that_was_saved(detector: Detector, folder: Path) -> None:
     loaded = Detector.load(folder)
     images = [picture(0), picture(1)]
-    before, after = detector.predict(images), loaded.predict(images)
+    before, after = detector.predict(images, ["nut"] * len(images)), loaded.predict(images, ["nut"] * len(images))
     np.testing.assert_array_equal(after.maps, before.maps)
     np.testing.assert_array_equal(after.scores, before.scores)
     assert loaded.thresholds == detector.thresholds
-    assert (loaded.losses, loaded.scoring, loaded.encoder.key) == (
-        *(detector.losses, "reconstruction"),
-        detector.encoder.key,
-    )
+    assert (loaded.losses, loaded.training, loaded.tiling) == (detector.losses, detector.training, None)
+    assert loaded.encoder.key == detector.encoder.key
 
 
 def test_the_folder_holds_three_files_and_no_pickle(folder: Path) -> None:
     assert {p.name for p in folder.iterdir()} == {MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE}
-    assert {name.split(".")[0] for name in load_file(folder / MODEL_FILE)} == {"model", "projection"}
+    assert {name.split(".")[0] for name in load_file(folder / MODEL_FILE)} == {":model", ":projection"}
     assert all(isinstance(json.loads((folder / name).read_text()), dict) for name in (CONFIG_FILE, CALIBRATION_FILE))
 
 
 def test_a_prediction_is_a_score_and_a_map_an_image(detector: Detector) -> None:
-    prediction = detector.predict([picture(0), picture(1, (30, 200)), picture(2).convert("L")])
-    assert prediction.maps.shape == (3, 256, 256)
-    largest = np.sort(prediction.maps.reshape(3, -1), axis=1)[:, -655:]
+    prediction = detector.predict([picture(0), picture(1, (30, 200)), picture(2).convert("L")], ["nut", "bolt", "nut"])
+    maps = np.stack(prediction.maps)
+    assert maps.shape == (3, 256, 256)
+    largest = np.sort(maps.reshape(3, -1), axis=1)[:, -655:]
     np.testing.assert_allclose(prediction.scores, largest.mean(axis=1), rtol=1e-5)
 
 
 def test_scores_do_not_depend_on_batch_mates(detector: Detector) -> None:
     images = [picture(seed) for seed in range(4)]
-    together = detector.predict(images).scores
-    alone = [float(detector.predict([image]).scores[0]) for image in images]
+    together = detector.predict(images, ["nut"] * len(images)).scores
+    alone = [float(detector.predict([image], ["nut"]).scores[0]) for image in images]
     np.testing.assert_allclose(together, alone, atol=1e-6)
     assert np.ptp(together) > 1e-4
 
 
 def test_a_score_above_the_threshold_fails_with_regions(detector: Detector) -> None:
-    prediction = detector.predict([picture(0)])
-    decision = detector.decide(picture(0), float(prediction.scores[0]), prediction.maps[0], "nut")
-    assert (decision.decision, decision.threshold) == ("FAIL", 0.0)
+    prediction = detector.predict([picture(0)], ["nut"])
+    decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], (90, 60), "nut")
+    assert (decision.decision, decision.threshold.threshold, decision.p_value) == ("FAIL", 0.0, 0.01)
     assert decision.regions[0].peak == pytest.approx(prediction.maps[0].max())
     assert all(0 <= r.box[0] < r.box[2] <= 90 and 0 <= r.box[1] < r.box[3] <= 60 for r in decision.regions)
 
@@ -82,24 +86,47 @@ def test_a_score_above_the_threshold_fails_with_regions(detector: Detector) -> N
 def test_a_score_at_or_below_the_threshold_passes_without_regions(detector: Detector) -> None:
     anomaly_map = np.full((256, 256), 3, np.float32)
     for score in (1.0, 2.0):
-        decision = detector.decide(picture(0), score, anomaly_map, "bolt")
-        assert (decision.decision, decision.threshold, decision.regions) == ("PASS", 2.0, [])
+        decision = detector.decide(score, anomaly_map, (90, 60), "bolt")
+        assert (decision.decision, decision.threshold.threshold, decision.regions) == ("PASS", 2.0, [])
 
 
 def test_an_unknown_category_is_refused_with_the_known_ones(detector: Detector) -> None:
     with pytest.raises(UserError, match=r"category 'gear' is not one .*calibrated for: bolt, nut\."):
-        detector.decide(picture(0), 1.0, np.zeros((256, 256), np.float32), "gear")
+        detector.decide(1.0, np.zeros((256, 256), np.float32), (90, 60), "gear")
 
 
-def test_zero_shot_scoring_survives_the_round_trip(detector: Detector, tmp_path: Path) -> None:
-    usual = detector.predict([picture(0)]).maps
-    detector.scoring = "zero-shot"
-    zero_shot = detector.predict([picture(0)]).maps
+def test_between_the_thresholds_a_person_looks(detector: Detector) -> None:
+    detector.thresholds["nut"] = limits(0.6, review=0.4)
+    anomaly_map = np.zeros((256, 256), np.float32)
+    anomaly_map[:8, :8] = 0.5
+    decision = detector.decide(0.5, anomaly_map, (256, 256), "nut")
+    assert (decision.decision, [region.box for region in decision.regions]) == ("REVIEW", [(0, 0, 8, 8)])
+    assert detector.decide(float("nan"), anomaly_map, (256, 256), "nut").decision == "FAIL"
+
+
+def test_the_setting_alone_decides_how_it_scores(detector: Detector, tmp_path: Path) -> None:
+    usual = detector.predict([picture(0)], ["nut"]).maps
+    detector.training = replace(MULTI, setting="zero-shot")
+    zero_shot = detector.predict([picture(0)], ["nut"]).maps
     detector.save(tmp_path / "zero-shot")
     loaded = Detector.load(tmp_path / "zero-shot")
-    assert loaded.scoring == "zero-shot"
-    np.testing.assert_array_equal(loaded.predict([picture(0)]).maps, zero_shot)
-    assert np.abs(zero_shot - usual).max() > 1e-3
+    assert loaded.training.setting == "zero-shot"
+    np.testing.assert_array_equal(loaded.predict([picture(0)], ["nut"]).maps, zero_shot)
+    assert np.abs(zero_shot[0] - usual[0]).max() > 1e-3
+
+
+def test_with_a_model_a_category_each_image_meets_its_own(encoder: Encoder, tmp_path: Path) -> None:
+    models = {"nut": untrained(encoder, 1), "bolt": untrained(encoder, 2)}
+    training = replace(MULTI, setting="single-class")
+    images, categories = [picture(0), picture(1), picture(2)], ["nut", "bolt", "nut"]
+    Detector(encoder, models, LossSettings(), training, {}).save(tmp_path / "both")
+    both = Detector.load(tmp_path / "both")
+    alone = {c: Detector(encoder, {ALL: m}, LossSettings(), MULTI, {}) for c, m in models.items()}
+    wanted = [float(alone[c].predict([i], [c]).scores[0]) for i, c in zip(images, categories, strict=True)]
+    np.testing.assert_allclose(both.predict(images, categories).scores, wanted, atol=1e-6)
+    assert abs(wanted[0] - float(alone["bolt"].predict([picture(0)], ["bolt"]).scores[0])) > 1e-4
+    with pytest.raises(UserError, match="category 'gear' has no model in this single-class detector: it knows bolt, n"):
+        both.predict([picture(0)], ["gear"])
 
 
 @pytest.mark.parametrize("file", [MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE])
@@ -129,13 +156,13 @@ def test_json_of_another_kind_is_named(folder: Path, file: str) -> None:
 
 
 def test_another_format_version_is_refused(folder: Path) -> None:
-    edit(folder / CONFIG_FILE, lambda config: config.update(format_version=2))
-    refused(folder, CONFIG_FILE, "format_version 2, this program reads 1")
+    edit(folder / CONFIG_FILE, lambda config: config.update(format_version=1))
+    refused(folder, CONFIG_FILE, "format_version 1, this program reads 2")
 
 
-def test_an_unknown_scoring_is_refused(folder: Path) -> None:
-    edit(folder / CONFIG_FILE, lambda config: config.update(scoring="few-shot"))
-    refused(folder, CONFIG_FILE, "scoring is 'few-shot': it must be reconstruction or zero-shot")
+def test_an_unknown_setting_is_refused(folder: Path) -> None:
+    edit(folder / CONFIG_FILE, lambda config: config["training"].update(setting="few-shot"))
+    refused(folder, CONFIG_FILE, "setting is 'few-shot': it must be multi-class, single-class")
 
 
 def test_another_encoder_is_refused(folder: Path, detector: Detector) -> None:
@@ -156,16 +183,16 @@ def test_sizes_that_do_not_fit_the_tensors_are_refused(
     folder: Path, change: Callable[[dict[str, Any]], object], name: str
 ) -> None:
     edit(folder / CONFIG_FILE, change)
-    refused(folder, MODEL_FILE, f"{name} does not fit {CONFIG_FILE}: the two files are not of one detector")
+    refused(folder, MODEL_FILE, f"{name} is .*, but should be .*: the file does not belong to this model")
 
 
 def test_a_tensor_too_few_is_refused(folder: Path) -> None:
     tensors = load_file(folder / MODEL_FILE)
-    del tensors["model.bottleneck.fc1.bias"]
+    del tensors[":model.bottleneck.fc1.bias"]
     save_file(tensors, folder / MODEL_FILE)
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     edit(folder / CONFIG_FILE, lambda config: config.update(model_sha256=digest))
-    refused(folder, MODEL_FILE, r"bottleneck\.fc1\.bias does not fit")
+    refused(folder, MODEL_FILE, r"bottleneck\.fc1\.bias is missing, but should be")
 
 
 def test_a_broken_threshold_is_named(folder: Path) -> None:

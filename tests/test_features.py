@@ -1,5 +1,6 @@
 """The stage features: each image through the encoder once, whoever asks and whatever interrupts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,17 @@ from PIL import Image
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.store import FeatureStore
+from inpformer.tiling import Tiling
 from pipelines import features
-from pipelines.features import FeatureSettings, compute_features, find_features, read_index, write_index
+from pipelines.features import (
+    FeatureSettings,
+    compute_features,
+    feature_keys,
+    find_features,
+    read_index,
+    row_views,
+    write_index,
+)
 from pipelines.manifest import Manifest, ManifestSettings, build_manifest
 
 
@@ -31,25 +41,29 @@ def settings(tmp_path: Path, encoder: Encoder) -> FeatureSettings:
     return FeatureSettings(encoder.settings, str(tmp_path / "store"), batch_size=4)
 
 
+def keys(manifest: Manifest) -> list[str]:
+    return feature_keys(manifest.split("train"), None, None)
+
+
 class CountingEncoder(Encoder):
-    """Counts the images that go through it; breaks off before the one numbered `stop`."""
+    """Counts the views that go through it; breaks off before the one numbered `stop`."""
 
     def __init__(self, encoder: Encoder, stop: int = 10**9) -> None:
         super().__init__(encoder.settings, encoder.network, encoder.transform)
         self.count, self.stop = 0, stop
 
-    def encode(self, images: list[Image.Image]) -> torch.Tensor:
-        if self.count + len(images) > self.stop:
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.count + len(pixels) > self.stop:
             raise KeyboardInterrupt
-        self.count += len(images)
-        return super().encode(images)
+        self.count += len(pixels)
+        return super().features(pixels)
 
 
 def test_features_are_what_the_encoder_says(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
     compute_features(manifest, encoder, settings)
     row = manifest.split("train")[5]
     store = FeatureStore(Path(settings.store), encoder.key)
-    stored = store.read([find_features(store, [row])[row.sha256]])
+    stored = store.read([find_features(store, [row.sha256])[row.sha256]])
     with Image.open(manifest.root / row.path) as image:
         torch.testing.assert_close(stored.float(), encoder.encode([image]), rtol=2e-3, atol=2e-3)
 
@@ -83,9 +97,9 @@ def test_a_damaged_shard_is_refused_then_computed_again(
     shard.write_bytes(damaged)
     store = FeatureStore(Path(settings.store), encoder.key)
     with pytest.raises(UserError, match="wrong digest: run `dvc repro --force --single-item features`"):
-        find_features(store, manifest.split("train"))
+        find_features(store, keys(manifest))
     assert compute_features(manifest, encoder, settings) == index
-    assert len(find_features(store, manifest.split("train"))) == len(manifest.split("train"))
+    assert len(find_features(store, keys(manifest))) == len(manifest.split("train"))
 
 
 def test_an_image_that_changed_does_not_enter_the_store(
@@ -102,8 +116,8 @@ def test_an_image_that_changed_does_not_enter_the_store(
 
 def test_an_emptied_store_is_refused(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
     store = FeatureStore(Path(settings.store), encoder.key)
-    with pytest.raises(UserError, match="lacks the features of 10 images, such as nut/train/good"):
-        find_features(store, manifest.split("train"))
+    with pytest.raises(UserError, match="lacks the features of 10 of 10 views: run"):
+        find_features(store, keys(manifest))
 
 
 def test_the_index_survives_the_file(
@@ -115,3 +129,26 @@ def test_the_index_survives_the_file(
     (tmp_path / "features.json").write_text("{}")
     with pytest.raises(UserError, match="encoder is missing"):
         read_index(tmp_path / "features.json")
+
+
+def test_few_shot_encodes_22_forms_of_each_training_image_and_one_of_the_held_out(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    few = replace(manifest, shots=2, rows=[*manifest.split("train")[:2], *manifest.split("val")])
+    counting = CountingEncoder(encoder)
+    index = compute_features(few, counting, settings)
+    assert index.views == counting.count == 2 * 22 + 2
+    assert compute_features(few, CountingEncoder(encoder, stop=0), settings) == index
+
+
+def test_tiles_are_views_of_their_own(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
+    tiled = replace(settings, tiling=Tiling(30, 0.0))  # 40 pixel images: two tiles a side
+    counting = CountingEncoder(encoder)
+    assert compute_features(manifest, counting, tiled).views == counting.count == 12 * 4
+    row = manifest.split("train")[0]
+    store = FeatureStore(Path(settings.store), encoder.key)
+    last = row_views(row, tiled.tiling, None)[-1]
+    stored = store.read([find_features(store, [last.key(row.sha256)])[last.key(row.sha256)]])
+    with Image.open(manifest.root / row.path) as image:
+        corner = encoder.encode([image.crop((10, 10, 40, 40))])
+    torch.testing.assert_close(stored.float(), corner, rtol=2e-3, atol=2e-3)

@@ -24,19 +24,18 @@ from mlflow import MlflowClient
 from PIL import Image
 from ray import serve
 
-from inpformer.calibration import Threshold
 from inpformer.detector import CONFIG_FILE, MODEL_FILE, Detector
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.losses import LossSettings
-from inpformer.model import INPFormer, ModelShape
-from inpformer.projection import Projection
+from inpformer.trained import ALL
 from pipelines.tracking import Run
 from serving.app import build
 from serving.inspector import map_png
 from serving.registry import DETECTOR_FOLDER, Registry
 from serving.settings import Settings
 from serving.upload import MAX_PIXELS
+from tests.conftest import MULTI, limits, untrained
 
 MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,11 +89,8 @@ class ModelStore:
     def publish(self, break_it: Callable[[Path], None] = lambda folder: None) -> int:
         """A new detector, registered in the shape that the pipeline gives it, and promoted."""
         number = len(list(self.folder.glob("detector-*")))
-        torch.manual_seed(number)
-        projection = Projection.fit([torch.randn(400, self.encoder.channels)], self.encoder.channels, 32)
-        model = INPFormer(ModelShape(32, 2, self.encoder.groups, num_prototypes=4))
-        thresholds = {"nut": Threshold(0.0, 99, 0.01), "bolt": Threshold(2.0, 99, 0.01)}
-        detector = Detector(self.encoder, projection, model, LossSettings(), thresholds)
+        thresholds = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
+        detector = Detector(self.encoder, {ALL: untrained(self.encoder, number)}, LossSettings(), MULTI, thresholds)
         folder = self.folder / f"detector-{number}"
         detector.save(folder)
         break_it(folder)
@@ -135,13 +131,17 @@ def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore
     form = service.post("/v1/predict?category=nut", files={"image": upload}).json()
     detector = store.detectors[raw["model_version"]]
     with Image.open(io.BytesIO(upload)) as image:
-        prediction = detector.predict([image])
-        decision = detector.decide(image, prediction.scores[0], prediction.maps[0], "nut")
+        prediction = detector.predict([image], ["nut"])
+        decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], image.size, "nut")
     assert raw == form
     assert raw["score"] == pytest.approx(prediction.scores[0], abs=1e-5)
     assert (raw["decision"], raw["threshold"], raw["model_name"]) == ("FAIL", 0.0, MODEL)
     assert [tuple(region["box"]) for region in raw["regions"]] == [region.box for region in decision.regions]
-    assert set(raw) == {"category", "score", "threshold", "decision", "regions", "model_name", "model_version"}
+    assert (raw["review_threshold"], raw["p_value"]) == (0.0, 0.01)
+    assert set(raw) == {
+        *("category", "score", "threshold", "review_threshold", "decision", "p_value", "regions"),
+        *("model_name", "model_version"),
+    }
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
@@ -149,7 +149,7 @@ def test_takes_every_colour_mode(service: httpx.Client, store: ModelStore, mode:
     upload = as_file(picture().convert("L").convert(mode))
     answer = service.post("/v1/predict?category=bolt", content=upload).json()
     with Image.open(io.BytesIO(upload)) as image:
-        score = store.detectors[answer["model_version"]].predict([image]).scores[0]
+        score = store.detectors[answer["model_version"]].predict([image], ["nut"]).scores[0]
     assert answer["score"] == pytest.approx(score, abs=1e-5)
     assert (answer["decision"], answer["regions"]) == ("PASS", [])
 
@@ -165,7 +165,7 @@ def test_exif_orientation_is_not_applied(service: httpx.Client) -> None:
 def test_map(service: httpx.Client, store: ModelStore) -> None:
     answer = service.post("/v1/predict?category=bolt&map=true", content=as_file(picture())).json()
     drawn = Image.open(io.BytesIO(base64.b64decode(answer["map_png"])))
-    anomaly_map = store.detectors[answer["model_version"]].predict([picture()]).maps[0]
+    anomaly_map = store.detectors[answer["model_version"]].predict([picture()], ["nut"]).maps[0]
     assert (drawn.mode, drawn.size, answer["map_box"]) == ("L", (256, 256), [0, 0, 90, 60])
     np.testing.assert_allclose(np.asarray(drawn), anomaly_map / 4 * 255, atol=0.51)
 
@@ -268,7 +268,9 @@ def test_swap_refuses_and_mixes_nothing(service: httpx.Client, store: ModelStore
         for each in lines:
             each.result()
     assert {answer.status_code for answer in answers} == {200}
-    scores = {version: float(store.detectors[version].predict([picture()]).scores[0]) for version in (old, new)}
+    scores = {
+        version: float(store.detectors[version].predict([picture()], ["nut"]).scores[0]) for version in (old, new)
+    }
     assert abs(scores[old] - scores[new]) > 1e-3
     assert {answer.json()["model_version"] for answer in answers} == {old, new}
     for answer in answers:
@@ -317,7 +319,9 @@ def test_reads_what_the_pipeline_registers(
     registry = Registry(store.uri)
     assert registry.version("piped", "challenger") == int(version)
     loaded = registry.load("piped", int(version))
-    np.testing.assert_array_equal(loaded.predict([picture()]).maps, detector.predict([picture()]).maps)
+    np.testing.assert_array_equal(
+        loaded.predict([picture()], ["nut"]).maps, detector.predict([picture()], ["nut"]).maps
+    )
 
 
 def test_registry_says_what_is_missing(store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

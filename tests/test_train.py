@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 from PIL import Image
@@ -18,10 +20,12 @@ from PIL import Image
 from inpformer.detector import Detector
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
+from inpformer.store import FeatureStore
+from inpformer.trained import ALL
 from pipelines.features import FeatureSettings, compute_features, write_index
-from pipelines.manifest import ManifestSettings, build_manifest, write_manifest
-from pipelines.train import model_shape
-from pipelines.train_worker import TrainSettings
+from pipelines.manifest import ManifestSettings, build_manifest, read_manifest, write_manifest
+from pipelines.train import Job, model_shape
+from pipelines.training_loop import TrainSettings
 
 EPOCHS = 6
 
@@ -38,8 +42,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
         Image.fromarray((gradient + rng.uniform(0, 95, (64, 64, 3))).astype(np.uint8)).save(file)
     manifest = build_manifest(root / "data", ManifestSettings("unused"))
     write_manifest(manifest, root / "manifest.parquet")
+    # The same images as two categories, for the settings that tell categories apart.
+    halves = [replace(row, category="bolt" if n % 2 else "nut") for n, row in enumerate(manifest.rows)]
+    write_manifest(replace(manifest, digest="f" * 64, rows=halves), root / "two.parquet")
     store = str(root / "store")
-    write_index(compute_features(manifest, encoder, FeatureSettings(encoder.settings, store)), root / "features.json")
+    write_index(
+        compute_features(manifest, encoder, FeatureSettings(encoder.settings, store=store)), root / "features.json"
+    )
     params = {
         "manifest": {"data": str(root / "data")},
         "features": {"store": store},
@@ -56,14 +65,16 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(project: Path, ray_cluster: str) -> Start:
     """Starts the stage as a user does, on the session's cluster, with some parameters of `train` changed."""
 
-    def begin(name: str, mlflow_uri: str = "", **changed: int) -> subprocess.Popen[str]:
+    def begin(
+        name: str, mlflow_uri: str = "", manifest: str = "manifest.parquet", **changed: int | str
+    ) -> subprocess.Popen[str]:
         folder = project / name
         folder.mkdir(exist_ok=True)
         params = yaml.safe_load((project / "params.yaml").read_text())
         params["train"] |= {"storage": str(folder / "runs"), **changed}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
-        command = [sys.executable, "-m", "pipelines.train", "--manifest", "../manifest.parquet", "--features"]
-        command += ["../features.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
+        command = [sys.executable, "-m", "pipelines.train", "--manifest", f"../{manifest}"]
+        command += ["--features", "../features.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "RAY_ADDRESS": ray_cluster}
         environment["MLFLOW_TRACKING_URI"] = mlflow_uri or f"sqlite:///{folder}/mlflow.db"
         return subprocess.Popen(
@@ -98,7 +109,9 @@ def test_training_learns_and_leaves_a_detector(undisturbed: Path) -> None:
     history = losses(undisturbed)
     assert history.shape == (EPOCHS, 4)
     assert history[-1, 0] < 0.8 * history[0, 0]
-    assert Detector.load(undisturbed / "model").model.shape.channels == 32
+    detector = Detector.load(undisturbed / "model")
+    assert detector.models[ALL].model.shape.channels == 32
+    assert (detector.training.setting, detector.training.categories) == ("multi-class", ("nut",))
     assert not list((undisturbed / "runs").iterdir())  # a finished run leaves nothing to resume by accident
 
 
@@ -127,6 +140,53 @@ def test_an_interrupted_run_goes_on_in_its_own_mlflow_run(undisturbed: Path, pro
     assert [run.info.status for run in runs] == ["FINISHED"]
     steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, "loss")]
     assert steps == list(range(1, EPOCHS + 1))
+
+
+def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, start: Start) -> None:
+    settings = {"setting": "single-class", "batch_size": 4, "epochs": 2, "manifest": "two.parquet"}
+    process = start("apart", **settings)
+    deadline = time.monotonic() + 300
+    while not (first := list((project / "apart").glob("runs/*/*/progress.json"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    kept = first[0].stat().st_mtime_ns if first[0].exists() else None
+    if process.returncode:  # else it was finished before the signal came
+        assert process.returncode == 130
+        again = start("apart", **settings)
+        out = finish(again)
+        assert f"{first[0].parent.name}: epoch" not in out
+        assert kept is not None
+    detector = Detector.load(project / "apart" / "model")
+    assert set(detector.models) == {"bolt", "nut"}
+    assert detector.training.setting == "single-class"
+    bolt, nut = (detector.models[name].model.prototype_token for name in ("bolt", "nut"))
+    assert float((bolt - nut).abs().max()) > 1e-4
+    client = MlflowClient(f"sqlite:///{project}/apart/mlflow.db")
+    run_id = json.loads((project / "apart/run.json").read_text())["run_id"]
+    assert [m.step for m in client.get_metric_history(run_id, "bolt.loss")] == [1, 2]
+    assert losses(project / "apart").shape == (2, 4)
+
+
+def test_zero_shot_takes_the_weights_of_other_data(undisturbed: Path, project: Path, start: Start) -> None:
+    finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), manifest="two.parquet"))
+    detector, other = (Detector.load(folder / "model") for folder in (project / "zero", undisturbed))
+    assert (detector.training.setting, detector.training.data_digest) == ("zero-shot", "f" * 64)
+    assert torch.equal(detector.models[ALL].model.prototype_token, other.models[ALL].model.prototype_token)
+    _, err = start("same", setting="zero-shot", weights=str(undisturbed / "model")).communicate(timeout=120)
+    assert "was trained on this very data: that is no zero-shot" in err
+
+
+def test_few_shot_trains_on_22_forms_of_each_image(project: Path, encoder: Encoder) -> None:
+    manifest = read_manifest(project / "manifest.parquet")
+    few = replace(manifest, shots=3, rows=[*manifest.split("train")[:3], *manifest.split("val")])
+    store = str(project / "store")
+    index = compute_features(few, encoder, FeatureSettings(encoder.settings, store=store))
+    settings = TrainSettings(channels=32, batch_size=16)
+    loop = Job(few, index, encoder, settings, FeatureStore(Path(store), encoder.key), None, "key").loop(few.rows)  # type: ignore[arg-type]
+    assert (len(loop.train), len(loop.val)) == (66, 8)
 
 
 def test_a_record_of_the_run_is_left(undisturbed: Path) -> None:

@@ -1,0 +1,29 @@
+"""The paper's settings: what a detector was trained on, and so how it may be asked and what its numbers mean."""
+
+import re
+
+from inpformer.errors import UserError
+
+MULTI_CLASS = "multi-class"  # one model for all categories
+SINGLE_CLASS = "single-class"  # one model a category
+SUPER_MULTI_CLASS = "super-multi-class"  # one model for the categories of several data sets
+ZERO_SHOT = "zero-shot"  # weights trained on other data; the map is the distance to the nearest prototype
+# Before "multi-class" and "single-class": trained on so many images a category.
+FEW_SHOT = "few-shot-{shots}-"
+
+KNOWN = re.compile(rf"({SUPER_MULTI_CLASS}|{ZERO_SHOT}|(few-shot-[1-9]\d*-)?({MULTI_CLASS}|{SINGLE_CLASS}))")
+
+
+def setting_name(mode: str, data_sets: int, shots: int | None) -> str:
+    """The setting of a training: `mode` is "multi-class", "single-class" or "zero-shot"; `data_sets` how many the
+    manifest holds; `shots` images a category, None for all.
+
+    Raises UserError for few-shot or several data sets where the mode rules them out.
+    """
+    if mode == ZERO_SHOT:
+        if shots is not None:
+            raise UserError(f"manifest.shots is {shots}: zero-shot trains on no image, set it to null.")
+        return ZERO_SHOT
+    if shots is not None:
+        return FEW_SHOT.format(shots=shots) + mode
+    return SUPER_MULTI_CLASS if mode == MULTI_CLASS and data_sets > 1 else mode

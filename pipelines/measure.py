@@ -1,0 +1,130 @@
+"""The numbers of one category's test images, taken one image at a time: metrics, their intervals, its scores."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from inpformer.aupimo import AupimoStream
+from inpformer.bootstrap import BootstrapSettings, Interval, PixelIntervalStream, image_intervals
+from inpformer.pixel_metrics import PixelMetricsStream
+from numpy.typing import NDArray
+
+from inpformer.calibration import Threshold
+from inpformer.errors import UserError
+from inpformer.metrics import image_metrics
+from pipelines.manifest import Row
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test image, its score [float], its map [H, W] and its true mask [H, W]."""
+
+    row: Row
+    score: float
+    anomaly_map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A category's metrics by name, the intervals (low, high) of those that have one, and its images with their
+    scores. `unmasked` counts the anomalous images without a mask: they count for image metrics only.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    rows: list[Row]
+    scores: NDArray[np.float32]
+    unmasked: int
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[n], 1 for anomalous."""
+        return np.array([row.label for row in self.rows], np.int64)
+
+
+class Measurement:
+    """Takes a category's judged images one by one; memory does not grow with their maps. A context manager."""
+
+    def __init__(self, settings: BootstrapSettings) -> None:
+        self._settings = settings
+        self._rows: list[Row] = []
+        self._scores: list[float] = []
+        self._unmasked = self._masked = 0
+        self._open = ExitStack()
+        self._pixels = self._open.enter_context(PixelMetricsStream())
+        self._intervals = self._open.enter_context(PixelIntervalStream(settings))
+        self._aupimo = self._open.enter_context(AupimoStream())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def add(self, judged: Judged) -> None:
+        """Takes one image. An anomalous one with an empty mask says nothing of its pixels: its map is left out."""
+        self._rows.append(judged.row)
+        self._scores.append(judged.score)
+        anomalous_pixels = bool(judged.mask.any())
+        if judged.row.label and not anomalous_pixels:
+            self._unmasked += 1
+            return
+        self._masked += anomalous_pixels
+        for stream in (self._pixels, self._intervals, self._aupimo):
+            stream.add(judged.anomaly_map, judged.mask)
+
+    def report(self, threshold: Threshold) -> Report:
+        """All numbers so far; rates are shares of the test images at `threshold`. Pixel metrics are left out where
+        no anomalous image has a mask. Raises UserError if good or anomalous images are absent.
+        """
+        scores, labels = np.array(self._scores, np.float32), np.array([row.label for row in self._rows])
+        metrics = {f"image_{name}": value for name, value in asdict(image_metrics(scores, labels)).items()}
+        intervals = image_intervals(scores, labels, self._settings)
+        if self._masked:
+            pixel = asdict(self._pixels.result())
+            metrics |= {f"pixel_{name}": value for name, value in pixel.items() if name != "aupro"}
+            metrics["aupro"] = pixel["aupro"]
+            metrics |= self._mean_aupimo()
+            intervals |= self._intervals.result()
+        metrics |= part_metrics(self._rows, scores)
+        metrics |= rates(self._scores, labels, threshold)
+        return Report(metrics, intervals, self._rows, scores, self._unmasked)
+
+    def _mean_aupimo(self) -> dict[str, float]:
+        try:
+            return {"aupimo": self._aupimo.result().mean}
+        except UserError:  # too few good pixels to resolve its false-positive rates: the metric does not exist here
+            return {}
+
+
+def rates(scores: Sequence[float], labels: NDArray[np.int64], threshold: Threshold) -> dict[str, float]:
+    """Shares at the thresholds: of the good images those that FAIL and those that go to REVIEW, of the anomalous ones
+    those that PASS.
+    """
+    decisions = np.array([threshold.decide(score) for score in scores])
+    good, bad = decisions[labels == 0], decisions[labels == 1]
+    return {
+        "false_alarm_rate": float(np.mean(good == "FAIL")),
+        "review_rate": float(np.mean(good == "REVIEW")),
+        "miss_rate": float(np.mean(bad == "PASS")),
+    }
+
+
+def part_metrics(rows: Sequence[Row], scores: NDArray[np.float32]) -> dict[str, float]:
+    """Image metrics with a physical part as the unit, where several images show one (Real-IAD's views): a part's
+    score is its highest, and it is anomalous if any of its images is. Empty without such parts.
+    """
+    parts: dict[str, tuple[float, int]] = {}
+    for row, score in zip(rows, scores, strict=True):
+        high, label = parts.get(row.part or row.path, (-np.inf, 0))
+        parts[row.part or row.path] = (max(high, float(score)), max(label, row.label))
+    highest, labels = np.array([high for high, _ in parts.values()]), np.array([label for _, label in parts.values()])
+    if len(parts) == len(rows) or labels.all() or not labels.any():
+        return {}
+    return {f"part_{name}": value for name, value in asdict(image_metrics(highest, labels)).items()}

@@ -1,0 +1,257 @@
+"""The training loop: batches of features in, a trained model and its history out. It imports neither Ray nor images:
+the features are in the store, and whoever runs the loop says how many workers share a batch.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from inpformer.errors import UserError
+from inpformer.losses import LossSettings, coherence_loss, reconstruction_loss
+from inpformer.model import INPFormer, ModelShape
+from inpformer.optim import OPTIMIZER_SLOTS, StableAdamW, learning_rate
+from inpformer.projection import Projection
+from inpformer.setting import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
+from inpformer.settings import require
+from inpformer.store import FeatureStore, Place, batches
+from inpformer.tensors import part_of, prefixed
+from inpformer.trained import Trained
+from inpformer.training import train_step
+
+CHECKPOINT_TENSORS, CHECKPOINT_PROGRESS = "checkpoint.safetensors", "progress.json"
+# So many refused steps in a row mean that the run is lost, not that one batch was odd.
+MOST_REFUSED_STEPS = 20
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The section `train` of params.yaml.
+
+    `setting` is multi-class (one model for all categories), single-class (one each) or zero-shot: nothing is
+    trained, the detector folder `weights`, trained on other data, judges by the distance to its prototypes.
+    `batch_size` is the global batch, shared out over `num_workers`. `channels` are those of the projection, null
+    for ViTs, which need none. `checkpoint_every` in epochs. `lr`, `final_lr` and `warmup` (iterations) make the
+    schedule.
+    """
+
+    setting: str = MULTI_CLASS
+    weights: str | None = None
+    num_prototypes: int = 6
+    losses: LossSettings = field(default_factory=LossSettings)
+    channels: int | None = 128
+    epochs: int = 200
+    batch_size: int = 16
+    lr: float = 1e-3
+    final_lr: float = 1e-4
+    warmup: int = 100
+    seed: int = 1
+    num_workers: int = 1
+    checkpoint_every: int = 10
+    storage: str = ".runs"
+
+    def __post_init__(self) -> None:
+        modes = (MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT)
+        require(self.setting in modes, "setting", self.setting, f"one of {', '.join(modes)}")
+        right = "a detector's folder for zero-shot, null for the other settings"
+        require((self.weights is not None) == (self.setting == ZERO_SHOT), "weights", self.weights, right)
+        require(self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)")
+        require(self.channels is None or self.channels >= 1, "channels", self.channels, "at least 1, or null for ViTs")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.num_workers >= 1, "num_workers", self.num_workers, "at least 1")
+        require(
+            self.batch_size >= 1 and self.batch_size % self.num_workers == 0,
+            "batch_size",
+            self.batch_size,
+            f"a multiple of num_workers, {self.num_workers}",
+        )
+        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
+        require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, f"between 0 and lr, {self.lr}")
+        require(self.warmup >= 0, "warmup", self.warmup, "0 or more")
+        require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """All that a loop is told. `train` and `val` are keys of views in the store, in a fixed order, and `places`
+    where their features lie; `encoder_channels` are those in the store.
+    """
+
+    settings: TrainSettings
+    shape: ModelShape
+    encoder_channels: int
+    store: FeatureStore
+    places: Mapping[str, Place]
+    train: Sequence[str]
+    val: Sequence[str]
+
+
+@dataclass
+class Progress:
+    """Where a run stands: epochs done, optimiser steps taken, and a row of numbers for each epoch."""
+
+    epoch: int = 0
+    steps: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class TrainingLoop:
+    """One worker's state: its share of every batch, the model, the optimiser, the progress."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        device: torch.device,
+        rank: int = 0,
+        workers: int = 1,
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        """`wrap` moves the model to the device and makes it one of several workers' (DistributedDataParallel)."""
+        self.config, self.settings = config, config.settings
+        self.device, self.rank, self.workers = device, rank, workers
+        torch.manual_seed(self.settings.seed)
+        self.model = INPFormer(config.shape)
+        self.projection = (
+            None
+            if self.settings.channels is None
+            else Projection(config.encoder_channels, config.shape.channels).to(device)
+        )
+        self.wrapped: nn.Module = wrap(self.model) if wrap is not None else self.model.to(device)
+        self.optimizer = StableAdamW(self.model.parameters(), lr=self.settings.lr)
+        self.progress = Progress()
+
+    @property
+    def done(self) -> bool:
+        """Whether the last epoch is over."""
+        return self.progress.epoch >= self.settings.epochs
+
+    def start(self) -> None:
+        """Fits the projection, where there is one: a run begins with this or with `load`."""
+        if self.projection is not None:
+            self.fit_projection(self.projection)
+
+    def fit_projection(self, projection: Projection) -> None:
+        """Rank 0 fits, everyone else receives."""
+        if self.rank == 0:
+            features = batches(self.config.store, self.config.places, self.config.train, self.settings.batch_size)
+            channels = self.config.encoder_channels
+            projection.load_state_dict(Projection.fit(features, channels, self.config.shape.channels).state_dict())
+        if self.workers > 1:
+            for tensor in projection.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    def target(self, digests: Sequence[str]) -> Tensor:
+        """The features of some images as the model wants them: [B, G, N, C] float32 on the device."""
+        features = self.config.store.read([self.config.places[digest] for digest in digests]).to(self.device)
+        if self.projection is None:
+            return features.float()
+        projected: Tensor = self.projection(features)
+        return projected
+
+    def epoch(self) -> None:
+        """One pass over the training images; the last partial batch is dropped."""
+        size = self.settings.batch_size
+        steps = len(self.config.train) // size
+        order = torch.randperm(
+            len(self.config.train), generator=torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
+        ).tolist()
+        share = size // self.workers
+        total = torch.zeros(3, device=self.device)
+        norms, refused, refused_in_a_row = 0.0, 0, 0
+        for number in range(steps):
+            start = number * size + self.rank * share
+            rate = self.rate(steps)
+            step = train_step(
+                self.wrapped,
+                self.optimizer,
+                self.target([self.config.train[i] for i in order[start : start + share]]),
+                rate,
+                self.settings.losses,
+                autocast=self.device.type == "cuda",
+            )
+            self.progress.steps += 1
+            refused_in_a_row = refused_in_a_row + 1 if step.refused else 0
+            if refused_in_a_row == MOST_REFUSED_STEPS:
+                raise UserError(
+                    f"{MOST_REFUSED_STEPS} steps in a row had a loss or gradient that is not finite (last in epoch "
+                    f"{self.progress.epoch + 1}): lower train.lr or train.losses.mining_power."
+                )
+            if step.refused:
+                refused += 1
+                continue
+            total += torch.stack([step.total, step.soft_mining, step.coherence])
+            norms += float(step.gradient_norm)
+        taken = max(1, steps - refused)
+        mean = (self.over_workers(total) / taken).tolist()
+        self.progress.epoch += 1
+        self.progress.history.append(
+            {
+                "epoch": self.progress.epoch,
+                "loss": mean[0],
+                "soft_mining": mean[1],
+                "coherence": mean[2],
+                "val_loss": self.validate(),
+                "gradient_norm": norms / taken,
+                "lr": rate,
+                "refused_steps": refused,
+            }
+        )
+
+    def rate(self, steps_per_epoch: int) -> float:
+        """The learning rate of the step to come."""
+        s = self.settings
+        return learning_rate(self.progress.steps, steps_per_epoch * s.epochs, s.lr, s.final_lr, s.warmup)
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """The loss on the held-out normal images, mean over images."""
+        self.model.eval()
+        mine = self.config.val[self.rank :: self.workers]
+        total = torch.zeros(1, device=self.device)
+        for start in range(0, len(mine), self.settings.batch_size):
+            target = self.target(mine[start : start + self.settings.batch_size])
+            output = self.model(target)
+            loss = reconstruction_loss(output.target, output.decoded)
+            loss = loss + self.settings.losses.coherence_weight * coherence_loss(output.fused, output.prototypes)
+            total += loss * len(target)
+        self.model.train()
+        return float(self.over_workers(total) * self.workers / len(self.config.val))
+
+    def over_workers(self, value: Tensor) -> Tensor:
+        """The mean over the workers."""
+        if self.workers > 1:
+            dist.all_reduce(value)
+        mean: Tensor = value / self.workers
+        return mean
+
+    def save(self, folder: Path) -> None:
+        """Writes model, projection, optimiser and progress; `load` is its counterpart."""
+        tensors = Trained(self.projection, self.model).tensors()
+        steps = 0
+        for name, parameter in self.model.named_parameters():
+            state = self.optimizer.state[parameter]
+            steps = state.get("step", 0)
+            slots = {slot: state[slot] for slot in state if slot != "step"}
+            tensors |= prefixed("optimizer.", {f"{slot}.{name}": tensor for slot, tensor in slots.items()})
+        save_file(tensors, folder / CHECKPOINT_TENSORS)
+        progress = {**asdict(self.progress), "optimizer_steps": steps}
+        (folder / CHECKPOINT_PROGRESS).write_text(json.dumps(progress))
+
+    def load(self, folder: Path) -> None:
+        """Takes up what `save` wrote."""
+        tensors = {k: v.to(self.device) for k, v in load_file(folder / CHECKPOINT_TENSORS).items()}
+        progress = json.loads((folder / CHECKPOINT_PROGRESS).read_text())
+        optimizer_steps = progress.pop("optimizer_steps")
+        self.progress = Progress(**progress)
+        self.model.load_state_dict(part_of(tensors, "model."))
+        if self.projection is not None:
+            self.projection.load_state_dict(part_of(tensors, "projection."))
+        for name, parameter in self.model.named_parameters():
+            if optimizer_steps:
+                slots = {slot: tensors[f"optimizer.{slot}.{name}"] for slot in OPTIMIZER_SLOTS}
+                self.optimizer.state[parameter] = {"step": optimizer_steps, **slots}

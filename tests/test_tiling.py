@@ -1,0 +1,72 @@
+"""Tiles: they cover the picture, blend without seams, and find what a whole-picture score would drown."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inpformer.detector import Detector
+from inpformer.encoder import EncoderSettings, load_encoder
+from inpformer.errors import UserError
+from inpformer.losses import LossSettings
+from inpformer.tiling import Tiling
+from inpformer.trained import ALL
+from tests.conftest import MULTI, untrained
+
+SIZES = [(3000, 2000), (512, 512), (700, 130), (100, 90), (513, 1025)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tiling", [Tiling(512), Tiling(512, 0.0), Tiling(256, 0.5)])
+def test_tiles_cover_every_pixel_and_overlap_as_asked(tiling: Tiling, size: tuple[int, int]) -> None:
+    seen = np.zeros(size[::-1], int)
+    windows = tiling.windows(size)
+    for left, top, right, bottom in windows:
+        assert (right - left, bottom - top) == (min(tiling.tile, size[0]), min(tiling.tile, size[1]))
+        assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
+        seen[top:bottom, left:right] += 1
+    assert seen.min() == 1
+    lefts = sorted({window[0] for window in windows})
+    assert all(b - a <= tiling.tile * (1 - tiling.overlap) + 1 for a, b in zip(lefts, lefts[1:], strict=False))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_equal_tiles_blend_without_a_seam(size: tuple[int, int]) -> None:
+    tiling = Tiling(512)
+    flat = [np.full((256, 256), 0.25, np.float32)] * len(tiling.windows(size))
+    blended, score = tiling.blend(flat, size)
+    assert blended.shape == tiling.frame(size).shape
+    np.testing.assert_allclose(blended, 0.25, rtol=1e-6)
+    assert score == pytest.approx(0.25)
+
+
+def test_the_score_is_the_worst_tiles_not_the_whole_pictures() -> None:
+    tiling, size = Tiling(512, 0.25), (3000, 2000)
+    maps = [np.zeros((256, 256), np.float32) for _ in tiling.windows(size)]
+    maps[-1][200:, 200:] = 1.0  # the far corner of the last tile: 4.8 % of it, 0.2 % of the picture
+    blended, score = tiling.blend(maps, size)
+    assert score == pytest.approx(1.0)
+    assert np.sort(blended.ravel())[-blended.size // 100 :].mean() < 0.25
+    assert blended[-1, -1] == pytest.approx(1.0)
+    assert score <= blended.max()  # so that a FAIL has a place on the map
+
+
+def test_masks_and_boxes_lie_where_the_map_does() -> None:
+    tiling, size = Tiling(512), (3000, 2000)
+    mask = Image.new("L", size)
+    mask.paste(255, (2900, 1900, 3000, 2000))
+    rows, columns = np.nonzero(tiling.mask(mask))
+    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    assert tiling.frame(size).box_in_image(box) == (2900, 1900, 3000, 2000)
+    assert tiling.frame(size).pixel_area == pytest.approx(4.0)
+
+
+def test_tiles_must_not_be_cropped() -> None:
+    encoder = load_encoder(EncoderSettings(resize=72, crop=64, grid=4))
+    with pytest.raises(UserError, match=r"crop is 64 and resize 72: with tiles both must be equal"):
+        Detector(encoder, {ALL: untrained(encoder)}, LossSettings(), MULTI, {}, Tiling(64))
+
+
+@pytest.mark.parametrize(("tile", "overlap", "key"), [(8, 0.25, "tile is 8"), (512, 0.9, r"overlap is 0\.9")])
+def test_impossible_tiles_are_refused(tile: int, overlap: float, key: str) -> None:
+    with pytest.raises(UserError, match=f"^{key}: it must be"):
+        Tiling(tile, overlap)
