@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from inpformer.detector import Detector
 from inpformer.metrics import image_metrics, pixel_metrics, precision_recall_curve, roc_curve
@@ -21,7 +20,7 @@ from inpformer.transform import read_image
 from pipelines import pictures, stage
 from pipelines.calibrate import predict
 from pipelines.features import best_device
-from pipelines.manifest import Manifest, Row, read_manifest
+from pipelines.manifest import Manifest, Row, read_manifest, read_mask
 from pipelines.params import read_section
 from pipelines.train import read_run
 
@@ -61,9 +60,7 @@ def judge(manifest: Manifest, detector: Detector) -> list[Judged]:
 
 
 def _read_mask(root: Path, row: Row, detector: Detector) -> NDArray[np.bool_]:
-    transform = detector.encoder.transform
-    mask = read_image(root / row.mask) if row.mask else Image.new("L", (row.width, row.height))
-    return transform.mask(mask)
+    return detector.encoder.transform.mask(read_mask(root, row))
 
 
 def measure(judged: list[Judged], threshold: float) -> dict[str, float]:

@@ -1,7 +1,10 @@
 """Taking stock: what the manifest holds, and how it refuses data that is broken."""
 
+import csv
+import hashlib
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,17 @@ import pytest
 from PIL import Image
 
 from inpformer.errors import UserError
-from pipelines.manifest import ManifestSettings, build_manifest, read_manifest, write_manifest
+from pipelines.manifest import (
+    Manifest,
+    ManifestSettings,
+    Row,
+    build_manifest,
+    describe,
+    read_manifest,
+    read_mask,
+    write_manifest,
+)
+from tests.conftest import SHARED_DATA
 
 
 def picture(file: Path, seed: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
@@ -40,14 +53,19 @@ def test_every_image_has_its_row(data: Path) -> None:
     rows = build_manifest(data, SETTINGS).rows
     assert Counter(row.split for row in rows) == {"train": 8, "val": 2, "test": 2}
     chip = next(row for row in rows if row.label)
-    assert (chip.path, chip.mask, chip.mask_pixels) == ("nut/test/chip/0.png", "nut/ground_truth/chip/0_mask.png", 6)
-    assert (chip.width, chip.height, chip.defect) == (12, 10, "chip")
+    digest = hashlib.sha256((data / "nut/test/chip/0.png").read_bytes()).hexdigest()
+    masks = ["nut/ground_truth/chip/0_mask.png"]
+    assert chip == Row("nut/test/chip/0.png", "nut", "test", 1, "chip", masks, 127, 6, 12, 10, digest, "")
 
 
 def test_the_table_survives_the_file(data: Path, tmp_path: Path) -> None:
-    manifest = build_manifest(data, SETTINGS)
-    write_manifest(manifest, tmp_path / "manifest.parquet")
-    assert read_manifest(tmp_path / "manifest.parquet") == manifest
+    for settings in (SETTINGS, replace(SETTINGS, shots=3, part=r"(\d+)\.png")):
+        shutil.rmtree(data / "nut/test/good", ignore_errors=True)
+        picture(data / "nut/test/good/77.png", 100)
+        chip, mask = data / "nut/test/chip/0.png", data / "nut/ground_truth/chip/0_mask.png"
+        manifest = build_manifest(data, SETTINGS)
+        write_manifest(manifest, tmp_path / "manifest.parquet")
+        assert read_manifest(tmp_path / "manifest.parquet") == manifest
 
 
 def test_val_is_cut_by_content_not_by_name(data: Path) -> None:
