@@ -253,7 +253,7 @@ def test_subfolders_that_are_data_sets_are_several(tmp_path: Path) -> None:
     assert list(dict.fromkeys(s.category for s in found.samples)) == ["bolt/bolt", "mine/nut", "visa/candle"]
     assert all(s.path.is_relative_to(found.root) for s in found.samples)
     fill(tmp_path, "notes/x.png")
-    assert problems(tmp_path) == ["notes: no data set, but beside some, move it elsewhere"]
+    assert problems(tmp_path) == ["notes: no data set in a known layout, move it elsewhere"]
 
 
 def test_problems_of_several_data_sets_are_listed_together(tmp_path: Path) -> None:
@@ -288,6 +288,7 @@ def test_nothing_that_fits_lists_every_layout(tmp_path: Path) -> None:
         read_data(tmp_path, "visa")
     with pytest.raises(UserError, match=r"holds no <category>\.json"):
         read_data(tmp_path, "real_iad")
+    assert problems(tmp_path / "pictures", "several") == [f"{tmp_path / 'pictures'}: it holds no data set"]
 
 
 @pytest.mark.parametrize("layout", ["auto", "mvtec"])

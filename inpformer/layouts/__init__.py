@@ -95,10 +95,12 @@ def _read_several(root: Path, parquet: ParquetReader | None, problems: list[str]
     for folder in list_folders(root):
         layout = _layout_of(folder)
         if layout is None:
-            problems.append(f"{folder}: no data set, but beside some, move it elsewhere")
+            problems.append(f"{folder}: no data set in a known layout, move it elsewhere")
             continue
         found = _read_one(folder, layout, parquet, problems)
         samples += [replace(sample, category=f"{folder.name}/{sample.category}") for sample in found]
+    if not samples and not problems:
+        problems.append(f"{root}: it holds no data set")
     return samples
 
 
