@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from inpformer.encoder import BUNDLED, Encoder, EncoderSettings, load_encoder
-from inpformer.layout import IMAGE_SUFFIXES
+from inpformer.layouts.sample import IMAGE_SUFFIXES
 from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.optim import StableAdamW

@@ -17,7 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
-from inpformer.layout import GOOD, Sample, read_mvtec
+from inpformer.layouts import read_data
+from inpformer.layouts.masks import union
+from inpformer.layouts.sample import GOOD, Sample
 from inpformer.losses import LossSettings
 from inpformer.metrics import image_metrics, pixel_metrics
 from inpformer.model import INPFormer, ModelShape
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(tempfile.gettempdir()) / "inpformer-quality")
     args = parser.parse_args()
     encoder = load_encoder(EncoderSettings())
-    samples = read_mvtec(args.data)
+    samples = read_data(args.data).samples
     features = encode(samples, encoder, args.store)
     projection = Projection.fit(
         (f for f, s in zip(features, samples, strict=True) if s.split == "train"), encoder.channels, CHANNELS
@@ -83,7 +85,12 @@ def encode(samples: Sequence[Sample], encoder: Encoder, folder: Path) -> Tensor:
 def read_masks(test: Sequence[Sample], encoder: Encoder) -> NDArray[np.bool_]:
     """The masks of the test images: [n, 256, 256]."""
     none = np.zeros((MAP_SIZE, MAP_SIZE), dtype=np.bool_)
-    return np.stack([none if s.mask is None else encoder.transform.mask(read_image(s.mask)) for s in test])
+    return np.stack(
+        [
+            encoder.transform.mask(union([read_image(mask) for mask in s.masks], s.mask_level)) if s.masks else none
+            for s in test
+        ]
+    )
 
 
 def train(tokens: Tensor, epochs: int) -> INPFormer:

@@ -8,9 +8,10 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+import re
+import typing
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +22,49 @@ from tqdm import tqdm
 
 from inpformer.depth import refuse_deep
 from inpformer.errors import UserError
-from inpformer.layout import GOOD, Sample, read_mvtec, refuse_all
+from inpformer.layouts import AUTO, LAYOUTS, SEVERAL, detect, read_data
+from inpformer.layouts.masks import union
+from inpformer.layouts.sample import GOOD, Sample, refuse_all
 from inpformer.settings import require
 from pipelines import stage
 from pipelines.params import read_section
+from pipelines.splits import cut_validation, keep_shots, name_parts, refuse_leaks
 
 
 @dataclass(frozen=True)
 class ManifestSettings:
-    """`data` is the image folder; `val_fraction` of each category's normal training images becomes `val`."""
+    """`data` is the image folder or a table of paths, `layout` one of LAYOUTS or "auto".
+
+    `val_fraction` of each category's normal training images (of its parts, where they are known) becomes `val`,
+    unless the layout brings validation images. `part` is a regular expression over an image's path whose first group
+    names the physical part shown. `shots` is how many training images of a category are kept, None for all.
+    """
 
     data: str
+    layout: str = AUTO
     val_fraction: float = 0.2
+    part: str | None = None
+    shots: int | None = None
 
     def __post_init__(self) -> None:
+        names = (AUTO, *LAYOUTS)
+        require(self.layout in names, "layout", self.layout, f"one of {', '.join(names)}")
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "between 0 and 1, e.g. 0.2")
+        if self.part is not None:
+            right = r"a regular expression whose first group names the part, e.g. '_(\d+)_view'"
+            try:
+                require(re.compile(self.part).groups > 0, "part", self.part, right)
+            except re.error:
+                require(False, "part", self.part, right)
+        require(self.shots is None or self.shots >= 1, "shots", self.shots, "null or at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image. `path` and `mask` are relative to the data folder, `mask` "" where there is none; `split` is
-    train, val or test; `label` 1 for anomalous; `width` and `height` in pixels; `sha256` (hex) of the file.
-    `mask_pixels` counts the mask's set pixels: 0 for an anomalous image means that its mask is empty.
+    """One image. `path` and `masks` are relative to the data folder; `split` is train, val or test; `label` 1 for
+    anomalous; `width` and `height` in pixels; `sha256` (hex) of the file. A pixel is defective where any mask is
+    above `mask_level`; `mask_pixels` counts them: 0 for an anomalous image means that nothing is marked. `part` names
+    the physical part that several images of the category show, "" where unknown.
     """
 
     path: str
@@ -50,112 +72,143 @@ class Row:
     split: str
     label: int
     defect: str
-    mask: str
+    masks: list[str]
+    mask_level: int
     mask_pixels: int
     width: int
     height: int
     sha256: str
+    part: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`root` is the data folder; `digest` (hex) stands for the content of all images and masks and their roles."""
+    """`root` is the data folder; `digest` (hex) stands for the content of all images and masks and their roles;
+    `layout` is the one found, `shots` how many training images of each category were kept (None: all).
+    """
 
     root: Path
     digest: str
     rows: list[Row]
+    layout: str
+    shots: int | None
 
     def split(self, name: str) -> list[Row]:
         """The rows of one split: train, val or test."""
         return [row for row in self.rows if row.split == name]
+
+    @property
+    def data_sets(self) -> list[str]:
+        """The names of the data sets if there are several: their categories are called <data set>/<category>."""
+        return sorted({row.category.split("/")[0] for row in self.rows}) if self.layout == SEVERAL else []
 
 
 def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
     """Reads every image and mask of `root`.
 
     Raises UserError that lists all the broken files at once: unreadable images, masks of another size, images
-    and masks without their counterpart, categories without good images.
+    and masks without their counterpart, categories without good images; or all the parts in more than one split.
     """
-    samples = read_mvtec(root)
+    data = read_data(root, settings.layout, parquet=_read_parquet)
+
+    def inspect(sample: Sample) -> tuple[Row, list[str]] | str:
+        try:
+            return _inspect(sample, data.root)
+        except UserError as error:
+            return str(error)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(tqdm(pool.map(lambda s: _inspect(s, root), samples), "images", len(samples), disable=None))
-    refuse_all(problem for problem, _, _ in found if problem)
-    rows = [row for _, row, _ in found if row]
+        found = list(tqdm(pool.map(inspect, data.samples), "images", len(data.samples), disable=None))
+    refuse_all(problem for problem in found if isinstance(problem, str))
+    inspected = [pair for pair in found if not isinstance(pair, str)]
+    rows = [row for row, _ in inspected]
+    if settings.part is not None:
+        rows = name_parts(rows, settings.part)
+    rows = cut_validation(rows, settings.val_fraction)
+    refuse_leaks(rows)
+    if settings.shots is not None:
+        rows = keep_shots(rows, settings.shots)
+    masks = {row.path: digests for row, digests in inspected}
     digest = hashlib.sha256()
-    for row, (_, _, mask_digest) in zip(rows, found, strict=True):
-        digest.update(json.dumps([row.path, row.sha256, mask_digest]).encode())
-    return Manifest(root, digest.hexdigest(), _cut_validation(rows, settings.val_fraction))
+    for row in rows:
+        digest.update(json.dumps([asdict(row), masks[row.path]]).encode())
+    return Manifest(data.root, digest.hexdigest(), rows, data.layout, settings.shots)
 
 
-def _inspect(sample: Sample, root: Path) -> tuple[str, Row | None, str]:
-    """What is wrong with a sample (or ""), its row (or None) and its mask's sha256 (or "")."""
-    image, problem, digest = _decode(sample.path)
-    if image is None:
-        return problem, None, ""
-    mask_pixels, mask_digest = 0, ""
-    if sample.mask is not None:
-        mask, problem, mask_digest = _decode(sample.mask)
-        if mask is None:
-            return problem, None, ""
+def _read_parquet(file: Path) -> list[dict[str, object]]:
+    try:
+        rows: list[dict[str, object]] = pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file} cannot be read as a Parquet file ({error}): mend it.") from None
+    return rows
+
+
+def _inspect(sample: Sample, root: Path) -> tuple[Row, list[str]]:
+    """A sample's row and its masks' sha256. Raises UserError naming an image or mask that cannot be used."""
+    image, digest = _decode(sample.path)
+    masks = []
+    for file in sample.masks:
+        mask, mask_digest = _decode(file)
         if mask.size != image.size:
             sizes = f"{mask.width}×{mask.height}, its image {sample.path} is {image.width}×{image.height} pixels"
-            return f"{sample.mask}: the mask is {sizes}", None, ""
-        mask_pixels = int(np.count_nonzero(np.asarray(mask.convert("L")) > 127))
+            raise UserError(f"{file}: the mask is {sizes}")
+        masks.append((mask, mask_digest))
+    marked = np.asarray(union([mask for mask, _ in masks], sample.mask_level)) if masks else np.zeros(0)
     row = Row(
         path=sample.path.relative_to(root).as_posix(),
         category=sample.category,
         split=sample.split,
         label=int(sample.defect != GOOD),
         defect=sample.defect,
-        mask=sample.mask.relative_to(root).as_posix() if sample.mask else "",
-        mask_pixels=mask_pixels,
+        masks=[file.relative_to(root).as_posix() for file in sample.masks],
+        mask_level=sample.mask_level,
+        mask_pixels=int(np.count_nonzero(marked)),
         width=image.width,
         height=image.height,
         sha256=digest,
+        part=sample.part,
     )
-    return "", row, mask_digest
+    return row, [mask_digest for _, mask_digest in masks]
 
 
-def _decode(path: Path) -> tuple[Image.Image | None, str, str]:
-    """The picture, or what is wrong with it, and the sha256 of its file."""
+def _decode(path: Path) -> tuple[Image.Image, str]:
+    """The picture and the sha256 of its file. Raises UserError that says what is wrong with it."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             refuse_deep(image, str(path))
-            return image, "", hashlib.sha256(content).hexdigest()
-    except UserError as error:
-        return None, str(error), ""
+            return image, hashlib.sha256(content).hexdigest()
+    except UserError:
+        raise
     except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        return None, f"{path}: it cannot be read ({reason})", ""
+        raise UserError(f"{path}: it cannot be read ({reason})") from None
 
 
-def _cut_validation(rows: Iterable[Row], fraction: float) -> list[Row]:
-    """Moves `fraction` of each category's training images to val, chosen by their content alone.
+def read_mask(root: Path, row: Row) -> Image.Image:
+    """Where a row's image is defective: its size, mode "L", 255 where any of its masks says so and 0 elsewhere.
 
-    Copies of one image go to the same side, and an added image moves few of the others.
+    Raises UserError naming a mask that cannot be read or is no longer of the image's size.
     """
-    rows = list(rows)
-    chosen: set[tuple[str, str]] = set()
-    for category in {row.category for row in rows}:
-        digests = sorted({row.sha256 for row in rows if row.category == category and row.split == "train"})
-        if len(digests) < 2:
-            raise UserError(
-                f"category {category} has one good training image: add more, a threshold needs images of its own."
-            )
-        count = min(len(digests) - 1, max(1, round(fraction * len(digests))))
-        chosen |= {(category, digest) for digest in digests[:count]}
-    return [
-        replace(row, split="val") if row.split == "train" and (row.category, row.sha256) in chosen else row
-        for row in rows
-    ]
+    masks = [_decode(root / name)[0] for name in row.masks]
+    for name, mask in zip(row.masks, masks, strict=True):
+        if mask.size != (row.width, row.height):
+            raise UserError(f"{root / name} changed since the manifest was made: run `dvc repro` to take stock anew.")
+    return union(masks, row.mask_level) if masks else Image.new("L", (row.width, row.height))
+
+
+def _schema(metadata: dict[str, str]) -> pa.Schema:
+    types = {str: pa.string(), int: pa.int64(), list[str]: pa.list_(pa.string())}
+    hints = typing.get_type_hints(Row)
+    return pa.schema([(f.name, types[hints[f.name]]) for f in fields(Row)], metadata)
 
 
 def write_manifest(manifest: Manifest, file: Path) -> None:
     """Writes the table; `read_manifest` is its counterpart."""
-    table = pa.Table.from_pylist([asdict(row) for row in manifest.rows])
-    table = table.replace_schema_metadata({"root": manifest.root.as_posix(), "digest": manifest.digest})
+    metadata = {"root": manifest.root.as_posix(), "digest": manifest.digest, "layout": manifest.layout}
+    schema = _schema({**metadata, "shots": json.dumps(manifest.shots)})
+    table = pa.Table.from_pylist([asdict(row) for row in manifest.rows], schema)
     with stage.written_whole(file) as temporary:
         pq.write_table(table, temporary)
 
@@ -166,7 +219,8 @@ def read_manifest(file: Path) -> Manifest:
         table = pq.read_table(file)
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         rows = [Row(**{f.name: values[f.name] for f in fields(Row)}) for values in table.to_pylist()]
-        return Manifest(Path(metadata["root"]), metadata["digest"], rows)
+        shots = json.loads(metadata["shots"])
+        return Manifest(Path(metadata["root"]), metadata["digest"], rows, metadata["layout"], shots)
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise UserError(f"{file} is no manifest ({error}): run `dvc repro manifest`.") from None
 
@@ -179,13 +233,25 @@ def main() -> None:
     args = parser.parse_args()
     manifest = build_manifest(args.data, read_section("manifest", ManifestSettings))
     write_manifest(manifest, args.out)
+    print(describe(manifest))
+
+
+def describe(manifest: Manifest) -> str:
+    """What was found, for people: the layout, and a line a category."""
+    layout = "; ".join(f"{name} is {detect(manifest.root / name)}" for name in manifest.data_sets) or manifest.layout
+    table = [["category", "train", "val", "test good", "test defective", "masks", "kinds of defect"]]
     for category in sorted({row.category for row in manifest.rows}):
         rows = [row for row in manifest.rows if row.category == category]
-        counts = {split: sum(row.split == split for row in rows) for split in ("train", "val", "test")}
-        anomalous = sum(row.label for row in rows)
-        print(
-            f"{category}: {counts['train']} train, {counts['val']} val, {counts['test']} test ({anomalous} anomalous)"
-        )
+        roles = [(row.split, row.label) for row in rows]
+        counts = [roles.count(role) for role in (("train", 0), ("val", 0), ("test", 0), ("test", 1))]
+        counts.append(sum(len(row.masks) for row in rows))
+        table.append([category, *map(str, counts), ", ".join(sorted({row.defect for row in rows if row.label}))])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [f"{manifest.root}: layout {layout}, {len(manifest.rows)} images, {len(table) - 1} categories"]
+    for first, *numbers, last in table:
+        middle = "  ".join(f"{text:>{width}}" for text, width in zip(numbers, widths[1:-1], strict=True))
+        lines.append(f"{first:{widths[0]}}  {middle}  {last}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

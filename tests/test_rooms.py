@@ -28,12 +28,13 @@ def imports(file: Path) -> set[str]:
 
 
 def files(room: str) -> list[Path]:
-    return sorted((ROOT / room).glob("*.py"))
+    return sorted((ROOT / room).rglob("*.py"))
 
 
 def first_party(file: Path) -> set[Path]:
     """The files of ours that a file imports, directly."""
-    candidates = {ROOT / (name.replace(".", "/") + ".py") for name in imports(file)}
+    modules = {ROOT / name.replace(".", "/") for name in imports(file) if "." in name}
+    candidates = {m.with_suffix(".py") for m in modules} | {m / "__init__.py" for m in modules}
     return {path for path in candidates if path.exists()}
 
 

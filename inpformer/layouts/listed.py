@@ -1,0 +1,46 @@
+"""What the layouts share whose images are listed in files: VisA, Real-IAD and a table of paths."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from inpformer.errors import UserError
+from inpformer.layouts.sample import GOOD, Sample, lacking
+
+
+def read_csv(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header line, commas and UTF-8.
+
+    Raises UserError if it cannot be read or lacks one of `columns`.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as f:  # spreadsheets write a byte-order mark
+            reader = csv.DictReader(f, restval="")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as a CSV file ({error}): mend it.") from None
+    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+        raise UserError(f"{file} has no column {missing[0]!r}: its first line must name {', '.join(columns)}.")
+    return rows
+
+
+def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[str]:
+    """What is wrong with the samples that the file `source` lists: files that are missing, listed twice or not given
+    relative to `root`, defective images outside the test split, categories that lack good or test images.
+    """
+    times = Counter(os.path.normpath(sample.path) for sample in samples)
+    problems = [f"{path}: listed {n} times in {source}" for path, n in times.items() if n > 1]
+    for sample in samples:
+        for file in (sample.path, *sample.masks):
+            if not file.is_relative_to(root):
+                problems.append(f"{file}: {source} must give its path relative to {root}")
+            elif not file.is_file():
+                problems.append(f"{file}: no such file, but {source} lists it")
+        if sample.defect != GOOD and sample.split != "test":
+            problems.append(f"{sample.path}: defective, but in split {sample.split} of {source}: only test may be")
+    for category in sorted({sample.category for sample in samples}):
+        where = f"{source}, category {category}"
+        problems += lacking([sample for sample in samples if sample.category == category], where, where)
+    return problems
