@@ -71,7 +71,7 @@ def check_setting(detector: Detector, manifest: Manifest) -> None:
         )
 
 
-def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqdm) -> Iterator[Judged]:  # type: ignore[type-arg]
+def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqdm) -> Iterator[Judged]:
     """Scores test images. Raises UserError naming an image or mask that cannot be read."""
     for start in range(0, len(rows), BATCH_SIZE):
         part = rows[start : start + BATCH_SIZE]
@@ -142,20 +142,16 @@ def _cell(report: Report, name: str) -> str:
 
 def write_curves(reports: Mapping[str, Report], folder: Path) -> None:
     """The points of the ROC and precision-recall curves, for `dvc plots`."""
-    tables: dict[str, tuple[tuple[str, str], list[tuple[str, float, float]]]] = {
-        "roc": (("fpr", "tpr"), []),
-        "precision_recall": (("recall", "precision"), []),
-    }
+    tables: dict[str, list[tuple[str, float, float]]] = {"fpr,tpr": [], "recall,precision": []}
     for name, report in reports.items():
-        roc, pr = (curve(report.scores, report.labels) for curve in (roc_curve, precision_recall_curve))
-        tables["roc"][1].extend((name, float(x), float(y)) for x, y in zip(roc.fpr, roc.tpr, strict=True))
-        tables["precision_recall"][1].extend(
-            (name, float(x), float(y)) for x, y in zip(pr.recall, pr.precision, strict=True)
-        )
-    for name, (axes, points) in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="") as f:
+        roc = roc_curve(report.scores, report.labels)
+        pr = precision_recall_curve(report.scores, report.labels)
+        for axes, x, y in (("fpr,tpr", roc.fpr, roc.tpr), ("recall,precision", pr.recall, pr.precision)):
+            tables[axes] += [(name, float(a), float(b)) for a, b in zip(x, y, strict=True)]
+    for file, (axes, points) in zip(("roc", "precision_recall"), tables.items(), strict=True):
+        with (folder / f"{file}.csv").open("w", newline="") as f:
             writer = csv.writer(f)
-            writer.writerow(("category", *axes))
+            writer.writerow(("category", *axes.split(",")))
             writer.writerows(points)
 
 
