@@ -9,6 +9,7 @@ thresholds, which are the user's own: `python -m pipelines.recalibrate` gives th
 import argparse
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,15 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        state: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's protocols: what cannot be read is said below
+            state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{file} does not exist: give the path of the authors' model.pth.") from None
     except pickle.UnpicklingError:
         raise UserError(f"{file} holds more than tensors, so it is not loaded: save its state_dict alone.") from None
     except (OSError, RuntimeError, SafetensorError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or "it is cut short").splitlines()[0][:200]
         raise UserError(f"{file} cannot be read ({reason}): fetch it again.") from None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{file} is no plain state dict of tensors: save the model's state_dict alone.")

@@ -64,7 +64,7 @@ def main() -> None:
         check_category(detector, args.category)
         threshold = calibrate({args.category: score_normals(detector, images, args.category)}, settings)[args.category]
         detector.thresholds[args.category] = threshold
-        detector.save(Path(folder) / "detector")
+        detector.save(Path(folder) / "recalibrated")
         normals = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in images)).hexdigest()
         tags = {
             **source.tags,
@@ -77,7 +77,7 @@ def main() -> None:
         }
         key = f"recalibrate {source.version} {args.category} {normals} {settings}"
         run = Run.open(key, f"recalibrate-{args.category}", {"calibrate": settings}, tags)
-        version = run.register(Path(folder) / "detector", model_name, tags)
+        version = run.register(Path(folder) / "recalibrated", model_name, tags)
         run.end("FINISHED")
     print(promise(args.category, threshold, settings))
     print(f"{model_name} version {version} is @{CHALLENGER}; to let it serve: python -m pipelines.promote")

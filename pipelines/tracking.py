@@ -7,6 +7,8 @@ becomes one sentence.
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,11 +156,13 @@ class Run:
 
     def _log_model(self, detector: Path, model_name: str) -> str:
         mlflow.set_tracking_uri(tracking_uri())
-        with mlflow.start_run(run_id=self.run_id):
+        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder, mlflow.start_run(run_id=self.run_id):
+            # MLflow names the artefact after its folder, and readers look for it under one name.
+            named = shutil.copytree(detector, Path(folder) / Path(DETECTOR_FOLDER).name)
             info = mlflow.pyfunc.log_model(
                 name=model_name,
                 python_model=str(PYFUNC_FILE),
-                artifacts={"detector": str(detector)},
+                artifacts={"detector": str(named)},
                 code_paths=[str(PYFUNC_FILE.parents[1] / "inpformer")],
                 pip_requirements=["torch", "timm", "numpy", "scipy", "Pillow", "safetensors"],
                 registered_model_name=model_name,
@@ -210,6 +214,7 @@ def _version(model_name: str, number: str) -> Version:
 @_reaching_mlflow
 def download_detector(model_name: str, number: str, folder: Path) -> Path:
     """Fetches the detector folder of a version into `folder`; returns where it lies."""
+    folder.mkdir(parents=True, exist_ok=True)
     source = _client().get_model_version_download_uri(model_name, number)
     return Path(
         mlflow.artifacts.download_artifacts(

@@ -38,7 +38,7 @@ def manifest(tmp_path: Path) -> Manifest:
 
 @pytest.fixture
 def settings(tmp_path: Path, encoder: Encoder) -> FeatureSettings:
-    return FeatureSettings(encoder.settings, str(tmp_path / "store"), batch_size=4)
+    return FeatureSettings(encoder.settings, store=str(tmp_path / "store"), batch_size=4)
 
 
 def keys(manifest: Manifest) -> list[str]:

@@ -1,15 +1,24 @@
 """Tiles: they cover the picture, blend without seams, and find what a whole-picture score would drown."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from scipy import ndimage
 
+from inpformer.calibration import CalibrationSettings, calibrate
 from inpformer.detector import Detector
-from inpformer.encoder import EncoderSettings, load_encoder
+from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.errors import UserError
 from inpformer.losses import LossSettings
+from inpformer.model import INPFormer, ModelShape
+from inpformer.optim import StableAdamW
+from inpformer.projection import Projection
 from inpformer.tiling import Tiling
-from inpformer.trained import ALL
+from inpformer.trained import ALL, Trained
+from inpformer.training import train_step
 from tests.conftest import MULTI, untrained
 
 SIZES = [(3000, 2000), (512, 512), (700, 130), (100, 90), (513, 1025)]
@@ -22,11 +31,11 @@ def test_tiles_cover_every_pixel_and_overlap_as_asked(tiling: Tiling, size: tupl
     windows = tiling.windows(size)
     for left, top, right, bottom in windows:
         assert (right - left, bottom - top) == (min(tiling.tile, size[0]), min(tiling.tile, size[1]))
-        assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
+        assert min(left, top) >= 0
         seen[top:bottom, left:right] += 1
     assert seen.min() == 1
     lefts = sorted({window[0] for window in windows})
-    assert all(b - a <= tiling.tile * (1 - tiling.overlap) + 1 for a, b in zip(lefts, lefts[1:], strict=False))
+    assert all(b - a <= tiling.tile * (1 - tiling.overlap) + 1 for a, b in pairwise(lefts))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -70,3 +79,42 @@ def test_tiles_must_not_be_cropped() -> None:
 def test_impossible_tiles_are_refused(tile: int, overlap: float, key: str) -> None:
     with pytest.raises(UserError, match=f"^{key}: it must be"):
         Tiling(tile, overlap)
+
+
+def surface(seed: int) -> Image.Image:
+    """A brushed plate of 3000×2000 pixels: streaks along it, light falling off to one side."""
+    rng = np.random.default_rng(seed)
+    streaks = ndimage.uniform_filter1d(rng.normal(0, 60, (2000, 3000)).astype(np.float32), 60, axis=1)
+    light = np.linspace(110, 150, 3000, dtype=np.float32)
+    return Image.fromarray(np.clip(streaks + light, 0, 255).astype(np.uint8))
+
+
+def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encoder) -> None:
+    tiling, shape = Tiling(500, 0.2), ModelShape(32, 1, encoder.groups, num_prototypes=4)
+    tiles = [
+        encoder.encode([image.crop(window) for window in tiling.windows(image.size)])
+        for image in (surface(seed) for seed in range(2))
+    ]
+    projection = Projection.fit(tiles, encoder.channels, 32)
+    torch.manual_seed(0)
+    model = INPFormer(shape)
+    optimizer = StableAdamW(model.parameters(), lr=1e-3)
+    targets = projection(torch.cat(tiles))
+    for step in range(80):
+        batch = torch.randint(len(targets), (16,), generator=torch.Generator().manual_seed(step))
+        train_step(model, optimizer, targets[batch], 1e-3, LossSettings())
+    detector = Detector(encoder, {ALL: Trained(projection, model)}, LossSettings(), MULTI, {}, tiling)
+    good = [float(detector.predict([surface(seed)], ["nut"]).scores[0]) for seed in range(2, 6)]
+    detector.thresholds = calibrate({"nut": good}, CalibrationSettings(0.2))
+    defective = surface(9)
+    defective.paste(30, (2950, 1955, 2995, 1995))  # a chip: 0.03 % of the picture, 45 pixels wide
+    for image, decision in ((surface(10), "PASS"), (defective, "FAIL")):
+        prediction = detector.predict([image], ["nut"])
+        judged = detector.decide(float(prediction.scores[0]), prediction.maps[0], image.size, "nut")
+        assert judged.decision == decision
+    left, top, right, bottom = judged.regions[0].box
+    assert 2500 < left < 2970 < right  # one of the 16 tokens of a tile is 125 pixels wide
+    assert 1500 < top < 1970 < bottom
+    # What a centre crop of the paper's proportions would have seen of it: nothing.
+    cropped = load_encoder(EncoderSettings(resize=73, crop=64, grid=4)).transform.frame(image.size)
+    assert cropped.box[2] < 2950

@@ -162,7 +162,7 @@ def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, 
     detector = Detector.load(project / "apart" / "model")
     assert set(detector.models) == {"bolt", "nut"}
     assert detector.training.setting == "single-class"
-    bolt, nut = (detector.models[name].model.prototype_token for name in ("bolt", "nut"))
+    bolt, nut = (detector.models[name].model.prototype_token.detach() for name in ("bolt", "nut"))
     assert float((bolt - nut).abs().max()) > 1e-4
     client = MlflowClient(f"sqlite:///{project}/apart/mlflow.db")
     run_id = json.loads((project / "apart/run.json").read_text())["run_id"]
