@@ -19,9 +19,10 @@ from tqdm import tqdm
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.layout import GOOD, Sample, read_mvtec
 from inpformer.losses import LossSettings
-from inpformer.metrics import image_metrics, pixel_metrics
+from inpformer.metrics import image_metrics
 from inpformer.model import INPFormer, ModelShape
 from inpformer.optim import StableAdamW, learning_rate
+from inpformer.pixel_metrics import pixel_metrics
 from inpformer.projection import Projection
 from inpformer.scoring import image_scores, reconstruction_map, to_map
 from inpformer.store import SHARD_IMAGES, FeatureStore, batches

@@ -111,7 +111,7 @@ class AupimoStream:
     def _forget_all_but_the_highest(self) -> None:
         parts = [self._highest, *self._pending]
         scores, level = np.unique(np.concatenate([p.scores for p in parts]), return_inverse=True)
-        weights = np.bincount(level, np.concatenate([p.weights for p in parts]))
+        weights = np.bincount(level, np.concatenate([p.weights for p in parts])).astype(np.float64, copy=False)
         if scores.size > self._tail:
             self._floor = scores[-self._tail - 1]
         self._highest = _Weighted(scores[-self._tail :], weights[-self._tail :])

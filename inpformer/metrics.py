@@ -63,7 +63,7 @@ def image_metrics(scores: Scores, labels: Labels) -> ImageMetrics:
     Raises UserError if a score is NaN or infinite or one of the two classes is absent, ValueError if the
     shapes are not one and the same [n].
     """
-    anomalous = _checked_images(scores, labels, "AUROC needs")
+    anomalous = checked_images(scores, labels, "AUROC needs")
     _, found, alarms = _counts_at_distinct_scores(scores, anomalous)
     auroc, ap, f1max = separation(found, alarms)
     return ImageMetrics(float(auroc), float(ap), float(f1max))
@@ -92,7 +92,7 @@ def roc_curve(scores: Scores, labels: Labels) -> RocCurve:
 
     Raises what image_metrics raises.
     """
-    anomalous = _checked_images(scores, labels, "A ROC curve needs")
+    anomalous = checked_images(scores, labels, "A ROC curve needs")
     thresholds, found, alarms = _counts_at_distinct_scores(scores, anomalous)
     return RocCurve(
         fpr=np.concatenate(([0.0], alarms / alarms[-1])),
@@ -106,7 +106,7 @@ def precision_recall_curve(scores: Scores, labels: Labels) -> PrecisionRecallCur
 
     Raises what image_metrics raises.
     """
-    anomalous = _checked_images(scores, labels, "A precision-recall curve needs")
+    anomalous = checked_images(scores, labels, "A precision-recall curve needs")
     thresholds, found, alarms = _counts_at_distinct_scores(scores, anomalous)
     return PrecisionRecallCurve(precision=found / (found + alarms), recall=found / found[-1], thresholds=thresholds)
 
@@ -122,7 +122,7 @@ def _counts_at_distinct_scores(
     return values[::-1].astype(np.float64), found, alarms
 
 
-def _checked_images(scores: Scores, labels: Labels, need: str) -> NDArray[np.bool_]:
+def checked_images(scores: Scores, labels: Labels, need: str) -> NDArray[np.bool_]:
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(f"scores {scores.shape} and labels {labels.shape} must both be [n]")
     anomalous = labels.astype(np.bool_)

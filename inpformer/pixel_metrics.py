@@ -55,7 +55,7 @@ class PixelMetricsStream:
     precision can only fall, so only the distinct scores of anomalous pixels are looked up among the normal ones.
 
     For p pixels, a of them anomalous, in r = p / memory_pixels runs: O(p log p + r² log p) time; 4·p + 8·a bytes of
-    disk if r > 1; about 8 bytes × memory_pixels of memory, up to 80 bytes for anomalous pixels, beside the map at hand.
+    disk if r > 1; about 16 bytes × memory_pixels of memory, and up to 130 where all pixels are anomalous.
     """
 
     def __init__(self, memory_pixels: int = 2**26, folder: Path | None = None) -> None:
@@ -190,7 +190,8 @@ def _lowest_score_that_fits(runs: list[PixelScores], memory: int) -> np.float32:
     keys = range(_key(min(s[0] for s in ends)), _key(max(s[-1] for s in ends)))
 
     def fits(key: int) -> bool:
-        return sum(s.size - int(s.searchsorted(_score(key))) for s in ends) <= memory
+        score = _score(key)
+        return sum(s.size - int(s.searchsorted(score)) for s in ends) <= memory
 
     return _score(keys.start + bisect_left(keys, True, key=fits))
 
@@ -202,7 +203,8 @@ def _key(score: np.float32) -> int:
 
 
 def _score(key: int) -> np.float32:
-    return np.copysign(np.int32(abs(key)).view(np.float32), np.float32(key))
+    magnitude = np.int32(abs(key)).view(np.float32)
+    return np.float32(magnitude if key > 0 else -magnitude)
 
 
 def _levels(interval: Sequence[PixelScores], memory: int) -> _Levels:

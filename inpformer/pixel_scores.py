@@ -82,15 +82,17 @@ class Spill:
         self._dtype = np.dtype(dtype)
         self._ends = [0]
         try:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115: close() does it
+            # Unbuffered, so that closing has nothing left to write after the disk was full.
+            self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115: close() does it
         except OSError as error:
             raise UserError(f"No temporary file can be made in {folder or 'TMPDIR'} ({error}): name another.") from None
 
     def append(self, values: NDArray[Any]) -> None:
         """Writes one part [n]. Raises UserError if the disk is full."""
+        unwritten = memoryview(values.astype(self._dtype, "C", copy=False).view(np.uint8).data)
         try:
-            self._file.write(np.ascontiguousarray(values, self._dtype))
-            self._file.flush()
+            while unwritten:
+                unwritten = unwritten[self._file.write(unwritten) :]
         except OSError as error:
             raise UserError(
                 f"Scores of {values.size} pixels cannot be put aside on disk ({error}): "
@@ -102,7 +104,7 @@ class Spill:
         """What was appended, in that order, as read-only views of the file: [n] each."""
         if not self._ends[-1]:
             return [np.empty(0, self._dtype) for _ in self._ends[1:]]
-        whole = np.memmap(self._file, self._dtype, mode="r")
+        whole = np.asarray(np.memmap(self._file, self._dtype, mode="r"))
         return [whole[start:end] for start, end in zip(self._ends, self._ends[1:], strict=False)]
 
     def close(self) -> None:
@@ -118,8 +120,10 @@ class PixelSpill:
 
     def append(self, scores: PixelScores) -> None:
         """Writes one part. Raises UserError if the disk is full."""
-        for spill, values in zip(self._arrays, (scores.normal, scores.anomalous, scores.shares), strict=True):
-            spill.append(values)
+        normal, anomalous, shares = self._arrays
+        normal.append(scores.normal)
+        anomalous.append(scores.anomalous)
+        shares.append(scores.shares)
 
     def parts(self) -> list[PixelScores]:
         """What was appended, in that order, memory-mapped."""

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpformer.detector import Detector
-from inpformer.metrics import image_metrics, pixel_metrics, precision_recall_curve, roc_curve
+from inpformer.metrics import image_metrics, precision_recall_curve, roc_curve
+from inpformer.pixel_metrics import pixel_metrics
 from inpformer.settings import require
 from inpformer.transform import read_image
 from pipelines import pictures, stage
