@@ -74,7 +74,9 @@ def their(metric: AUPRO | AUPIMO, maps: NDArray[np.float32], masks: NDArray[np.b
 def report(name: str, ours: tuple[float, float], theirs: tuple[float, float]) -> None:
     """Prints one comparison of values and seconds."""
     (our_value, our_seconds), (their_value, their_seconds) = ours, theirs
-    print(f"{name}: ours {our_value:.9f} in {our_seconds:.2f} s, anomalib's {their_value:.9f} in {their_seconds:.2f} s,")
+    print(
+        f"{name}: ours {our_value:.9f} in {our_seconds:.2f} s, anomalib's {their_value:.9f} in {their_seconds:.2f} s,"
+    )
     print(f"    ratio {their_seconds / our_seconds:.1f}, difference {our_value - their_value:+.1e}", flush=True)
 
 

@@ -49,7 +49,7 @@ class AupimoStream:
     Only the highest scores of the normal images matter, so the `tail` highest distinct ones are kept: enough for
     1e4 × `tail` normal pixels in all. The scores of the anomalous pixels wait in a nameless temporary file in `folder`
     (by default the system's temporary folder). For p pixels, a of them anomalous: O(p + a log p) time, 4·a bytes of
-    disk, about 100 bytes × `tail` of memory beside the map at hand.
+    disk, about 130 bytes × `tail` of memory beside the map at hand.
     """
 
     def __init__(self, tail: int = 2**20, folder: Path | None = None) -> None:

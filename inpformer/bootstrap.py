@@ -152,7 +152,8 @@ def _bins(images: Sequence[PixelScores]) -> NDArray[np.float32]:
         starts = np.cumsum([0, *(a.size for a in arrays)])
         step = max(1, -(-int(starts[-1]) // SAMPLE))
         # Every step-th pixel; as each image is sorted, it is sampled evenly over its scores.
-        sample = np.sort(np.concatenate([a[-s % step :: step] for a, s in zip(arrays, starts, strict=False)]))
+        parts = [a[-start % step :: step] for a, start in zip(arrays, starts, strict=False)]
+        sample = np.sort(np.concatenate([np.empty(0, np.float32), *parts]))
         edges.append(sample[np.linspace(0, sample.size - 1, min(BINS // 2, sample.size)).astype(int)])
     return np.unique(np.concatenate(edges))[::-1]
 

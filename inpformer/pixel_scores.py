@@ -82,8 +82,8 @@ class Spill:
         self._dtype = np.dtype(dtype)
         self._ends = [0]
         try:
-            # Unbuffered, so that closing has nothing left to write after the disk was full.
-            self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115: close() does it
+            # Unbuffered, so that closing has nothing left to write after the disk was full. close() closes it.
+            self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
         except OSError as error:
             raise UserError(f"No temporary file can be made in {folder or 'TMPDIR'} ({error}): name another.") from None
 
