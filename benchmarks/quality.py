@@ -21,9 +21,10 @@ from inpformer.layouts import read_data
 from inpformer.layouts.masks import union
 from inpformer.layouts.sample import GOOD, Sample
 from inpformer.losses import LossSettings
-from inpformer.metrics import image_metrics, pixel_metrics
+from inpformer.metrics import image_metrics
 from inpformer.model import INPFormer, ModelShape
 from inpformer.optim import StableAdamW, learning_rate
+from inpformer.pixel_metrics import pixel_metrics
 from inpformer.projection import Projection
 from inpformer.scoring import image_scores, reconstruction_map, to_map
 from inpformer.store import SHARD_IMAGES, FeatureStore, batches
