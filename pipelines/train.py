@@ -40,7 +40,7 @@ from pipelines import pictures, provenance, stage
 from pipelines.features import FeatureIndex, FeatureSettings, find_features, read_index
 from pipelines.manifest import Manifest, read_manifest
 from pipelines.params import flat, read_all, read_section
-from pipelines.tracking import Run, tracking_uri, without_password
+from pipelines.tracking import Run, tracking_uri
 from pipelines.train_worker import (
     CHECKPOINT_PROGRESS,
     CHECKPOINT_TENSORS,
@@ -242,7 +242,7 @@ def main() -> None:
         "encoder.digest": index.encoder_digest,
     }
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(read_all()), tags)
-    print(f"MLflow run {run.run_id} at {without_password(tracking_uri())}", flush=True)
+    print(f"MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
     try:
         encoder = load_encoder(index.encoder)
         store = FeatureStore(Path(feature_settings.store).resolve(), index.encoder_key)
