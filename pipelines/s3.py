@@ -71,6 +71,11 @@ def connect(unsigned: bool = False) -> Any:
         ) from None
 
 
+def endpoint(client: Any) -> str:
+    """The address that a client speaks to, fit to be shown."""
+    return without_password(client.meta.endpoint_url)
+
+
 def head(client: Any, location: Location) -> dict[str, Any]:
     """What S3 says about one object: ContentLength (bytes), ETag, Checksum…, LastModified.
 
@@ -86,39 +91,39 @@ def head(client: Any, location: Location) -> dict[str, Any]:
 @contextmanager
 def explained(client: Any, location: Location) -> Iterator[None]:
     """Turns every failure of S3 inside into a UserError that names bucket, key and endpoint."""
-    endpoint = without_password(client.meta.endpoint_url)
+    server = endpoint(client)
     try:
         yield
     except ClientError as error:
         unsigned = client.meta.config.signature_version is UNSIGNED
-        raise UserError(_refusal(error, location, endpoint, unsigned)) from None
+        raise UserError(_refusal(error, location, server, unsigned)) from None
     except BROKEN_STREAM:
-        raise UserError(f"the connection to {endpoint} broke at {location}: run the same command again.") from None
+        raise UserError(f"the connection to {server} broke at {location}: run the same command again.") from None
     except (ConnectionError, HTTPClientError):
         raise UserError(
-            f"{endpoint} cannot be reached for {location}: check AWS_ENDPOINT_URL and the network, then run again."
+            f"{server} cannot be reached for {location}: check AWS_ENDPOINT_URL and the network, then run again."
         ) from None
     except BotoCoreError as error:
         reason = " ".join(without_password(str(error)).split())
-        raise UserError(f"{location} at {endpoint} cannot be used ({reason}): mend that, then run again.") from None
+        raise UserError(f"{location} at {server} cannot be used ({reason}): mend that, then run again.") from None
 
 
-def _refusal(error: ClientError, location: Location, endpoint: str, unsigned: bool) -> str:
+def _refusal(error: ClientError, location: Location, server: str, unsigned: bool) -> str:
     code, message = (error.response["Error"].get(name, "") for name in ("Code", "Message"))
     if code in _BAD_KEYS:
         return (
-            f"{endpoint} does not accept the keys for {location} ({code}): "
+            f"{server} does not accept the keys for {location} ({code}): "
             "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if you use one, AWS_SESSION_TOKEN."
         )
     if code in {"AccessDenied", "403"}:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if unsigned else "ask for the right, or use others"
-        return f"{endpoint} does not let {'anybody' if unsigned else 'these keys'} read {location}: {remedy}."
+        return f"{server} does not let {'anybody' if unsigned else 'these keys'} read {location}: {remedy}."
     if code == "NoSuchBucket":
         return (
-            f"there is no bucket {location.bucket} at {endpoint} (for {location}): check the name and AWS_ENDPOINT_URL."
+            f"there is no bucket {location.bucket} at {server} (for {location}): check the name and AWS_ENDPOINT_URL."
         )
     if code in {"NoSuchKey", "404"}:
-        return f"there is no object {location.key} in the bucket {location.bucket} at {endpoint}: check the key."
+        return f"there is no object {location.key} in the bucket {location.bucket} at {server}: check the key."
     if code == "PreconditionFailed":
-        return f"{location} at {endpoint} changed while it was read: run the same command again to start anew."
-    return f"{endpoint} refuses {location} ({code}: {message}): mend that, then run again."
+        return f"{location} at {server} changed while it was read: run the same command again to start anew."
+    return f"{server} refuses {location} ({code}: {message}): mend that, then run again."
