@@ -24,6 +24,7 @@ from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
+from tests.s3_server import s3_server as s3_server
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -26,8 +26,8 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self.access_key, self.secret_key = secrets.token_hex(10), secrets.token_hex(20)
-        ports = _free_ports(len(PORTS))
-        self.endpoint = f"http://127.0.0.1:{ports[0]}"
+        self._ports = _free_ports(len(PORTS))
+        self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
         self.log = folder / "weed.log"
         keys = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
         anonymous = [f"{action}:{bucket}" for bucket in PUBLIC_BUCKETS for action in ("Read", "List")]
@@ -42,8 +42,9 @@ class S3Server:
             *("server", "-s3", "-filer", f"-dir={folder / 'data'}", f"-s3.config={folder / 's3.json'}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-s3.iam=false"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=256", "-volume.preStopSeconds=1"),
+            "-master.electionTimeout=1s",  # it would wait 10 s for other masters when it is started again
             "-volume.max=200",  # each bucket takes several, and the default of 8 is one bucket
-            *(f"{option}={port}" for option, port in zip(PORTS, ports, strict=True)),
+            *(f"{option}={port}" for option, port in zip(PORTS, self._ports, strict=True)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,19 +71,21 @@ class S3Server:
         """Starts it, on the folder as the last process left it, and returns when a write succeeds."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        client, end = self.client(), time.monotonic() + START_SECONDS
-        while True:
-            try:
+        end = time.monotonic() + START_SECONDS
+        while not self._writes():
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"no S3 server:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.1)
+
+    def _writes(self) -> bool:
+        client = self.client()
+        try:
+            if "ready" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
                 client.create_bucket(Bucket="ready")
-                client.put_object(Bucket="ready", Key="ready", Body=b"ready")
-                return
-            except (BotoCoreError, ClientError) as error:
-                if isinstance(error, ClientError) and error.response["Error"]["Code"].startswith("BucketAlready"):
-                    client.put_object(Bucket="ready", Key="ready", Body=b"ready")
-                    return
-                if self._process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"no S3 server: {error}\n{self.log.read_text()[-3000:]}") from None
-                time.sleep(0.1)
+            client.put_object(Bucket="ready", Key="ready", Body=b"ready")
+            return True
+        except (BotoCoreError, ClientError):
+            return False
 
     def kill(self) -> None:
         """Ends it at once, as a power cut would, and waits until it is gone."""
@@ -90,6 +93,9 @@ class S3Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+            for port in self._ports:
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink()
 
 
 def _free_ports(count: int) -> list[int]:
