@@ -45,10 +45,10 @@ def download(
     check = Check("SHA256", bytes.fromhex(sha256)) if sha256 else kept_by_s3(client, location, head)
     if part.stat().st_size != head["ContentLength"] or (check and not check.passes(part)):
         part.unlink()
-        wanted = f"the SHA256 {sha256} that was asked for" if sha256 else f"what S3 says of it ({_said(check)})"
+        wanted = f"of the SHA256 {sha256} that was asked for" if sha256 else f"what S3 says of it ({_said(check)})"
         raise UserError(
             f"what arrived of {location} from {s3.endpoint(client)} is not {wanted} and was removed: "
-            "run the same command to fetch it anew."
+            f"run the same command to fetch it anew{', or correct the digest' if sha256 else ''}."
         )
     return "size and pinned SHA256" if sha256 else _said(check)
 

@@ -68,7 +68,9 @@ class S3Server:
         )
 
     def start(self) -> None:
-        """Starts it, on the folder as the last process left it, and returns when a write succeeds."""
+        """Starts it unless it runs, on the folder as the last process left it, and returns when a write succeeds."""
+        if self._process:
+            return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         end = time.monotonic() + START_SECONDS
