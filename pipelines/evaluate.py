@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from inpformer.bootstrap import BootstrapSettings
 from tqdm import tqdm
 
+from inpformer.bootstrap import BootstrapSettings
 from inpformer.detector import Detector
 from inpformer.errors import UserError
 from inpformer.metrics import precision_recall_curve, roc_curve

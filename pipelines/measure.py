@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from inpformer.aupimo import AupimoStream
-from inpformer.bootstrap import BootstrapSettings, Interval, PixelIntervalStream, image_intervals
-from inpformer.pixel_metrics import PixelMetricsStream
 from numpy.typing import NDArray
 
+from inpformer.aupimo import AupimoStream
+from inpformer.bootstrap import BootstrapSettings, Interval, PixelIntervalStream, image_intervals
 from inpformer.calibration import Threshold
 from inpformer.errors import UserError
 from inpformer.metrics import image_metrics
+from inpformer.pixel_metrics import PixelMetricsStream
 from pipelines.manifest import Row
 
 

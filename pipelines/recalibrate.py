@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from inpformer.layouts.sample import list_images
 from tqdm import tqdm
 
 from inpformer.calibration import CalibrationSettings, calibrate
 from inpformer.detector import Detector
 from inpformer.errors import UserError
+from inpformer.layouts.sample import list_images
 from inpformer.transform import read_image
 from pipelines import provenance, stage
 from pipelines.calibrate import BATCH_SIZE, promise

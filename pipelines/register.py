@@ -19,7 +19,7 @@ from inpformer.transform import read_image
 from pipelines import provenance, stage
 from pipelines.manifest import Manifest, read_manifest
 from pipelines.params import read_section
-from pipelines.tracking import CHALLENGER, tracking_uri, without_password
+from pipelines.tracking import CHALLENGER, tracking_uri
 from pipelines.train import read_run
 from pipelines.training_loop import TrainSettings
 
@@ -87,7 +87,7 @@ def main() -> None:
     version = run.register(args.detector, settings.model_name, {**tags, **scores})
     with stage.written_whole(args.out) as temporary:
         temporary.write_text(json.dumps(asdict(Version(settings.model_name, version, run.run_id)), indent=2) + "\n")
-    print(f"{settings.model_name} version {version} is @{CHALLENGER} at {without_password(tracking_uri())}")
+    print(f"{settings.model_name} version {version} is @{CHALLENGER} at {stage.without_password(tracking_uri())}")
     print("to let it serve: python -m pipelines.promote")
 
 

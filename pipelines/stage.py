@@ -1,6 +1,7 @@
 """How every entry point of the pipeline ends: a sentence for a person and an exit code, never a traceback."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept, run the same command again to go on.", file=sys.stderr)
         sys.exit(130)
+
+
+def without_password(text: str) -> str:
+    """A text with the user and password of every address in it left out."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ becomes one sentence.
 
 import logging
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -30,6 +29,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from inpformer.errors import UserError
+from pipelines.stage import without_password
 
 # Its notes on the making of tables are not for a reader of the pipeline's output.
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -63,11 +63,6 @@ def _reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
             ) from None
 
     return call
-
-
-def without_password(text: str) -> str:
-    """A text with the user and password of every address in it left out."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 class Run:

@@ -39,7 +39,7 @@ from pipelines import pictures, provenance, stage
 from pipelines.features import FeatureIndex, FeatureSettings, feature_keys, find_features, read_index
 from pipelines.manifest import Manifest, Row, read_manifest
 from pipelines.params import flat, read_all, read_section
-from pipelines.tracking import Run, tracking_uri, without_password
+from pipelines.tracking import Run, tracking_uri
 from pipelines.train_worker import WorkerConfig, train_category, train_worker
 from pipelines.training_loop import CHECKPOINT_PROGRESS, CHECKPOINT_TENSORS, LoopConfig, TrainSettings
 
@@ -274,7 +274,7 @@ def main() -> None:
         "encoder.digest": index.encoder_digest,
     }
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(read_all()), tags)
-    print(f"{setting}, MLflow run {run.run_id} at {without_password(tracking_uri())}", flush=True)
+    print(f"{setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
     try:
         encoder = load_encoder(index.encoder)
         job = Job(manifest, index, encoder, settings, FeatureStore(store, index.encoder_key), run, key)

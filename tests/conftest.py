@@ -25,6 +25,7 @@ from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
 from inpformer.trained import ALL, Trained, Training
+from tests.s3_server import s3_server as s3_server
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
