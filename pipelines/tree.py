@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inpformer.layout import refuse_all
+from inpformer.layouts.sample import refuse_all
 
 from inpformer.errors import UserError
 from pipelines import s3

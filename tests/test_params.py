@@ -14,7 +14,7 @@ from pipelines.manifest import ManifestSettings
 from pipelines.params import flat, read_section
 from pipelines.preset import apply_preset
 from pipelines.register import RegisterSettings
-from pipelines.train_worker import TrainSettings
+from pipelines.training_loop import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
     ("text", "words"),
     [
         ("train: {num_prototypes: 0}", "train.num_prototypes is 0: it must be at least 1"),
-        ("train: {prototypes: 6}", "train.prototypes is not a known key: use one of num_prototypes"),
+        ("train: {prototypes: 6}", "train.prototypes is not a known key: use one of setting, weights, num_prototypes"),
         ("train: {losses: {mining_power: -1}}", "train.losses.mining_power is -1.0: it must be between 0 and 16"),
         ("train: {epochs: many}", "train.epochs is 'many': it must be a whole number"),
         ("train: {batch_size: 16, num_workers: 3}", "train.batch_size is 16: it must be a multiple of num_workers, 3"),
