@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inpformer.layouts.sample import refuse_all
-
 from inpformer.errors import UserError
+from inpformer.layouts.sample import refuse_all
 from pipelines import s3
 from pipelines.download import download, part_file
 from pipelines.unpack import SUFFIXES
