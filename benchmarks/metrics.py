@@ -44,9 +44,9 @@ def made_up(images: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.boo
                 (y, x), radius = rng.integers(30, SIZE - 30, 2), rng.uniform(4, 25)
                 distance = np.hypot((rows - y) * rng.uniform(0.7, 1.4), columns - x)
                 mask |= distance < radius
-                # Seen a little beside its place, as coarse tokens do.
-                shift = rng.normal(scale=3)
-                anomaly_map += np.float32(rng.uniform(0.05, 0.4)) * np.exp(-(((distance + shift) / radius) ** 2))
+                # Its trace in the map is blurred, and a little larger or smaller than itself.
+                beside = (distance + rng.normal(scale=3)) / radius
+                anomaly_map += np.float32(rng.uniform(0.05, 0.4)) * np.exp(-(beside**2))
     return maps, masks
 
 

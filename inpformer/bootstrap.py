@@ -3,9 +3,9 @@
 Each replicate draws as many normal and as many anomalous images as there are, with replacement. The interval is Efron's
 bias-corrected percentile interval (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 14, with
 acceleration 0). It says how much the metrics would vary with other test images of the same kind, for the same model.
-F1max picks its threshold on the images that it rates, so it flatters, and its interval with it: of nominal 95 % about
-90 % of the intervals hold the true value with a hundred images. Where the classes are separated without an error the
-replicates know of none, and the interval is [1, 1].
+Of simulated intervals of 95 % for 100 images (and 430), 94 % (96) held the true AUROC, 91 % (95) the true AP and 86 %
+(92) the true F1max, which picks its threshold on the images that it rates and so flatters. Where the classes are
+separated without an error the replicates know of none, and the interval is [1, 1].
 """
 
 from collections.abc import Sequence
