@@ -43,9 +43,13 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                server = socket.socket()
+                # So that little of what the server sent waits in the kernel when it dies.
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
                 try:
-                    server = socket.create_connection(self._server)
+                    server.connect(self._server)
                 except OSError:
+                    _close(server)
                     _close(client)
                     continue
                 self._sockets += [client, server]

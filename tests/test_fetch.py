@@ -183,9 +183,9 @@ def test_a_connection_that_breaks_is_made_again(server: S3Server, monkeypatch: p
 
 def test_a_server_that_dies_half_way_and_comes_back(server: S3Server) -> None:
     put(server, "dies/mine.tar", tar_of({"noise": NOISE}))
-    with relay(server.endpoint, limit=12 * MIB) as between:
+    with relay(server.endpoint, limit=6 * MIB) as between:
         process = start("s3://tests/dies/mine.tar", endpoint=between.endpoint)
-        part = wait_for_part(between, 8 * MIB)
+        part = wait_for_part(between, 4 * MIB)
         server.kill()
         between.open()
         code, _, err = end(process)
@@ -200,7 +200,7 @@ def test_a_server_that_dies_half_way_and_comes_back(server: S3Server) -> None:
         f"error: {server.endpoint} cannot be reached for s3://tests/dies/mine.tar: "
         "check AWS_ENDPOINT_URL and the network, then run again.\n",
     )
-    assert part.stat().st_size >= 8 * MIB
+    assert part.stat().st_size >= 4 * MIB
     server.start()
     code, out, err = end(start("s3://tests/dies/mine.tar"))
     assert (code, err, "going on after" in out) == (0, "", True)
