@@ -9,17 +9,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from pipelines import crc, s3
+from awscrt import checksums
+
+from pipelines import s3
 
 BLOCK = 4 << 20  # bytes read at a time
 
 
 class Digest(Protocol):
-    """What hashlib and `pipelines.crc` have in common."""
+    """What hashlib's objects and `Crc` have in common."""
 
     def update(self, data: bytes, /) -> None: ...
 
     def digest(self) -> bytes: ...
+
+
+class Crc:
+    """A cyclic redundancy check in the manner of hashlib, of `size` bytes, the high one first, as S3 keeps it."""
+
+    def __init__(self, function: Callable[[bytes, int], int], size: int) -> None:
+        self._function, self._size, self._value = function, size, 0
+
+    def update(self, data: bytes, /) -> None:
+        """Adds `data`."""
+        self._value = self._function(data, self._value)
+
+    def digest(self) -> bytes:
+        """The check of all that was added."""
+        return self._value.to_bytes(self._size, "big")
 
 
 # The strongest first.
@@ -27,9 +44,9 @@ ALGORITHMS: dict[str, Callable[[], Digest]] = {
     "SHA256": hashlib.sha256,
     "SHA1": partial(hashlib.sha1, usedforsecurity=False),
     "MD5": partial(hashlib.md5, usedforsecurity=False),
-    "CRC64NVME": crc.Crc64Nvme,
-    "CRC32C": crc.Crc32C,
-    "CRC32": crc.Crc32,
+    "CRC64NVME": partial(Crc, checksums.crc64nvme, 8),
+    "CRC32C": partial(Crc, checksums.crc32c, 4),
+    "CRC32": partial(Crc, checksums.crc32, 4),
 }
 
 

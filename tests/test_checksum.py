@@ -3,13 +3,12 @@
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from pipelines import crc, s3
+from pipelines import s3
 from pipelines.checksum import ALGORITHMS, kept_by_s3
 from tests.s3_server import S3Server
 
@@ -27,28 +26,13 @@ def flipped(file: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("algorithm", "value"),  # the check values of the RevEng catalogue
-    [(crc.Crc32, "cbf43926"), (crc.Crc32C, "e3069283"), (crc.Crc64Nvme, "ae8b14860a799888")],
+    [("CRC32", "cbf43926"), ("CRC32C", "e3069283"), ("CRC64NVME", "ae8b14860a799888")],
 )
-def test_crc_by_its_published_check_value(algorithm: Any, value: str) -> None:
-    digest = algorithm()
+def test_crc_by_its_published_check_value(algorithm: str, value: str) -> None:
+    digest = ALGORITHMS[algorithm]()
     for byte in b"123456789":
         digest.update(bytes([byte]))
     assert digest.digest().hex() == value
-
-
-@pytest.mark.parametrize("algorithm", [crc.Crc32C, crc.Crc64Nvme])
-def test_crc_is_the_same_in_one_piece_and_in_many(algorithm: Any) -> None:
-    whole, pieces = algorithm(), algorithm()
-    body = BODY[:100_000]
-    whole.update(body)
-    for start in range(0, len(body), 10007):
-        pieces.update(body[start : start + 10007])
-    serial = (1 << algorithm.BITS) - 1
-    for byte in body:  # bit by bit, as the catalogue defines it
-        serial ^= byte
-        for _ in range(8):
-            serial = serial >> 1 ^ (algorithm.POLYNOMIAL if serial & 1 else 0)
-    assert whole.digest() == pieces.digest() == (serial ^ (1 << algorithm.BITS) - 1).to_bytes(algorithm.BITS // 8)
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC64NVME", "CRC32C", "CRC32"])
