@@ -154,6 +154,13 @@ def test_takes_every_colour_mode(service: httpx.Client, store: ModelStore, mode:
     assert (answer["decision"], answer["regions"]) == ("PASS", [])
 
 
+def test_between_its_thresholds_a_person_is_asked(service: httpx.Client) -> None:
+    answer = service.post("/v1/predict?category=pin", content=as_file(picture())).json()
+    assert (answer["decision"], answer["threshold"], answer["review_threshold"]) == ("REVIEW", 2.0, 0.0)
+    assert 0 < answer["score"] <= 2.0
+    assert answer["regions"][0]["peak"] > 0
+
+
 def test_exif_orientation_is_not_applied(service: httpx.Client) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -185,7 +192,7 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "model_name": MODEL,
         "model_alias": ALIAS,
         "model_version": max(store.detectors),
-        "categories": ["bolt", "nut"],
+        "categories": ["bolt", "nut", "pin"],
         "update_error": None,
     }
     page = service.get("/")
