@@ -27,7 +27,7 @@ from pipelines.features import best_device
 from pipelines.manifest import Manifest, Row, read_manifest, read_mask
 from pipelines.measure import Judged, Measurement, Report
 from pipelines.params import read_section
-from pipelines.train import read_run
+from pipelines.run_record import read_run
 
 Numbers = dict[str, float]
 

@@ -19,8 +19,8 @@ from inpformer.transform import read_image
 from pipelines import provenance, stage
 from pipelines.manifest import Manifest, read_manifest
 from pipelines.params import read_section
+from pipelines.run_record import read_run
 from pipelines.tracking import CHALLENGER, tracking_uri
-from pipelines.train import read_run
 from pipelines.training_loop import TrainSettings
 
 CHECK_IMAGES = 4

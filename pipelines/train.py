@@ -11,212 +11,32 @@ import csv
 import hashlib
 import json
 import shutil
-import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-# First of ours: it silences Ray, which looks at its environment when it is imported.
-from pipelines.cluster import cause, cluster, gpus_a_model, scaling  # isort: skip
-
-import ray
-import ray.exceptions
-import ray.train
-import ray.train.torch
-from safetensors.torch import load_file
-from tqdm import tqdm
-
 from inpformer.detector import Detector
-from inpformer.encoder import Encoder, load_encoder
-from inpformer.errors import UserError
-from inpformer.model import ModelShape
+from inpformer.encoder import load_encoder
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
-from inpformer.settings import build
 from inpformer.store import FeatureStore
-from inpformer.trained import ALL, Trained, Training
+from inpformer.trained import ALL, Training
 from pipelines import pictures, provenance, stage
-from pipelines.features import FeatureIndex, FeatureSettings, feature_keys, find_features, read_index
-from pipelines.manifest import Manifest, Row, read_manifest
+from pipelines.features import FeatureIndex, FeatureSettings, read_index
+from pipelines.manifest import Manifest, read_manifest
 from pipelines.params import flat, read_all, read_section
+from pipelines.run_record import write_run
 from pipelines.tracking import Run, tracking_uri
-from pipelines.train_worker import WorkerConfig, train_category, train_worker
-from pipelines.training_loop import CHECKPOINT_PROGRESS, CHECKPOINT_TENSORS, LoopConfig, TrainSettings
+from pipelines.training_job import History, Job, borrow, train_apart, train_together
+from pipelines.training_loop import TrainSettings
 
-# A head of the decoder sees this many channels of a projected encoder; a ViT brings its own number of heads.
-CHANNELS_PER_HEAD = 32
-MOST_WORKER_FAILURES = 3
 LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
-
-History = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What the later stages know of this run: MLflow's id of it."""
-
-    run_id: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training as the driver sees it. `key` names it: equal for equal code, data and parameters."""
-
-    manifest: Manifest
-    index: FeatureIndex
-    encoder: Encoder
-    settings: TrainSettings
-    store: FeatureStore
-    run: Run
-    key: str
-
-    @property
-    def storage(self) -> Path:
-        """Where its checkpoints lie until it is finished."""
-        return Path(self.settings.storage).resolve()
-
-    def loop(self, rows: Sequence[Row]) -> LoopConfig:
-        """The training loop over some rows of the manifest.
-
-        Raises UserError if there are too few images for a batch, or features are missing.
-        """
-        tiling, shots = self.index.tiling, self.manifest.shots
-        train, val = (feature_keys([r for r in rows if r.split == s], tiling, shots) for s in ("train", "val"))
-        if len(train) < self.settings.batch_size:
-            raise UserError(
-                f"params.yaml: train.batch_size is {self.settings.batch_size}: there are only {len(train)} "
-                f"training images{f' of {rows[0].category}' if self.settings.setting == SINGLE_CLASS else ''}, "
-                "set it to at most that."
-            )
-        return LoopConfig(
-            settings=self.settings,
-            shape=model_shape(self.encoder, self.settings),
-            encoder_channels=self.encoder.channels,
-            store=self.store,
-            places=find_features(self.store, [*train, *val]),
-            train=train,
-            val=val,
-        )
-
-
-def model_shape(encoder: Encoder, settings: TrainSettings) -> ModelShape:
-    """Raises UserError where `train.channels` does not suit the encoder."""
-    if encoder.heads is not None:
-        if settings.channels is not None:
-            raise UserError(f"params.yaml: train.channels is {settings.channels}: a ViT needs no projection, set null.")
-        return ModelShape(encoder.channels, encoder.heads, encoder.groups, settings.num_prototypes)
-    if settings.channels is None or settings.channels > encoder.channels:
-        raise UserError(
-            f"params.yaml: train.channels is {settings.channels}: "
-            f"{encoder.settings.name} needs a projection to at most {encoder.channels} channels, e.g. 128."
-        )
-    heads = max(1, settings.channels // CHANNELS_PER_HEAD)
-    return ModelShape(settings.channels, heads, encoder.groups, settings.num_prototypes)
 
 
 def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings) -> str:
     """Names a training: equal for equal code, data and parameters, so that a repeated call resumes."""
     identity = [provenance.git_commit(), manifest.digest, index.encoder_key, index.views_digest, asdict(settings)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def train_together(job: Job) -> tuple[Trained, History]:
-    """One model for all categories, on Ray Train workers.
-
-    Raises UserError if the workers keep failing, and for what `Job.loop` refuses.
-    """
-    rows = [row for row in job.manifest.rows if row.split != "test"]
-    config = WorkerConfig(job.loop(rows), job.run.run_id, job.run.uri)
-    with cluster():
-        trainer = ray.train.torch.TorchTrainer(
-            train_worker,
-            train_loop_config={"worker": config},
-            scaling_config=scaling(job.settings.num_workers),
-            run_config=ray.train.RunConfig(
-                name=job.key,
-                storage_path=str(job.storage),
-                failure_config=ray.train.FailureConfig(max_failures=MOST_WORKER_FAILURES),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-                # The epoch lines are enough; what fails is said in one sentence below, and Ray's files have it all.
-                logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),  # type: ignore[call-arg]
-            ),
-        )
-        try:
-            result = _fit(trainer)
-        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            raise UserError(
-                f"training failed: {cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
-            ) from None
-    if result.checkpoint is None:
-        raise UserError(f"training left no checkpoint in {job.storage / job.key}: remove that folder and run again.")
-    return read_checkpoint(Path(result.checkpoint.path), config.loop)
-
-
-def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
-    """Runs the trainer. Ray answers Ctrl-C with an exit of its own and keeps the signal: both are set right here."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        return trainer.fit()
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
-    """One model a category, as parallel Ray tasks; categories that an interrupted run finished are not repeated.
-
-    Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
-    """
-    configs = {
-        name: job.loop([row for row in job.manifest.rows if row.category == name and row.split != "test"])
-        for name in sorted({row.category for row in job.manifest.rows})
-    }
-    folders = {name: job.storage / job.key / name.replace("/", "--") for name in configs}
-    with cluster():
-        task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
-        pending = {
-            task.remote(config, name, folders[name]): name
-            for name, config in configs.items()
-            if not folders[name].is_dir()
-        }
-        with tqdm(total=len(configs), initial=len(configs) - len(pending), desc="models", disable=None) as progress:
-            while pending:
-                (finished,), _ = ray.wait(list(pending), num_returns=1)
-                name = pending.pop(finished)
-                try:
-                    ray.get(finished)
-                except ray.exceptions.RayError as error:
-                    raise UserError(f"training of {name} failed: {cause(error)}.") from None
-                progress.update()
-    trained = {name: read_checkpoint(folders[name], config) for name, config in configs.items()}
-    return {name: model for name, (model, _) in trained.items()}, {name: rows for name, (_, rows) in trained.items()}
-
-
-def read_checkpoint(folder: Path, config: LoopConfig) -> tuple[Trained, History]:
-    """The model and the history that a training left."""
-    tensors = {k: v for k, v in load_file(folder / CHECKPOINT_TENSORS).items() if not k.startswith("optimizer.")}
-    trained = Trained.load_tensors(tensors, config.encoder_channels, config.shape, str(folder))
-    history: History = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
-    return trained, history
-
-
-def borrow(folder: Path, job: Job) -> Detector:
-    """A detector trained on other data, to judge this data zero-shot.
-
-    Raises UserError if it has a model a category, saw this very data, or needs other features.
-    """
-    other = Detector.load(folder)
-    if ALL not in other.models:
-        raise UserError(f"{folder} has one model a category: zero-shot needs one that was trained on all of its data.")
-    if other.training.data_digest == job.manifest.digest:
-        raise UserError(f"{folder} was trained on this very data: that is no zero-shot, use it as it is.")
-    if other.encoder.key != job.encoder.key:
-        raise UserError(
-            f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "
-            "detector.json."
-        )
-    return other
 
 
 def make_detector(job: Job, training: Training) -> tuple[Detector, History]:
@@ -245,14 +65,6 @@ def write_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
         writer = csv.DictWriter(f, LOSS_COLUMNS)
         writer.writeheader()
         writer.writerows(history)
-
-
-def read_run(file: Path) -> Run:
-    """The MLflow run that a pipeline run belongs to. Raises UserError if `file` is missing or damaged."""
-    try:
-        return Run(build(RunRecord, json.loads(file.read_text()), str(file)).run_id)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force --single-item train`.") from None
 
 
 def main() -> None:
@@ -286,8 +98,7 @@ def main() -> None:
         picture = args.loss.with_suffix(".png")
         pictures.losses(history, picture)
         run.log_file(picture, "pictures")
-        with stage.written_whole(args.run) as temporary:
-            temporary.write_text(json.dumps(asdict(RunRecord(run.run_id))) + "\n")
+        write_run(run, args.run)
     except KeyboardInterrupt:
         run.end("KILLED")
         raise

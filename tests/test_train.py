@@ -24,7 +24,7 @@ from inpformer.store import FeatureStore
 from inpformer.trained import ALL
 from pipelines.features import FeatureSettings, compute_features, write_index
 from pipelines.manifest import ManifestSettings, build_manifest, read_manifest, write_manifest
-from pipelines.train import Job, model_shape
+from pipelines.training_job import Job, model_shape
 from pipelines.training_loop import TrainSettings
 
 EPOCHS = 6
