@@ -36,6 +36,19 @@ class Threshold:
         require(math.isfinite(self.threshold), "threshold", self.threshold, "a finite number")
 
 
+def images_needed(false_alarm_rate: float, confidence: float | None) -> int:
+    """The fewest held-out normal images of a category that can keep a false-alarm rate.
+
+    Without a confidence, on average over draws of those images: the largest of n scores is exceeded by the next good
+    part with probability 1/(n + 1) (split conformal). With one, for the draw at hand and with that probability: of n
+    images that a threshold lets all pass, 1 - (1 - rate)^n (Wilks).
+    """
+    # The small number keeps a rounding error above a whole number from asking for one image more.
+    if confidence is None:
+        return math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+    return math.ceil(math.log1p(-confidence) / math.log1p(-false_alarm_rate) - 1e-9)
+
+
 def calibrate(scores: Mapping[str, Sequence[float]], settings: CalibrationSettings) -> dict[str, Threshold]:
     """Thresholds by category from the image scores of held-out normal images.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from inpformer.calibration import CalibrationSettings, Threshold, calibrate
+from inpformer.calibration import CalibrationSettings, Threshold, calibrate, images_needed
 from inpformer.errors import UserError
 
 
@@ -75,3 +75,19 @@ def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
 def test_an_impossible_rate_is_refused(rate: float) -> None:
     with pytest.raises(UserError, match=f"^false_alarm_rate is {rate}: it must be between 0 and 1"):
         CalibrationSettings(rate)
+
+
+@pytest.mark.parametrize(
+    ("rate", "confidence", "images"),
+    [(0.01, None, 99), (0.05, None, 19), (0.001, None, 999), (0.3, None, 3), (0.01, 0.95, 299), (0.05, 0.95, 59)],
+)
+def test_the_images_that_a_promise_takes(rate: float, confidence: float | None, images: int) -> None:
+    assert images_needed(rate, confidence) == images
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.02, 0.05, 0.1, 0.25, 0.3])
+def test_the_images_needed_are_the_fewest_that_keep_the_promise(rate: float) -> None:
+    marginal, confident = images_needed(rate, None), images_needed(rate, 0.9)
+    assert threshold(list(range(marginal)), rate).false_alarm_rate <= rate + 1e-12
+    assert threshold(list(range(marginal - 1)), rate).false_alarm_rate > rate
+    assert 1 - (1 - rate) ** confident >= 0.9 > 1 - (1 - rate) ** (confident - 1)
