@@ -10,18 +10,20 @@ from inpformer.transform import read_image
 from pipelines.gate_finding import CHECKS, ERROR, Check, Finding
 from pipelines.manifest import Manifest
 
-PICTURES = 30  # a check, so that the page stays below about 2 MB
+PICTURES = 60  # a check: 30 pairs; some 5 kB each, so that the page stays below about 2 MB
 THUMBNAIL = 180  # pixels a side
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
 h1 { margin-bottom: 0 } h2 { margin: 2.5rem 0 .3rem; border-top: 1px solid #ccc; padding-top: 1rem }
 table { border-collapse: collapse; margin: 1.5rem 0 } td { padding: .25rem 1.5rem .25rem 0 }
-.ok { color: #1a7f37 } .warning { color: #9a5b00 } .error { color: #c0191b; font-weight: bold } .off { color: #777 }
-.finding { margin: 1rem 0; padding: .1rem 0 .1rem 1rem; border-left: 4px solid #e0a030 }
-.finding.error { border-color: #c0191b; font-weight: normal; color: inherit } .finding p { margin: .2rem 0 }
-.pictures { display: flex; flex-wrap: wrap; gap: .8rem } figure { margin: 0; width: 180px }
-figure img { max-width: 180px; display: block } figcaption { font-size: .75rem; overflow-wrap: anywhere }
+td .ok { color: #1a7f37 } td .warning { color: #9a5b00 } td .error { color: #c0191b; font-weight: bold }
+td .off { color: #777 }
+.findings { display: grid; grid-template-columns: repeat(auto-fill, minmax(25rem, 1fr)); gap: 1.5rem; margin: 1rem 0 }
+.finding { padding-left: 1rem; border-left: 4px solid #e0a030 } .finding.error { border-color: #c0191b }
+.finding p { margin: 0 0 .4rem } .pictures { display: flex; flex-wrap: wrap; gap: .8rem }
+figure { margin: 0; width: 180px } figure img { max-width: 180px; display: block }
+figcaption { font-size: .75rem; overflow-wrap: anywhere }
 """
 
 
@@ -48,7 +50,8 @@ def _status(findings: Sequence[Finding], ignored: bool) -> str:
     counts = ((errors, "error"), (len(findings) - errors, "warning"))
     said = [f'<span class="{word}">{n} {word}{"s" * (n > 1)}</span>' for n, word in counts if n]
     silenced = '<span class="off">not looked at (gate.ignore in params.yaml)</span>'
-    return f"<td>{', '.join(said) or (silenced if ignored else '<span class=ok>ok</span>')}</td>"
+    nothing = silenced if ignored else '<span class="ok">ok</span>'
+    return f"<td>{', '.join(said) or nothing}</td>"
 
 
 def _section(manifest: Manifest, name: str, check: Check, findings: Sequence[Finding]) -> str:
@@ -65,7 +68,7 @@ def _section(manifest: Manifest, name: str, check: Check, findings: Sequence[Fin
         left -= max(1, len(finding.paths))
     return (
         f'<h2 id="{name}">{check.title}</h2><p><b>What it means.</b> {check.meaning}</p>'
-        f"<p><b>What to do.</b> {check.advice}</p>{''.join(shown)}"
+        f'<p><b>What to do.</b> {check.advice}</p><div class="findings">{"".join(shown)}</div>'
     )
 
 
