@@ -111,7 +111,7 @@ def test_a_second_run_does_nothing(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        ({"calibrate": {"false_alarm_rate": 0.2}}, "calibrate"),
+        ({"calibrate": {"false_alarm_rate": 0.2}}, "gate"),  # which says how many images that takes
         ({"train": {"losses": {"coherence_weight": 0.5}}}, "train"),
         ({"train": {"losses": {"mining_power": 2.0}}}, "train"),
         ({"train": {"num_prototypes": 4}}, "train"),

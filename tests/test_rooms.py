@@ -103,7 +103,7 @@ def test_stage_module_and_params_share_one_name() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, stage in STAGES.items():
         assert f"python -m pipelines.{name} " in stage["cmd"]
-        assert stage["params"] == [name]
+        assert stage["params"][0] == name  # the gate also follows what calibrate promises
         assert name in params
 
 
