@@ -89,9 +89,11 @@ def main() -> None:
         values = {"counts": counts, "ignored": settings.ignore, "findings": [asdict(finding) for finding in found]}
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, levels in counts.items():
-        print(f"{name}: {levels[ERROR]} errors, {levels[WARNING]} warnings" if any(levels.values()) else f"{name}: ok")
+        said = f"errors {levels[ERROR]}, warnings {levels[WARNING]}" if any(levels.values()) else "ok"
+        print(f"{name}: {said}")
     if errors := sum(levels[ERROR] for levels in counts.values()):
-        raise UserError(f"the data gate found {errors} errors: look at {args.report / 'index.html'} and mend the data.")
+        found_errors = "1 error" if errors == 1 else f"{errors} errors"
+        raise UserError(f"the data gate found {found_errors}: look at {args.report / 'index.html'} and mend the data.")
     print(f"the pictures are in {args.report / 'index.html'}")
 
 

@@ -29,7 +29,7 @@ def suspects(manifest: Manifest) -> list[Finding]:
     An image's score is the mean of the largest 1 % of its tokens' distances to their nearest among a seeded sample of
     the tokens of the category's other images. Images whose score is more than STANDS_OUT robust standard deviations
     (median, MAD) above the median are reported; below, nothing is. Copies are left out, other pictures of the same
-    part are not: they hide one another.
+    part are not: they hide one another, as does a defect that several good pictures share.
 
     An image takes 44 kB of memory (half precision), one category at a time, and 0.05 s on 2 free CPU cores, of which
     the encoder takes the most; time grows in proportion to the images.
