@@ -1,7 +1,7 @@
 r"""Stage evaluate: what the calibrated detector is worth on the test images. Nothing earlier has seen them.
 
-python -m pipelines.evaluate --manifest MANIFEST.parquet --detector FOLDER --run RUN.json \
-    --metrics METRICS.json --table METRICS.md --scores SCORES.csv --plots FOLDER
+python -m pipelines.evaluate --manifest MANIFEST.parquet --gate FOLDER --findings FINDINGS.json --detector FOLDER \
+    --run RUN.json --metrics METRICS.json --table METRICS.md --scores SCORES.csv --plots FOLDER
 """
 
 import argparse
@@ -24,6 +24,7 @@ from inpformer.transform import read_image
 from pipelines import pictures, stage
 from pipelines.calibrate import BATCH_SIZE
 from pipelines.features import best_device
+from pipelines.gate_finding import log_gate
 from pipelines.manifest import Manifest, Row, read_manifest, read_mask
 from pipelines.measure import Judged, Measurement, Report
 from pipelines.params import read_section
@@ -195,7 +196,11 @@ def draw(
 def main() -> None:
     """Writes metrics, scores and pictures, and logs them to the pipeline's MLflow run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("--manifest", "--detector", "--run", "--metrics", "--table", "--scores", "--plots"):
+    inputs, outputs = (
+        ("--manifest", "--gate", "--findings", "--detector", "--run"),
+        ("--metrics", "--table", "--scores"),
+    )
+    for name in (*inputs, *outputs, "--plots"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     settings = read_section("evaluate", EvaluateSettings)
@@ -218,6 +223,8 @@ def main() -> None:
     run.log_metrics({f"{setting}.{name}": value for name, value in mean(reports).items()})
     for category, report in reports.items():
         run.log_metrics({f"{setting}.{category}.{name}": value for name, value in report.metrics.items()})
+    # Here, not in train: what the gate says must not train anew.
+    log_gate(run, args.gate, args.findings)
     run.log_files(args.plots, "pictures")
     for file in (args.scores, args.metrics, args.table):
         run.log_file(file, "evaluation")

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from inpformer.calibration import CalibrationSettings
 from inpformer.errors import UserError
@@ -23,9 +22,6 @@ from pipelines.gate_similar import near_duplicates
 from pipelines.gate_suspects import suspects
 from pipelines.manifest import Manifest, read_manifest
 from pipelines.params import read_section
-
-if TYPE_CHECKING:
-    from pipelines.tracking import Run
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def inspect(manifest: Manifest, settings: GateSettings, promise: CalibrationSett
         "masks": lambda: gate_checks.masks(rows),
         "suspects": lambda: suspects(manifest),
         "formats": lambda: gate_checks.formats(rows, looks),
-        "held_out": lambda: gate_checks.held_out(rows, promise.false_alarm_rate, None),
+        "held_out": lambda: gate_checks.held_out(rows, promise.false_alarm_rate, promise.confidence),
     }
     return [finding for name, check in checks.items() if name not in settings.ignore for finding in check()]
 
@@ -63,13 +59,6 @@ def count(findings: Sequence[Finding], ignored: Collection[str]) -> dict[str, di
         for name in CHECKS
         if name not in ignored
     }
-
-
-def log_gate(run: "Run", report: Path, findings: Path) -> None:
-    """Logs the page as the run's artefact gate/index.html and the findings of each check as metric gate.<check>."""
-    counts = json.loads(findings.read_text())["counts"]
-    run.log_files(report, "gate")
-    run.log_metrics({f"gate.{name}": float(sum(levels.values())) for name, levels in counts.items()})
 
 
 def main() -> None:

@@ -76,13 +76,15 @@ def formats(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
 
 
 def held_out(rows: Sequence[Row], false_alarm_rate: float, confidence: float | None) -> list[Finding]:
-    """Categories whose val images, copies counted once, are fewer than the promise takes."""
+    """Categories whose val images are fewer than the promise takes. Copies count once, and so do several images of one
+    part: the promise is about parts.
+    """
     needed = images_needed(false_alarm_rate, confidence)
     promise = f"a false-alarm rate of {false_alarm_rate:.3g}"
     promise += f" at {confidence:.3g} confidence" if confidence is not None else ""
     findings = []
     for category, members in _by_category(rows):
-        held = len({row.sha256 for row in members if row.split == "val"})
+        held = len({row.part or row.sha256 for row in members if row.split == "val"})
         if held < needed:
             text = f"{held} good images are held out, {promise} takes {needed}: {needed - held} more are needed"
             findings.append(Finding("held_out", WARNING, category, (), text))

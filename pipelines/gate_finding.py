@@ -1,7 +1,11 @@
 """What the gate found, and the checks that it may have come from, in words for people."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
+
+from pipelines.tracking import Run
 
 ERROR, WARNING = "error", "warning"
 
@@ -67,3 +71,12 @@ class Finding:
     category: str
     paths: tuple[str, ...]
     text: str
+
+
+def log_gate(run: Run, report: Path, findings: Path) -> None:
+    """Logs the page as the run's artefact gate/index.html and the number of findings of each check as metric
+    gate.<check>.
+    """
+    counts = json.loads(findings.read_text(encoding="utf-8"))["counts"]
+    run.log_files(report, "gate")
+    run.log_metrics({f"gate.{name}": float(sum(levels.values())) for name, levels in counts.items()})

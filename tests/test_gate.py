@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from inpformer.calibration import CalibrationSettings
 from inpformer.errors import UserError
 from pipelines import gate
-from pipelines.gate_finding import CHECKS, Finding
+from pipelines.gate_finding import CHECKS, Finding, log_gate
 from pipelines.gate_look import look_at_all
 from pipelines.gate_similar import near_duplicates
 from pipelines.gate_suspects import leave_one_out
@@ -236,7 +236,7 @@ def test_warnings_let_the_pipeline_go_on_and_reach_mlflow(
     run_gate(data, tmp_path, monkeypatch, params)
     assert (findings.read_bytes(), (report / "index.html").read_bytes()) == first_bytes
     run = Run.open("key", "gate", {}, {})
-    gate.log_gate(run, report, findings)
+    log_gate(run, report, findings)
     logged = run._client.get_run(run.run_id).data.metrics
     assert (logged["gate.held_out"], logged["gate.duplicates"]) == (1, 0)
     assert "gate.suspects" not in logged

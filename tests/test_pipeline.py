@@ -175,6 +175,8 @@ def test_one_mlflow_run_holds_the_evidence(checkout: Checkout) -> None:
     assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
     metrics = json.loads((checkout.folder / "reports/metrics.json").read_text())["multi-class"]
     assert run.data.metrics["multi-class.aupro"] == pytest.approx(metrics["mean"]["aupro"])
+    findings = json.loads((checkout.folder / "reports/gate.json").read_text())
+    assert run.data.metrics["gate.held_out"] == findings["counts"]["held_out"]["warning"] == 3
     pictures = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "pictures")}
     assert {"loss.png", "curves.png", "histograms.png", "intervals.png", "worst.png"} <= pictures
     lock = yaml.safe_load((checkout.folder / "dvc.lock").read_text())
