@@ -5,12 +5,11 @@ Bertoldo et al., "AUPIMO: Redefining Visual Anomaly Detection Benchmarks with Hi
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpformer.closing import Closing
 from inpformer.errors import UserError
 from inpformer.pixel_scores import Spill, checked
 
@@ -29,7 +28,7 @@ class Aupimo:
         return float(np.nanmean(self.images))
 
 
-class AupimoStream:
+class AupimoStream(Closing):
     """Takes one map at a time; `result` gives the AUPIMO of each anomalous image. A context manager.
 
     An image is anomalous if its mask has anomalous pixels, else normal: leave out anomalous images without a mask. The
@@ -62,12 +61,8 @@ class AupimoStream:
         self._is_anomalous: list[bool] = []
         self._anomalous = Spill(np.float32, folder)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Lets go of the temporary files."""
         self._anomalous.close()
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:

@@ -11,13 +11,12 @@ separated without an error the replicates know of none, and the interval is [1, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from inpformer.closing import Closing
 from inpformer.errors import UserError
 from inpformer.metrics import Labels, Scores, checked_images, separation
 from inpformer.pixel_metrics import AUPRO_FPR_LIMIT, area
@@ -68,7 +67,7 @@ def image_intervals(scores: Scores, labels: Labels, settings: BootstrapSettings)
     return _intervals(dict(zip(names, np.concatenate(values, axis=1), strict=True)), settings)
 
 
-class PixelIntervalStream:
+class PixelIntervalStream(Closing):
     """Takes one map at a time; `result` gives the intervals of the pixel metrics. A context manager.
 
     An image is drawn as one of the anomalous ones if its mask has anomalous pixels: leave out anomalous images without
@@ -87,12 +86,8 @@ class PixelIntervalStream:
         self._spilled = PixelSpill(folder)
         self._regions: list[int] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Lets go of the temporary files."""
         self._spilled.close()
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:

@@ -7,12 +7,12 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpformer.closing import Closing
 from inpformer.errors import UserError
 from inpformer.pixel_scores import PixelScores, PixelSpill, by_class, merged
 
@@ -33,7 +33,7 @@ class PixelMetrics:
     aupro: float
 
 
-class PixelMetricsStream:
+class PixelMetricsStream(Closing):
     """Takes one map at a time and rates them all together, in bounded memory.
 
     with PixelMetricsStream() as stream:
@@ -65,12 +65,8 @@ class PixelMetricsStream:
         self._pending_pixels = 0
         self._normals = self._anomalous = self._regions = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Lets go of the temporary files."""
         self._spilled.close()
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:

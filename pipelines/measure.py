@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from inpformer.aupimo import AupimoStream
 from inpformer.bootstrap import BootstrapSettings, Interval, PixelIntervalStream, image_intervals
 from inpformer.calibration import Threshold
+from inpformer.closing import Closing
 from inpformer.errors import UserError
 from inpformer.metrics import image_metrics
 from inpformer.pixel_metrics import PixelMetricsStream
@@ -46,7 +45,7 @@ class Report:
         return np.array([row.label for row in self.rows], np.int64)
 
 
-class Measurement:
+class Measurement(Closing):
     """Takes a category's judged images one by one; memory does not grow with their maps. A context manager."""
 
     def __init__(self, settings: BootstrapSettings) -> None:
@@ -59,12 +58,8 @@ class Measurement:
         self._intervals = self._open.enter_context(PixelIntervalStream(settings))
         self._aupimo = self._open.enter_context(AupimoStream())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Lets go of the temporary files."""
         self._open.close()
 
     def add(self, judged: Judged) -> None:
