@@ -1,6 +1,7 @@
 """What tests share: quiet libraries, one Ray cluster a session, one small detector."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
 from inpformer.trained import ALL, Trained, Training
 from tests.s3_server import s3_server as s3_server
+
+# A test run in the background would hand its ignored Ctrl-C down to the commands that it interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
