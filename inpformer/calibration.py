@@ -95,11 +95,11 @@ def _calibrate(category: str, values: Sequence[float], settings: CalibrationSett
         raise UserError(f"category {category} has scores that are not finite: the model is broken, train it again.")
     n, confidence = ordered.size, settings.confidence
     rank = _rank(n, settings.false_alarm_rate, confidence)
-    # What may FAIL or be reviewed, as one rate: a budget of the shop floor, not a promise, hence the average.
-    review_rank = min(rank, _rank(n, settings.false_alarm_rate + settings.review_rate, None))
+    # Between two ranks lies their difference over n + 1 of the good parts, on average: a budget, not a promise.
+    review_rank = max(1, rank - math.floor((n + 1) * settings.review_rate + 1e-9))
     return Threshold(
         threshold=float(ordered[rank - 1]),
-        review_threshold=float(ordered[review_rank - 1]) if settings.review_rate else float(ordered[rank - 1]),
+        review_threshold=float(ordered[review_rank - 1]),
         false_alarm_rate=false_alarm_bound(n, rank, confidence),
         confidence=confidence,
         missing_images=max(0, images_needed(settings.false_alarm_rate, confidence) - n),

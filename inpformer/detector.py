@@ -90,13 +90,7 @@ class Detector:
         thresholds: Mapping[str, Threshold],
         tiling: Tiling | None = None,
     ) -> None:
-        """`models` holds one for ALL categories, or one a category. Raises UserError if tiles would be cropped."""
-        transform = encoder.transform
-        if tiling is not None and transform.crop != transform.resize:
-            raise UserError(
-                f"features.encoder.crop is {transform.crop} and resize {transform.resize}: with tiles both must be "
-                "equal, or the margin of every tile would go uninspected."
-            )
+        """`models` holds one for ALL categories, or one a category."""
         self.encoder = encoder
         self.models = {category: trained.to(encoder.device) for category, trained in models.items()}
         self.losses = losses

@@ -37,8 +37,13 @@ def trained_key(key: str) -> str:
 def encoder_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state of timm's ViT out of an official state dict: timm adds the class token's position to the token
     itself and keeps positions for patches only.
+
+    Raises UserError if the encoder lacks one of DINOv2's tokens or positions.
     """
     theirs = {k.removeprefix("encoder."): v for k, v in official.items() if k.startswith("encoder.")}
+    for name in ("cls_token", "register_tokens", "pos_embed"):
+        if name not in theirs or theirs[name].ndim != 3:
+            raise UserError(f"encoder.{name} is missing or misshapen: the encoder is no DINOv2 with register tokens.")
     state = {k: v for k, v in theirs.items() if f"encoder.{k}" not in _UNUSED}
     state["reg_token"] = state.pop("register_tokens")
     state["cls_token"] = theirs["cls_token"] + theirs["pos_embed"][:, :1]

@@ -8,22 +8,21 @@ MULTI_CLASS = "multi-class"  # one model for all categories
 SINGLE_CLASS = "single-class"  # one model a category
 SUPER_MULTI_CLASS = "super-multi-class"  # one model for the categories of several data sets
 ZERO_SHOT = "zero-shot"  # weights trained on other data; the map is the distance to the nearest prototype
-# Before "multi-class" and "single-class": trained on so many images a category.
+# Before one of the first three: trained on so many images a category.
 FEW_SHOT = "few-shot-{shots}-"
 
-KNOWN = re.compile(rf"({SUPER_MULTI_CLASS}|{ZERO_SHOT}|(few-shot-[1-9]\d*-)?({MULTI_CLASS}|{SINGLE_CLASS}))")
+KNOWN = re.compile(rf"{ZERO_SHOT}|(few-shot-[1-9]\d*-)?({MULTI_CLASS}|{SINGLE_CLASS}|{SUPER_MULTI_CLASS})")
 
 
 def setting_name(mode: str, data_sets: int, shots: int | None) -> str:
     """The setting of a training: `mode` is "multi-class", "single-class" or "zero-shot"; `data_sets` how many the
     manifest holds; `shots` images a category, None for all.
 
-    Raises UserError for few-shot or several data sets where the mode rules them out.
+    Raises UserError for few-shot and zero-shot at once.
     """
     if mode == ZERO_SHOT:
         if shots is not None:
             raise UserError(f"manifest.shots is {shots}: zero-shot trains on no image, set it to null.")
         return ZERO_SHOT
-    if shots is not None:
-        return FEW_SHOT.format(shots=shots) + mode
-    return SUPER_MULTI_CLASS if mode == MULTI_CLASS and data_sets > 1 else mode
+    classes = SUPER_MULTI_CLASS if mode == MULTI_CLASS and data_sets > 1 else mode
+    return classes if shots is None else FEW_SHOT.format(shots=shots) + classes

@@ -4,6 +4,7 @@ python -m pipelines.calibrate --manifest MANIFEST.parquet --model FOLDER --out F
 """
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -38,14 +39,17 @@ def predict(
 def calibrated(
     detector: Detector, root: Path, rows: Sequence[Row], settings: CalibrationSettings
 ) -> dict[str, Threshold]:
-    """The thresholds of the categories in `rows`, all of them held-out good images. Raises UserError for a category
-    that the detector has no model for, and for what `calibrate` refuses.
+    """The thresholds of the categories in `rows`, all of them held-out good images. Several images of one part, and
+    copies, count once, with the highest score: the promise takes independent parts.
+
+    Raises UserError for a category that the detector has no model for, and for what `calibrate` refuses.
     """
-    scores: dict[str, list[float]] = {row.category: [] for row in rows}
-    for part, prediction in predict(detector, root, rows, "calibrating"):
-        for row, score in zip(part, prediction.scores, strict=True):
-            scores[row.category].append(float(score))
-    return calibrate(scores, settings)
+    scores: dict[str, dict[str, float]] = {row.category: {} for row in rows}
+    for batch, prediction in predict(detector, root, rows, "calibrating"):
+        for row, score in zip(batch, prediction.scores, strict=True):
+            of_parts, part = scores[row.category], row.part or row.sha256
+            of_parts[part] = max(float(score), of_parts.get(part, -math.inf))
+    return calibrate({category: list(of_parts.values()) for category, of_parts in scores.items()}, settings)
 
 
 def promise(category: str, threshold: Threshold, settings: CalibrationSettings) -> str:

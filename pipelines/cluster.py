@@ -51,8 +51,9 @@ def scaling(num_workers: int) -> ray.train.ScalingConfig:
         raise UserError(
             f"params.yaml: train.num_workers is {num_workers}: the cluster has {int(total.get('CPU', 0))} CPUs."
         )
-    largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    share = max(1, int(min(largest, total["CPU"] // num_workers)))
+    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    # The largest with which all find a place: a worker's CPUs are of one machine.
+    share = next(n for n in range(max(machines), 0, -1) if sum(cpus // n for cpus in machines) >= num_workers)
     return ray.train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": share})
 
 

@@ -63,6 +63,8 @@ class Gallery:
 def check_setting(detector: Detector, manifest: Manifest) -> None:
     """Raises UserError where the detector's numbers on this data would bear a wrong name."""
     training = detector.training
+    if missing := sorted({row.category for row in manifest.split("test")} - set(detector.thresholds)):
+        raise UserError(f"category {missing[0]} has no threshold: it needs good images in val, for calibrate.")
     if training.setting == ZERO_SHOT:
         return
     if strange := sorted({row.category for row in manifest.rows} - set(training.categories)):

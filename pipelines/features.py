@@ -50,6 +50,12 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         require(1 <= self.batch_size <= SHARD_IMAGES, "batch_size", self.batch_size, f"between 1 and {SHARD_IMAGES}")
+        require(
+            self.tiling is None or self.encoder.crop == self.encoder.resize,
+            "encoder.crop",
+            self.encoder.crop,
+            f"equal to resize, {self.encoder.resize}, with tiling: else every tile's margin would go uninspected",
+        )
         require("://" not in self.store, "store", self.store, "a folder")
 
 

@@ -26,7 +26,7 @@ from inpformer.errors import UserError
 from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.official import encoder_state, trained_state
-from inpformer.setting import MULTI_CLASS
+from inpformer.setting import MULTI_CLASS, SINGLE_CLASS
 from inpformer.tensors import load_exactly
 from inpformer.trained import ALL, Trained, Training
 from pipelines import provenance, stage
@@ -89,7 +89,7 @@ def import_detector(official: Mapping[str, Tensor], encoder: Encoder, training: 
     Raises UserError naming `source` and the first key that is missing, unknown or of another shape.
     """
     state = trained_state(official)
-    if "prototype_token" not in state:
+    if "prototype_token" not in state or state["prototype_token"].ndim != 2:
         raise UserError(f"{source} has no prototype_token: it is no INP-Former checkpoint.")
     if encoder.heads is None:
         raise UserError(f"{encoder.settings.name} is no ViT: give the encoder that the checkpoint was trained on.")
@@ -141,6 +141,8 @@ def main() -> None:
     args = parser.parse_args()
     model_name = read_section("register", RegisterSettings).model_name
     training = Training(args.setting, "", tuple(args.categories))
+    if SINGLE_CLASS in args.setting and len(args.categories) != 1:
+        raise UserError(f"--setting is {args.setting}: name the one category that it was trained on (--categories).")
     detector = load_checkpoint(
         args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, training
     )
@@ -162,7 +164,13 @@ def main() -> None:
     print(
         f"{args.out} is {model_name} version {version}, @{CHALLENGER}; its encoder: {detector.encoder.settings.weights}"
     )
-    print(f"to give it thresholds: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")
+    settings = detector.encoder.settings
+    print(
+        f"to measure it on your data, set in params.yaml: features.encoder {{name: {settings.name}, weights: "
+        f"{settings.weights}, resize: {settings.resize}, crop: {settings.crop}, levels: null, grid: null}}, "
+        f"train.channels null, train.weights {args.out}; then: dvc repro"
+    )
+    print(f"to give it thresholds alone: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 
+from inpformer.depth import refuse_deep
 from inpformer.detector import Detector
 from inpformer.errors import UserError
 
@@ -29,6 +30,8 @@ class DetectorModel(PythonModel):
             raise UserError("this detector has a model a category: ask the service, which is told the category.")
         category = next(iter(self.detector.models))
         images = [Image.open(io.BytesIO(content)) for content in model_input]
+        for number, image in enumerate(images):
+            refuse_deep(image, f"image {number}")
         return [float(score) for image in images for score in self.detector.predict([image], [category]).scores]
 
 

@@ -25,6 +25,8 @@ from pipelines.params import read_section
 from pipelines.register import RegisterSettings
 from pipelines.tracking import CHALLENGER, Run, download_detector, find_version
 
+KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from", "imported.sha256")
+
 
 def score_normals(detector: Detector, images: Sequence[Path], category: str) -> list[float]:
     """The image scores of good images. Raises UserError naming one that cannot be read."""
@@ -54,7 +56,8 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_section("calibrate", CalibrationSettings)
     model_name = read_section("register", RegisterSettings).model_name
-    images = list_images(args.normals)
+    # Copies count once: the promise takes independent parts.
+    images = list({hashlib.sha256(path.read_bytes()).digest(): path for path in list_images(args.normals)}.values())
     if not images:
         raise UserError(f"--normals is {args.normals}: there are no images in it, give a folder of good parts.")
     source = find_version(model_name, args.version)
@@ -67,7 +70,8 @@ def main() -> None:
         detector.save(Path(folder) / "recalibrated")
         normals = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in images)).hexdigest()
         tags = {
-            **source.tags,
+            # What was measured, and hashed, belongs to the old thresholds.
+            **{k: v for k, v in source.tags.items() if k in KEPT_TAGS},
             **provenance.tags(),
             "calibrated": "yes",
             "recalibrated.from": source.version,

