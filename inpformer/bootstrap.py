@@ -1,6 +1,7 @@
 """Confidence intervals of the metrics by bootstrap over images, stratified by label.
 
-Each replicate draws as many normal and as many anomalous images as there are, with replacement. The interval is Efron's
+Each replicate draws as many normal and as many anomalous images as there are, with replacement; images of one part
+(views, exposures) are drawn together, as they are not independent. The interval is Efron's
 bias-corrected percentile interval (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 14, with
 acceleration 0). It says how much the metrics would vary with other test images of the same kind, for the same model.
 Of simulated intervals of 95 % for 100 images (and 430), 94 % (96) held the true AUROC, 91 % (95) the true AP and 86 %
@@ -8,7 +9,7 @@ Of simulated intervals of 95 % for 100 images (and 430), 94 % (96) held the true
 separated without an error the replicates know of none, and the interval is [1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from inpformer.pixel_scores import PixelScores, PixelSpill, by_class, merged
 from inpformer.settings import require
 
 Interval = tuple[float, float]
+# A metric's values [1 + replicates]: the first for the images as they are.
+Replicates = NDArray[np.float64]
 
 BINS = 4096
 SAMPLE = 2**18  # pixels of each class that place the bins
@@ -44,17 +47,25 @@ class BootstrapSettings:
         require(self.seed >= 0, "seed", self.seed, "0 or more")
 
 
-def image_intervals(scores: Scores, labels: Labels, settings: BootstrapSettings) -> dict[str, Interval]:
-    """The intervals (low, high) of image_auroc, image_ap and image_f1max; each replicate is rated exactly.
+def intervals(replicates: Mapping[str, Replicates], settings: BootstrapSettings) -> dict[str, Interval]:
+    """The interval (low, high) of each metric. Replicates that have no value, for want of a class, do not count."""
+    return {name: _interval(v[0], v[1:][np.isfinite(v[1:])], settings.confidence) for name, v in replicates.items()}
 
-    scores: [n]; labels: [n], non-zero means anomalous. O(replicates × n) time, 2 bytes of memory for each draw.
+
+def image_replicates(
+    scores: Scores, labels: Labels, settings: BootstrapSettings, groups: Sequence[str] | None = None
+) -> dict[str, Replicates]:
+    """The replicates of image_auroc, image_ap and image_f1max, each rated exactly.
+
+    scores: [n]; labels: [n], non-zero means anomalous; groups: [n], images of one group are drawn together.
+    O(replicates × n) time, 2 bytes of memory for each draw.
 
     Raises what image_metrics raises.
     """
     anomalous = checked_images(scores, labels, "Confidence intervals need")
     order = np.argsort(-scores.astype(np.float64))
     last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    weights = _draws(anomalous, settings)[:, order]
+    weights = _draws(anomalous, settings, groups)[:, order]
     found_by_one = anomalous[order]
     values = [
         separation(
@@ -64,11 +75,23 @@ def image_intervals(scores: Scores, labels: Labels, settings: BootstrapSettings)
         for part in np.array_split(weights, -(-len(weights) // BATCH))
     ]
     names = ("image_auroc", "image_ap", "image_f1max")
-    return _intervals(dict(zip(names, np.concatenate(values, axis=1), strict=True)), settings)
+    return dict(zip(names, np.concatenate(values, axis=1), strict=True))
 
 
-class PixelIntervalStream(Closing):
-    """Takes one map at a time; `result` gives the intervals of the pixel metrics. A context manager.
+def mean_replicates(
+    values: NDArray[np.float64],
+    anomalous: NDArray[np.bool_],
+    settings: BootstrapSettings,
+    groups: Sequence[str] | None = None,
+) -> Replicates:
+    """The replicates of a mean over images: `values` [n], NaN for the images that it is not taken over."""
+    weights, counts = _draws(anomalous, settings, groups).astype(np.float64), np.isfinite(values)
+    with np.errstate(invalid="ignore"):  # a replicate without any of these images has no mean
+        return np.asarray((weights @ np.where(counts, values, 0.0)) / (weights @ counts))
+
+
+class PixelReplicateStream(Closing):
+    """Takes one map at a time; `result` gives the replicates of the pixel metrics. A context manager.
 
     An image is drawn as one of the anomalous ones if its mask has anomalous pixels: leave out anomalous images without
     a mask.
@@ -85,33 +108,30 @@ class PixelIntervalStream(Closing):
         self._settings = settings
         self._spilled = PixelSpill(folder)
         self._regions: list[int] = []
+        self._groups: list[str] = []
 
     def close(self) -> None:
         """Lets go of the temporary files."""
         self._spilled.close()
 
-    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Takes a map [H, W] and its mask [H, W]. Raises what PixelMetricsStream.add raises."""
+    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], group: str = "") -> None:
+        """Takes a map [H, W] and its mask [H, W]; images of one `group` are drawn together, "" is a group of its own.
+        Raises what PixelMetricsStream.add raises.
+        """
         scores, regions = by_class(anomaly_map, mask)
         self._spilled.append(merged([scores]))
         self._regions.append(regions)
+        self._groups.append(group or f"image {len(self._groups):09}")
 
-    def result(self) -> dict[str, Interval]:
-        """The intervals (low, high) of pixel_auroc, pixel_ap, pixel_f1max and aupro.
+    def result(self) -> dict[str, Replicates]:
+        """The binned values of pixel_auroc, pixel_ap, pixel_f1max and aupro.
 
         Raises UserError if a class has no pixel in some replicate: there is no anomalous image, or hardly a normal
         pixel.
         """
-        return _intervals(self.replicates(), self._settings)
-
-    def replicates(self) -> dict[str, NDArray[np.float64]]:
-        """The binned values of each metric: [1 + replicates], the first of them for the images as they are.
-
-        Raises what `result` raises.
-        """
         images = self._spilled.parts()
         regions = np.array(self._regions)
-        weights = _draws(regions > 0, self._settings)
+        weights = _draws(regions > 0, self._settings, self._groups)
         thresholds = _bins(images)
         alarms, found, overlap = (np.zeros((len(weights), len(thresholds))) for _ in range(3))
         for start in range(0, len(images), BATCH):
@@ -130,14 +150,20 @@ class PixelIntervalStream(Closing):
         return dict(zip(names, np.concatenate(values, axis=1), strict=True))
 
 
-def _draws(anomalous: NDArray[np.bool_], settings: BootstrapSettings) -> NDArray[np.uint16]:
-    """How often each replicate has each image: [1 + replicates, n]; the first row has each once."""
+def _draws(
+    anomalous: NDArray[np.bool_], settings: BootstrapSettings, groups: Sequence[str] | None = None
+) -> NDArray[np.uint16]:
+    """How often each replicate has each image: [1 + replicates, n]; the first row has each once. Groups are drawn
+    whole; one is anomalous if any of its images is.
+    """
+    group = np.arange(anomalous.size) if groups is None else np.unique(groups, return_inverse=True)[1]
+    group_anomalous = np.bincount(group, weights=anomalous) > 0
     rng = np.random.default_rng(settings.seed)
-    draws = np.ones((1 + settings.replicates, anomalous.size), np.uint16)
-    for members in filter(len, (np.flatnonzero(anomalous), np.flatnonzero(~anomalous))):
+    draws = np.ones((1 + settings.replicates, group_anomalous.size), np.uint16)
+    for members in filter(len, (np.flatnonzero(group_anomalous), np.flatnonzero(~group_anomalous))):
         for row in draws[1:]:
             row[members] = np.bincount(rng.integers(members.size, size=members.size), minlength=members.size)
-    return draws
+    return draws[:, group]
 
 
 def _bins(images: Sequence[PixelScores]) -> NDArray[np.float32]:
@@ -172,10 +198,6 @@ def _rated(
     alarms_before = np.concatenate((np.zeros_like(limit), alarms[:, :-1]), axis=1)
     aupro = area(np.diff(overlap, prepend=0), alarms_before, alarms, limit) / limit[:, 0] / regions
     return np.stack([*separation(found, alarms), aupro])
-
-
-def _intervals(values: dict[str, NDArray[np.float64]], settings: BootstrapSettings) -> dict[str, Interval]:
-    return {name: _interval(v[0], v[1:], settings.confidence) for name, v in values.items()}
 
 
 def _interval(value: np.float64, replicates: NDArray[np.float64], confidence: float) -> Interval:

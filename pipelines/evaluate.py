@@ -8,13 +8,14 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 from tqdm import tqdm
 
-from inpformer.bootstrap import BootstrapSettings
+from inpformer.bootstrap import BootstrapSettings, Replicates, intervals
 from inpformer.detector import Detector
 from inpformer.errors import UserError
 from inpformer.metrics import precision_recall_curve, roc_curve
@@ -91,10 +92,12 @@ def evaluate(
     """Each category's report, and the gallery's images. Memory does not grow with the number of images."""
     test = manifest.split("test")
     gallery = Gallery(settings.gallery, detector)
-    reports = {}
+    reports: dict[str, Report] = {}
     with tqdm(total=len(test), desc="evaluating", unit="image", disable=None) as progress:
         for category in sorted({row.category for row in test}):
-            with Measurement(settings.bootstrap) as measurement:
+            # Draws of its own for each category: their mean then varies as independent categories do.
+            bootstrap = replace(settings.bootstrap, seed=settings.bootstrap.seed + len(reports))
+            with Measurement(bootstrap) as measurement:
                 for judged in judge(manifest, detector, [r for r in test if r.category == category], progress):
                     measurement.add(judged)
                     gallery.add(judged)
@@ -106,6 +109,12 @@ def mean(reports: Mapping[str, Report]) -> Numbers:
     """Metric by metric over the categories that have it."""
     names = dict.fromkeys(name for report in reports.values() for name in report.metrics)
     return {name: fmean(r.metrics[name] for r in reports.values() if name in r.metrics) for name in names}
+
+
+def mean_replicates(reports: Mapping[str, Report]) -> dict[str, Replicates]:
+    """The replicates of `mean`."""
+    having = {name: [r.replicates[name] for r in reports.values() if name in r.replicates] for name in mean(reports)}
+    return {name: np.mean(values, axis=0) for name, values in having.items()}
 
 
 def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, dict[str, Numbers] | Numbers]:
@@ -121,6 +130,8 @@ def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, di
 def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
     """The metrics as a Markdown table, each with its confidence interval where it has one."""
     columns = list(mean(reports))
+    rows = {name: (report.metrics, intervals(report.replicates, settings)) for name, report in reports.items()}
+    rows["mean"] = (mean(reports), intervals(mean_replicates(reports), settings))
     lines = [
         f"{setting}; in brackets the {settings.confidence:.0%} interval of {settings.replicates} bootstrap draws "
         "of the test images",
@@ -128,19 +139,13 @@ def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettin
         "| category | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for category, report in reports.items():
-        cells = [_cell(report, name) for name in columns]
-        lines.append(f"| {category} | " + " | ".join(cells) + " |")
-    means = mean(reports)
-    lines.append("| mean | " + " | ".join(f"{means[name]:.3f}" for name in columns) + " |")
+    for row, (metrics, bounds) in rows.items():
+        cells = [
+            f"{metrics[name]:.3f} [{bounds[name][0]:.3f}, {bounds[name][1]:.3f}]" if name in metrics else "–"
+            for name in columns
+        ]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(report: Report, name: str) -> str:
-    if name not in report.metrics:
-        return "–"
-    low, high = report.intervals.get(name, (None, None))
-    return f"{report.metrics[name]:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def write_curves(reports: Mapping[str, Report], folder: Path) -> None:
@@ -171,7 +176,12 @@ def write_scores(reports: Mapping[str, Report], detector: Detector, file: Path) 
 
 
 def draw(
-    reports: Mapping[str, Report], worst: list[Judged], manifest: Manifest, detector: Detector, folder: Path
+    reports: Mapping[str, Report],
+    worst: list[Judged],
+    manifest: Manifest,
+    detector: Detector,
+    settings: BootstrapSettings,
+    folder: Path,
 ) -> None:
     """Writes the pictures and curve tables into `folder`, which it makes."""
     folder.mkdir(parents=True)
@@ -182,7 +192,8 @@ def draw(
     write_curves(reports, folder)
     pictures.curves(categories, folder / "curves.png")
     pictures.histograms(categories, folder / "histograms.png")
-    pictures.intervals({n: r.metrics for n, r in reports.items()}, {n: r.intervals for n, r in reports.items()}, folder)
+    bounds = {name: intervals(report.replicates, settings) for name, report in reports.items()}
+    pictures.intervals({name: report.metrics for name, report in reports.items()}, bounds, folder)
     misses = []
     for j in worst:
         limits = detector.thresholds[j.row.category]
@@ -215,7 +226,7 @@ def main() -> None:
         print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
     setting = detector.training.setting
     with stage.written_whole(args.plots) as folder:
-        draw(reports, worst, manifest, detector, folder)
+        draw(reports, worst, manifest, detector, settings.bootstrap, folder)
     write_scores(reports, detector, args.scores)
     lines = table(setting, reports, settings.bootstrap)
     with stage.written_whole(args.table) as temporary:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpformer.aupimo import AupimoStream
-from inpformer.bootstrap import BootstrapSettings, Interval, PixelIntervalStream, image_intervals
+from inpformer.bootstrap import BootstrapSettings, PixelReplicateStream, Replicates, image_replicates, mean_replicates
 from inpformer.calibration import Threshold
 from inpformer.closing import Closing
 from inpformer.errors import UserError
@@ -29,12 +29,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Report:
-    """A category's metrics by name, the intervals (low, high) of those that have one, and its images with their
-    scores. `unmasked` counts the anomalous images without a mask: they count for image metrics only.
+    """A category's metrics by name, their bootstrap replicates, and its images with their scores. `unmasked` counts
+    the anomalous images without a mask: they count for image metrics only.
     """
 
     metrics: dict[str, float]
-    intervals: dict[str, Interval]
+    replicates: dict[str, Replicates]
     rows: list[Row]
     scores: NDArray[np.float32]
     unmasked: int
@@ -53,9 +53,10 @@ class Measurement(Closing):
         self._rows: list[Row] = []
         self._scores: list[float] = []
         self._unmasked = self._masked = 0
+        self._with_map: list[int] = []
         self._open = ExitStack()
         self._pixels = self._open.enter_context(PixelMetricsStream())
-        self._intervals = self._open.enter_context(PixelIntervalStream(settings))
+        self._replicates = self._open.enter_context(PixelReplicateStream(settings))
         self._aupimo = self._open.enter_context(AupimoStream())
 
     def close(self) -> None:
@@ -71,47 +72,60 @@ class Measurement(Closing):
             self._unmasked += 1
             return
         self._masked += anomalous_pixels
-        for stream in (self._pixels, self._intervals, self._aupimo):
-            stream.add(judged.anomaly_map, judged.mask)
+        self._pixels.add(judged.anomaly_map, judged.mask)
+        self._replicates.add(judged.anomaly_map, judged.mask, judged.row.part)
+        self._aupimo.add(judged.anomaly_map, judged.mask)
+        self._with_map.append(len(self._rows) - 1)
 
     def report(self, threshold: Threshold) -> Report:
         """All numbers so far; rates are shares of the test images at `threshold`. Pixel metrics are left out where
         no anomalous image has a mask. Raises UserError if good or anomalous images are absent.
         """
         scores, labels = np.array(self._scores, np.float32), np.array([row.label for row in self._rows])
+        groups = [row.part or row.path for row in self._rows]
         metrics = {f"image_{name}": value for name, value in asdict(image_metrics(scores, labels)).items()}
-        intervals = image_intervals(scores, labels, self._settings)
+        replicates = image_replicates(scores, labels, self._settings, groups)
         if self._masked:
             pixel = asdict(self._pixels.result())
             metrics |= {f"pixel_{name}": value for name, value in pixel.items() if name != "aupro"}
             metrics["aupro"] = pixel["aupro"]
-            metrics |= self._mean_aupimo()
-            intervals |= self._intervals.result()
-        metrics |= part_metrics(self._rows, scores)
-        metrics |= rates(self._scores, labels, threshold)
-        return Report(metrics, intervals, self._rows, scores, self._unmasked)
+            replicates |= self._replicates.result()
+        means = self._aupimo_of_images() | at_thresholds(self._scores, labels, threshold)
+        by_part = part_metrics(self._rows, scores, self._settings)
+        metrics |= {name: float(values[0]) for name, values in by_part.items()}
+        replicates |= by_part
+        for name, values in means.items():
+            replicates[name] = mean_replicates(values, labels > 0, self._settings, groups)
+            metrics[name] = float(replicates[name][0])
+        return Report(metrics, replicates, self._rows, scores, self._unmasked)
 
-    def _mean_aupimo(self) -> dict[str, float]:
+    def _aupimo_of_images(self) -> dict[str, NDArray[np.float64]]:
+        """[n], NaN for images that have none; nothing where too few good pixels resolve its false-positive rates."""
+        values = np.full(len(self._rows), np.nan)
         try:
-            return {"aupimo": self._aupimo.result().mean}
-        except UserError:  # too few good pixels to resolve its false-positive rates: the metric does not exist here
+            values[self._with_map] = self._aupimo.result().images
+        except UserError:
             return {}
+        return {"aupimo": values}
 
 
-def rates(scores: Sequence[float], labels: NDArray[np.int64], threshold: Threshold) -> dict[str, float]:
-    """Shares at the thresholds: of the good images those that FAIL and those that go to REVIEW, of the anomalous ones
-    those that PASS.
+def at_thresholds(
+    scores: Sequence[float], labels: NDArray[np.int64], threshold: Threshold
+) -> dict[str, NDArray[np.float64]]:
+    """What becomes of each image at the thresholds: [n], 1 where it is so, NaN where it cannot be. Of the good images
+    those that FAIL and those that go to REVIEW, of the anomalous ones those that PASS.
     """
     decisions = np.array([threshold.decide(score) for score in scores])
-    good, bad = decisions[labels == 0], decisions[labels == 1]
     return {
-        "false_alarm_rate": float(np.mean(good == "FAIL")),
-        "review_rate": float(np.mean(good == "REVIEW")),
-        "miss_rate": float(np.mean(bad == "PASS")),
+        "false_alarm_rate": np.where(labels == 0, decisions == "FAIL", np.nan),
+        "review_rate": np.where(labels == 0, decisions == "REVIEW", np.nan),
+        "miss_rate": np.where(labels == 1, decisions == "PASS", np.nan),
     }
 
 
-def part_metrics(rows: Sequence[Row], scores: NDArray[np.float32]) -> dict[str, float]:
+def part_metrics(
+    rows: Sequence[Row], scores: NDArray[np.float32], settings: BootstrapSettings
+) -> dict[str, Replicates]:
     """Image metrics with a physical part as the unit, where several images show one (Real-IAD's views): a part's
     score is its highest, and it is anomalous if any of its images is. Empty without such parts.
     """
@@ -122,4 +136,5 @@ def part_metrics(rows: Sequence[Row], scores: NDArray[np.float32]) -> dict[str, 
     highest, labels = np.array([high for high, _ in parts.values()]), np.array([label for _, label in parts.values()])
     if len(parts) == len(rows) or labels.all() or not labels.any():
         return {}
-    return {f"part_{name}": value for name, value in asdict(image_metrics(highest, labels)).items()}
+    found = image_replicates(highest, labels, settings)
+    return {name.replace("image_", "part_"): values for name, values in found.items()}

@@ -1,8 +1,8 @@
 """How every entry point of the pipeline ends: a sentence for a person and an exit code, never a traceback."""
 
-import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,8 @@ from inpformer.errors import UserError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls `main`; exits 1 with the sentence of a UserError, 130 on Ctrl-C."""
+    """Calls `main`; exits 1 with the sentence of a UserError, 130 on Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except UserError as error:
@@ -34,7 +35,8 @@ def written_whole(target: Path) -> Iterator[Path]:
     A file or a folder may be written there. An existing `target` is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # One name for all processes: what a killed one left is removed by the next.
+    temporary = target.with_name(f".{target.name}.tmp")
     _remove(temporary)
     try:
         yield temporary

@@ -35,6 +35,8 @@ def unpack(archive: Path, name: str, folder: Path) -> None:
             (_unpack_zip if name.lower().endswith(".zip") else _unpack_tar)(archive, name, temporary)
         except tarfile.FilterError as error:
             raise UserError(f"the archive {name} is not safe to unpack ({error}): ask who made it.") from None
+        except NotImplementedError as error:  # zipfile: Deflate64 and the like
+            raise UserError(f"{name} is packed in a way that cannot be read ({error}): pack it as .tar.") from None
         except _BROKEN as error:
             raise UserError(f"{name} is no archive that can be read ({error}): look at what was uploaded.") from None
         _lift_outer(temporary, stem(name) or "")
@@ -64,6 +66,8 @@ def _unpack_zip(archive: Path, name: str, folder: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         for member in tqdm(file.infolist(), "unpacking", disable=None):
             path = PurePosixPath(member.filename.replace("\\", "/"))
+            if path.parts[:1] == ("__MACOSX",):
+                continue  # what a Mac notes of its own files
             if path.is_absolute() or ".." in path.parts:
                 raise UserError(f"the archive {name} is not safe to unpack ({member.filename} lies outside).")
             if member.flag_bits & 1:

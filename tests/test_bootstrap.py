@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import norm
 
-from inpformer.bootstrap import BootstrapSettings, PixelIntervalStream, image_intervals
+from inpformer.bootstrap import (
+    BootstrapSettings,
+    Interval,
+    PixelReplicateStream,
+    image_replicates,
+    intervals,
+    mean_replicates,
+)
 from inpformer.errors import UserError
 from inpformer.metrics import image_metrics
 from inpformer.pixel_metrics import pixel_metrics
@@ -32,21 +39,27 @@ def pixel_sample(rng: np.random.Generator, images: int, size: int = 8) -> tuple[
     return np.round(maps, 1).astype(np.float32), masks  # few distinct scores, few bins: quick
 
 
-def fill(stream: PixelIntervalStream, maps: Map, masks: Mask) -> None:
+def image_intervals(
+    scores: np.ndarray, labels: np.ndarray, settings: BootstrapSettings, groups: list[str] | None = None
+) -> dict[str, Interval]:
+    return intervals(image_replicates(scores, labels, settings, groups), settings)
+
+
+def fill(stream: PixelReplicateStream, maps: Map, masks: Mask) -> None:
     for anomaly_map, mask in zip(maps, masks, strict=True):
         stream.add(anomaly_map, mask)
 
 
 def pixel_intervals(maps: Map, masks: Mask, settings: BootstrapSettings) -> dict[str, tuple[float, float]]:
-    with PixelIntervalStream(settings) as stream:
+    with PixelReplicateStream(settings) as stream:
         fill(stream, maps, masks)
-        return stream.result()
+        return intervals(stream.result(), settings)
 
 
 def pixel_replicates(maps: Map, masks: Mask, settings: BootstrapSettings) -> dict[str, NDArray[np.float64]]:
-    with PixelIntervalStream(settings) as stream:
+    with PixelReplicateStream(settings) as stream:
         fill(stream, maps, masks)
-        return {name.removeprefix("pixel_"): values for name, values in stream.replicates().items()}
+        return {name.removeprefix("pixel_"): values for name, values in stream.result().items()}
 
 
 def draws(settings: BootstrapSettings, *classes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -163,7 +176,7 @@ def test_perfect_scores_leave_no_doubt() -> None:
 
 def test_nothing_is_left_on_disk(tmp_path: Path) -> None:
     maps, masks = pixel_sample(np.random.default_rng(0), 4)
-    with PixelIntervalStream(BootstrapSettings(100), tmp_path) as stream:
+    with PixelReplicateStream(BootstrapSettings(100), tmp_path) as stream:
         fill(stream, maps, masks)
         stream.result()
         assert list(tmp_path.iterdir()) == []
@@ -175,7 +188,7 @@ def test_what_has_no_interval_is_refused() -> None:
     for everywhere in (False, True):
         with pytest.raises(UserError, match="need normal and anomalous pixels in every draw"):
             pixel_intervals(maps, np.full(masks.shape, everywhere), settings)
-    with PixelIntervalStream(settings) as empty, pytest.raises(UserError, match="need normal and anomalous"):
+    with PixelReplicateStream(settings) as empty, pytest.raises(UserError, match="need normal and anomalous"):
         empty.result()
     with pytest.raises(UserError, match="NaN or infinite"):
         pixel_intervals(np.full_like(maps, np.nan), masks, settings)
@@ -190,3 +203,29 @@ def test_settings_without_meaning_are_refused() -> None:
         BootstrapSettings(confidence=95)
     with pytest.raises(UserError, match="seed is -1"):
         BootstrapSettings(seed=-1)
+
+
+def test_views_of_a_part_are_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+    parts, views, covered, alone = 40, 5, 0, 0
+    labels = np.repeat(np.arange(parts) % 2, views)
+    groups = [f"part {n // views}" for n in range(parts * views)]
+    for repetition in range(100):
+        of_part = rng.normal(0, 1, parts) + np.arange(parts) % 2
+        scores = np.repeat(of_part, views) + rng.normal(0, 0.1, parts * views)
+        settings = BootstrapSettings(200, seed=repetition)
+        truth = 0.76  # of two normal distributions one standard deviation apart
+        for given, count in ((groups, True), (None, False)):
+            low, high = image_intervals(scores, labels, settings, given)["image_auroc"]
+            covered += count and low <= truth <= high
+            alone += (not count) and low <= truth <= high
+    assert covered >= 87
+    assert alone < 75  # what the views would promise if they were taken for parts
+
+
+def test_the_interval_of_a_mean_is_over_its_own_images() -> None:
+    values = np.array([1.0, 0.0, 1.0, 0.0] * 25 + [np.nan] * 50)
+    labels = np.array([False] * 100 + [True] * 50)
+    found = mean_replicates(values, labels, BootstrapSettings(1000))
+    assert found[0] == 0.5
+    assert found[1:].std() == pytest.approx(0.05, rel=0.1)

@@ -107,9 +107,10 @@ def test_the_review_budget_is_a_second_rank() -> None:
     assert none.review_threshold == none.threshold
 
 
-def test_reviews_of_fresh_normals_keep_the_budget() -> None:
+@pytest.mark.parametrize("confidence", [None, 0.95])
+def test_reviews_of_fresh_normals_keep_the_budget(confidence: float | None) -> None:
     rng = np.random.default_rng(3)
-    draws = [threshold(rng.random(99).tolist(), 0.05, review_rate=0.1) for _ in range(2000)]
+    draws = [threshold(rng.random(99).tolist(), 0.05, confidence, review_rate=0.1) for _ in range(2000)]
     reviewed = np.array([draw.threshold - draw.review_threshold for draw in draws])
     assert reviewed.mean() == pytest.approx(0.1, abs=3 * reviewed.std() / np.sqrt(len(draws)))
 

@@ -19,11 +19,17 @@ NOTHING = np.zeros((4, 4), np.float32), np.zeros((4, 4), bool)
 
 
 def report(**metrics: float) -> Report:
-    return Report(metrics, {"image_ap": (0.5, 0.7)}, [], np.zeros(0, np.float32), 0)
+    """Each metric's replicates spread by ±0.1 around it."""
+    spread = np.linspace(-0.1, 0.1, 101)
+    replicates = {name: np.array([value, *(value + spread)]) for name, value in metrics.items()}
+    return Report(metrics, replicates, [], np.zeros(0, np.float32), 0)
 
 
 def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> None:
     manifest = Manifest(Path("data"), "1" * 64, [replace(row(0, 0), category="gear")], "mvtec", None)
+    with pytest.raises(UserError, match="category gear has no threshold: it needs good images in val, for calibrate"):
+        check_setting(detector, manifest)
+    detector.thresholds["gear"] = limits(1.0)
     with pytest.raises(
         UserError, match=r"trained multi-class on bolt, nut, not on gear: set train\.setting to zero-sh"
     ):
@@ -57,6 +63,7 @@ def test_means_are_over_the_categories_that_have_the_metric() -> None:
 
 def test_the_table_has_intervals_beside_the_numbers() -> None:
     lines = table("multi-class", {"nut": report(image_ap=0.6), "bolt": report(aupro=0.5)}, BootstrapSettings())
-    assert "| nut | 0.600 [0.500, 0.700] | – |" in lines
-    assert "| bolt | – | 0.500 |" in lines
+    assert "| nut | 0.600 [0.505, 0.695] | – |" in lines
+    assert "| bolt | – | 0.500 [0.405, 0.595] |" in lines
+    assert "| mean | 0.600 [0.505, 0.695] | 0.500 [0.405, 0.595] |" in lines
     assert "the 95% interval of 1000 bootstrap draws" in lines

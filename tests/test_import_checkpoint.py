@@ -142,6 +142,8 @@ def test_an_encoder_of_ones_own_must_be_the_same(
         (lambda s: s.update({"decoder.0.attn.learn_scale": torch.ones(4, 1, 1)}), r"learn_scale is \(4, 1, 1\), but"),
         (lambda s: s.update({"encoder.blocks.12.norm1.bias": torch.ones(32)}), r"blocks\.12.* but should be absent"),
         (lambda s: s.update({"head.weight": torch.ones(2)}), r"head\.weight is no key of an INP-Former checkpoint"),
+        (lambda s: s.pop("encoder.register_tokens"), r"encoder\.register_tokens is missing or misshapen"),
+        (lambda s: s.update(prototype_token=torch.ones(1, 6, 32)), r"has no prototype_token"),
         (lambda s: s.pop("prototype_token"), r"has no prototype_token: it is no INP-Former checkpoint"),
     ],
 )

@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 from inpformer.detector import Detector
 from inpformer.errors import UserError
 from pipelines.promote import promote
-from pipelines.tracking import Run, aliases, set_alias, tracking_uri
+from pipelines.tracking import Run, aliases, download_detector, set_alias, tracking_uri
+from tests.conftest import limits
 
 NAME = "inpformer"
 
@@ -71,3 +72,26 @@ def test_a_run_registers_one_version_however_often(registry: MlflowClient, detec
     assert run.register(tmp_path / "detector", NAME, {"seed": "2"}) == "1"
     version = registry.get_model_version_by_alias(NAME, "challenger")
     assert (str(version.version), version.run_id, version.tags["seed"]) == ("1", run.run_id, "2")
+
+
+def test_new_thresholds_are_a_new_version(registry: MlflowClient, detector: Detector, tmp_path: Path) -> None:
+    run = Run.open("key", "a run", {}, {})
+    detector.save(tmp_path / "first/detector")
+    assert run.register(tmp_path / "first/detector", NAME, {}) == "1"
+    promote(NAME, "challenger")
+    detector.thresholds["nut"] = limits(0.5)
+    detector.save(tmp_path / "second/detector")
+    assert run.register(tmp_path / "second/detector", NAME, {}) == "2"
+    assert aliases(NAME) == {"challenger": "2", "champion": "1"}
+    held = Detector.load(download_detector(NAME, "2", tmp_path / "fetched"))
+    assert held.thresholds["nut"].threshold == 0.5
+
+
+def test_odd_names_of_categories_are_taken(registry: MlflowClient) -> None:
+    run = Run.open("key", "a run", {}, {"dvc.data/a#1": "x"})
+    run.log_metrics({"bolt (M6).loss": 1.0})
+    run.log_epochs([{"epoch": 1, "loss": 2.0}], "nut+bolt.")
+    run.log_epochs([{"epoch": 1, "loss": 2.0}], "nut+bolt.")
+    data = registry.get_run(run.run_id).data
+    assert (data.metrics["bolt _M6_.loss"], data.tags["dvc.data/a_1"]) == (1.0, "x")
+    assert len(registry.get_metric_history(run.run_id, "nut_bolt.loss")) == 1

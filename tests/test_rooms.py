@@ -81,11 +81,23 @@ def test_a_stage_imports_no_later_stage() -> None:
         assert not imported & set(order[number + 1 :]), name
 
 
+def dependencies(name: str) -> set[Path]:
+    """What a stage depends on; of a folder, all the code in it."""
+    paths = [ROOT / dep for dep in STAGES[name]["deps"]]
+    return {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
+
+
+@pytest.mark.parametrize("name", ["calibrate", "evaluate"])
+def test_what_judges_images_has_not_changed_between_thresholds_and_scores(name: str) -> None:
+    # Not left to earlier stages: their outputs may stay the same when this code changes.
+    assert closure(ROOT / "inpformer/detector.py") <= dependencies(name)
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_reruns_when_its_code_changes(name: str) -> None:
-    own = {ROOT / dep for dep in STAGES[name]["deps"]}
+    own = dependencies(name)
     order = list(STAGES)
-    earlier = {ROOT / dep for stage in order[: order.index(name)] for dep in STAGES[stage]["deps"]}
+    earlier = {dep for stage in order[: order.index(name)] for dep in dependencies(stage)}
     direct = {path for dep in own if dep.parent.name == "pipelines" for path in {dep, *first_party(dep)}}
     # What judges images (detector.py and below) is imported by train, which only saves: calibrate depends on it.
     allowed = own | earlier | PLUMBING | ({ROOT / "inpformer/detector.py"} if name == "train" else set())
@@ -94,7 +106,7 @@ def test_a_stage_reruns_when_its_code_changes(name: str) -> None:
 
 
 def test_some_stage_reruns_for_every_file_of_the_method() -> None:
-    deps = {ROOT / dep for stage in STAGES.values() for dep in stage["deps"]}
+    deps = {dep for name in STAGES for dep in dependencies(name)}
     used = {path for name in STAGES for path in closure(ROOT / f"pipelines/{name}.py")}
     assert used - deps - PLUMBING == set()
 

@@ -19,7 +19,8 @@ from inpformer.projection import Projection
 from inpformer.tiling import Tiling
 from inpformer.trained import ALL, Trained
 from inpformer.training import train_step
-from tests.conftest import MULTI, untrained
+from pipelines.features import FeatureSettings
+from tests.conftest import MULTI
 
 SIZES = [(3000, 2000), (512, 512), (700, 130), (100, 90), (513, 1025)]
 
@@ -70,9 +71,8 @@ def test_masks_and_boxes_lie_where_the_map_does() -> None:
 
 
 def test_tiles_must_not_be_cropped() -> None:
-    encoder = load_encoder(EncoderSettings(resize=72, crop=64, grid=4))
-    with pytest.raises(UserError, match=r"crop is 64 and resize 72: with tiles both must be equal"):
-        Detector(encoder, {ALL: untrained(encoder)}, LossSettings(), MULTI, {}, Tiling(64))
+    with pytest.raises(UserError, match=r"^encoder\.crop is 64: it must be equal to resize, 72, with tiling"):
+        FeatureSettings(EncoderSettings(resize=72, crop=64, grid=4), Tiling(64))
 
 
 @pytest.mark.parametrize(("tile", "overlap", "key"), [(8, 0.25, "tile is 8"), (512, 0.9, r"overlap is 0\.9")])

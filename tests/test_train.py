@@ -22,8 +22,9 @@ from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.store import FeatureStore
 from inpformer.trained import ALL
-from pipelines.features import FeatureSettings, compute_features, write_index
+from pipelines.features import FeatureSettings, compute_features, read_index, write_index
 from pipelines.manifest import ManifestSettings, build_manifest, read_manifest, write_manifest
+from pipelines.train import check_encoder
 from pipelines.training_job import Job, model_shape
 from pipelines.training_loop import TrainSettings
 
@@ -45,6 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     # The same images as two categories, for the settings that tell categories apart.
     halves = [replace(row, category="bolt" if n % 2 else "nut") for n, row in enumerate(manifest.rows)]
     write_manifest(replace(manifest, digest="f" * 64, rows=halves), root / "two.parquet")
+    strange = [replace(row, category="gear") for row in manifest.rows]
+    write_manifest(replace(manifest, digest="e" * 64, rows=strange), root / "strange.parquet")
     store = str(root / "store")
     write_index(
         compute_features(manifest, encoder, FeatureSettings(encoder.settings, store=store)), root / "features.json"
@@ -171,12 +174,27 @@ def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, 
 
 
 def test_zero_shot_takes_the_weights_of_other_data(undisturbed: Path, project: Path, start: Start) -> None:
-    finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), manifest="two.parquet"))
+    finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), manifest="strange.parquet"))
     detector, other = (Detector.load(folder / "model") for folder in (project / "zero", undisturbed))
-    assert (detector.training.setting, detector.training.data_digest) == ("zero-shot", "f" * 64)
+    assert (detector.training.setting, detector.training.categories) == ("zero-shot", ("nut",))
+    assert losses(project / "zero").size == 0
     assert torch.equal(detector.models[ALL].model.prototype_token, other.models[ALL].model.prototype_token)
     _, err = start("same", setting="zero-shot", weights=str(undisturbed / "model")).communicate(timeout=120)
-    assert "was trained on this very data: that is no zero-shot" in err
+    assert "was trained on nut: judging it is no zero-shot" in err
+
+
+def test_weights_may_be_taken_as_they_are(undisturbed: Path, project: Path, start: Start) -> None:
+    out = finish(start("taken", weights=str(undisturbed / "model")))
+    assert out.startswith("multi-class, MLflow run")
+    files = [(folder / "model/model.safetensors").read_bytes() for folder in (project / "taken", undisturbed)]
+    assert files[0] == files[1]
+
+
+def test_changed_encoder_weights_are_noticed(project: Path, encoder: Encoder) -> None:
+    index = read_index(project / "features.json")
+    check_encoder(encoder, index)
+    with pytest.raises(UserError, match="the weights of tf_efficientnet_lite0 in bundled changed since the features"):
+        check_encoder(encoder, replace(index, encoder_key="0" * 64))
 
 
 def test_few_shot_trains_on_22_forms_of_each_image(project: Path, encoder: Encoder) -> None:
