@@ -1,5 +1,7 @@
 """How commands end, and that nothing half written stays."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,24 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
         stage.run(main)
     assert end.value.code == 130
     assert "run the same command again" in capsys.readouterr().err
+
+
+def test_a_terminated_command_cleans_up_as_after_ctrl_c(tmp_path: Path) -> None:
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom pipelines import stage\n"
+        "def main():\n    with stage.written_whole(Path('out')) as t:\n        t.write_text('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n        signal.pause()\nstage.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, list(tmp_path.iterdir())) == (130, []), done.stderr
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp/half").touch()
+    with stage.written_whole(tmp_path / "out") as temporary:
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("folder", [False, True])

@@ -44,6 +44,20 @@ def test_an_only_category_keeps_its_folder(tmp_path: Path) -> None:
     assert content(tmp_path / "out") == {"bolt/train/good/1.png": b"1"}
 
 
+def test_a_macs_notes_are_left_out(tmp_path: Path) -> None:
+    notes = {f"__MACOSX/mine/._{n}": b"note" for n in range(2)}
+    (tmp_path / "archive").write_bytes(zip_of({"mine/a.png": b"1", **notes}))
+    unpack(tmp_path / "archive", "mine.zip", tmp_path / "out")
+    assert content(tmp_path / "out") == {"a.png": b"1"}
+
+
+def test_a_packing_that_python_does_not_know_is_one_sentence(tmp_path: Path) -> None:
+    archive = bytearray(zip_of({"a.png": b"1" * 100}))
+    for header, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        archive[archive.index(header) + place] = 9  # Deflate64
+    assert "mine.zip is packed in a way that cannot be read" in refusal(tmp_path, "mine.zip", bytes(archive))
+
+
 @pytest.mark.parametrize("make", [tar_of, zip_of])
 @pytest.mark.parametrize("path", ["../evil", "a/../../../evil"])
 def test_no_member_lies_outside(tmp_path: Path, make: object, path: str) -> None:
