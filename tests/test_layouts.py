@@ -199,14 +199,12 @@ def test_table_in_a_folder(tmp_path: Path) -> None:
     ]
 
 
-def test_table_with_few_columns_and_any_name_and_a_byte_order_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_with_few_columns_and_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "nuts", "a.png", "b.png", "c.png")
     table = "path,split,defect\na.png,,good\nb.png,test,good\nc.png,,dent\n"
-    (tmp_path / "nuts/mine.csv").write_text(table, encoding="utf-8-sig")
+    (tmp_path / "nuts/samples.csv").write_text(table, encoding="utf-8-sig")
     monkeypatch.chdir(tmp_path / "nuts")
-    found = read_data(Path("mine.csv"))
+    found = read_data(Path("."))
     assert found.root == Path(".")
     assert [(s.path.name, s.category, s.split, s.masks) for s in found.samples] == [
         ("a.png", "nuts", "train", ()),
@@ -282,7 +280,7 @@ def test_nothing_that_fits_lists_every_layout(tmp_path: Path) -> None:
     assert all(f"{name} ({needs})" in message for name, needs in LAYOUTS.items())
     with pytest.raises(UserError, match=r"holds no category: it needs <category>/train/good/ images"):
         read_data(tmp_path, "mvtec")
-    with pytest.raises(UserError, match="is no table of paths"):
+    with pytest.raises(UserError, match=r"holds no table of paths: call it samples\.csv or samples\.parquet"):
         read_data(tmp_path, "table")
     with pytest.raises(UserError, match=r"1cls\.csv cannot be read as a CSV file"):
         read_data(tmp_path, "visa")
@@ -392,10 +390,21 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
         "a.png: listed 2 times in samples.csv",
         "c.png: defective, but in split train of samples.csv: only test may be",
         "gone.png: no such file, but samples.csv lists it",
-        f"/etc/hostname: samples.csv must give its path relative to {tmp_path}",
+        f"/etc/hostname: samples.csv must give its path relative to {tmp_path}, without '..'",
         f"samples.csv, category {tmp_path.name}: no defective test images, both good and defective ones are needed "
         "to measure with",
     ]
+
+
+def test_paths_that_lead_out_of_the_data_folder_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "out.png", "data/a.png", "data/b.png", "data/c.png")
+    root = tmp_path / "data"
+    table = "path,split,defect,mask\na.png,,,\nb.png,test,,\nc.png,,dent,../out.png\n../out.png,,,\n"
+    (root / "samples.csv").write_text(table)
+    refusal = f"../out.png: samples.csv must give its path relative to {root}, without '..'"
+    assert problems(root) == [refusal, refusal]
+    visa(root, *CANDLE, "candle,test,normal,../out.png,")
+    assert problems(root, "visa") == [refusal.replace("samples.csv", "split_csv/1cls.csv")]
 
 
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
@@ -409,7 +418,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as a CSV file"):
         read_data(tmp_path)
     (tmp_path / "samples.parquet").write_text("")
-    with pytest.raises(UserError, match=r"holds both samples\.csv and samples\.parquet"):
+    with pytest.raises(UserError, match=r"holds both samples\.csv and samples\.parquet: remove one of them"):
         read_data(tmp_path)
 
 

@@ -274,13 +274,17 @@ def test_a_parquet_table_is_read_like_a_csv_one(data: Path) -> None:
     rows += [{"path": "nut/test/good/0.png", "category": "nut", "split": "test"}]
     rows += [{"path": "nut/test/chip/0.png", "category": "nut", "defect": "chip"}]
     pq.write_table(pa.Table.from_pylist([{"defect": None, **row} for row in rows]), data / "samples.parquet")
-    manifest = build_manifest(data / "samples.parquet", SETTINGS)
+    manifest = build_manifest(data, SETTINGS)
     assert (manifest.root, manifest.layout) == (data, "table")
     assert Counter((row.category, row.split) for row in manifest.rows) == {
         ("nut", "train"): 8,
         ("nut", "val"): 2,
         ("nut", "test"): 2,
     }
+    with pytest.raises(
+        UserError, match=r"samples\.parquet is a file: name its folder in manifest\.data, where a table"
+    ):
+        build_manifest(data / "samples.parquet", SETTINGS)
     (data / "samples.parquet").write_text("nothing")
     with pytest.raises(UserError, match=r"samples\.parquet cannot be read as a Parquet file"):
         build_manifest(data, SETTINGS)

@@ -20,7 +20,7 @@ LAYOUTS = {
     "btad": "<category>/train/ok, test/{ok,ko}, ground_truth/ko/<stem>.png",
     "visa": VISA_SPLIT,
     "real_iad": f"{REAL_IAD_LISTS}/<category>.json and the images in a folder such as realiad_1024",
-    "table": "a .csv or .parquet file with a column path, or a folder with samples.csv or samples.parquet",
+    "table": "samples.csv or samples.parquet with a column path",
     SEVERAL: "a folder of data sets, each in one of these layouts",
 }
 
@@ -35,7 +35,7 @@ class DataSet:
 
 
 def detect(root: Path) -> str:
-    """The name in LAYOUTS of the layout that the folder or table `root` has.
+    """The name in LAYOUTS of the layout that the folder `root` has.
 
     Raises UserError if it does not exist, and one that lists the known layouts if none fits.
     """
@@ -72,7 +72,7 @@ def _layout_of(root: Path) -> str | None:
 
 
 def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = None) -> DataSet:
-    """The samples of the folder or table `root`, in a fixed order; `layout` is one of LAYOUTS, or "auto" to detect.
+    """The samples of the folder `root`, in a fixed order; `layout` is one of LAYOUTS, or "auto" to detect.
 
     In a folder of several data sets a category is called `<data set>/<category>`. `parquet` reads Parquet tables.
 
@@ -87,7 +87,7 @@ def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = No
     else:
         samples = _read_one(root, layout, parquet, problems)
     refuse_all(problems)
-    return DataSet(layout, root.parent if root.is_file() else root, samples)
+    return DataSet(layout, root, samples)
 
 
 def _read_several(root: Path, parquet: ParquetReader | None, problems: list[str]) -> list[Sample]:

@@ -34,8 +34,8 @@ def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[st
     problems = [f"{path}: listed {n} times in {source}" for path, n in times.items() if n > 1]
     for sample in samples:
         for file in (sample.path, *sample.masks):
-            if not file.is_relative_to(root):
-                problems.append(f"{file}: {source} must give its path relative to {root}")
+            if not file.is_relative_to(root) or ".." in file.relative_to(root).parts:
+                problems.append(f"{file}: {source} must give its path relative to {root}, without '..'")
             elif not file.is_file():
                 problems.append(f"{file}: no such file, but {source} lists it")
         if sample.defect != GOOD and sample.split != "test":

@@ -15,20 +15,18 @@ ParquetReader = Callable[[Path], list[dict[str, object]]]
 
 
 def find_table(root: Path) -> Path | None:
-    """The table that `root` is, or holds under one of TABLE_NAMES; None if there is none.
+    """The table that `root` holds under one of TABLE_NAMES; None if there is none.
 
     Raises UserError if it holds both.
     """
-    if root.is_file():
-        return root if root.suffix.lower() in (".csv", ".parquet") else None
     found = [root / name for name in TABLE_NAMES if (root / name).is_file()]
     if len(found) > 1:
-        raise UserError(f"{root} holds both {' and '.join(TABLE_NAMES)}: name one of them in manifest.data.")
+        raise UserError(f"{root} holds both {' and '.join(TABLE_NAMES)}: remove one of them.")
     return found[0] if found else None
 
 
 def read_table(root: Path, parquet: ParquetReader | None, problems: list[str]) -> list[Sample]:
-    """The samples of the table at `root` (see `find_table`), in its order.
+    """The samples of the table in `root` (see `find_table`), in its order.
 
     Columns: `path` and `mask` relative to the table's folder, masks of 0 and 255; `category` (default: the folder's
     name); `defect`, "good" (default) or the kind; `split`, train, val or test (default: train for good images, test
@@ -38,16 +36,16 @@ def read_table(root: Path, parquet: ParquetReader | None, problems: list[str]) -
     """
     file = find_table(root)
     if file is None:
-        raise UserError(f"{root} is no table of paths: name a .csv or .parquet file, or a folder with one of them.")
-    default = Path(os.path.abspath(file)).parent.name
+        raise UserError(f"{root} holds no table of paths: call it {' or '.join(TABLE_NAMES)}.")
+    default = Path(os.path.abspath(root)).name
     samples = []
     for number, row in enumerate(_rows(file, parquet), 1):
         values = {name: "" if value is None else str(value).strip() for name, value in row.items()}
         if problem := _problem(values):
             problems.append(f"{file}, row {number}: {problem}")
         else:
-            samples.append(_sample(file.parent, values, default))
-    problems += check_listed(samples, file, file.parent)
+            samples.append(_sample(root, values, default))
+    problems += check_listed(samples, file, root)
     if not samples and not problems:
         problems.append(f"{file}: it lists no image")
     return samples
