@@ -179,8 +179,8 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            image.load()
             refuse_deep(image, str(path))
+            image.load()
             return image, hashlib.sha256(content).hexdigest()
     except UserError:
         raise
