@@ -407,6 +407,23 @@ def test_paths_that_lead_out_of_the_data_folder_are_refused(tmp_path: Path) -> N
     assert problems(root, "visa") == [refusal.replace("samples.csv", "split_csv/1cls.csv")]
 
 
+def test_columns_that_a_table_does_not_have_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "samples.csv").write_text("path,defect,Mask,Part\na.png,,,\nb.png,,,\nc.png,dent,m.png,1,more\n")
+    known = "is unknown, remove it or use path, category, split, defect, mask, part"
+    lines = problems(tmp_path)
+    assert lines[:2] == [f"samples.csv: column 'Mask' {known}", f"samples.csv: column 'Part' {known}"]
+    assert lines[2].startswith("samples.csv, row 3: it has more cells than the first line names columns")
+
+
+@pytest.mark.parametrize("defect", ["Good", "OK", "normal", "None", "no", "0", "False"])
+def test_a_defect_that_means_none_is_refused(tmp_path: Path, defect: str) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "samples.csv").write_text(f"path,split,defect\na.png,,\nb.png,test,{defect}\nc.png,,nodule\n")
+    refusal = f"samples.csv, row 2: defect is '{defect}': write good for a good part, or name the kind of defect"
+    assert problems(tmp_path)[0] == refusal
+
+
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
     table = tmp_path / "samples.csv"
     table.write_text("file;defect\na.png;good\n")
