@@ -323,9 +323,23 @@ def test_masks_are_found_by_the_stem_of_their_image(tmp_path: Path) -> None:
 
 def test_other_files_are_left_out(tmp_path: Path) -> None:
     fill(tmp_path, *NUT, "train/good/.hidden.png")
-    (tmp_path / "train/good/Thumbs.db").write_text("")
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt", "labels.JSON", "README.md"):
+        (tmp_path / "train/good" / name).write_text("")
     (tmp_path / "license.txt").write_text("")
     assert len(read_data(tmp_path).samples) == 4
+
+
+def test_what_would_vanish_among_the_images_is_refused(tmp_path: Path) -> None:
+    fill(
+        tmp_path, *NUT, "train/good/a.gif", "validation/good/more/0.png", "test/scratch/b.gif", "test/good/line2/0.png"
+    )
+    other = "none of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    assert problems(tmp_path) == [
+        f"train/good/a.gif: {other} among the images, move or convert it",
+        "validation/good/more: a folder among the images, move or convert it",
+        "test/good/line2: a folder among the images, move or convert it",
+        f"test/scratch/b.gif: {other} among the images, move or convert it",
+    ]
 
 
 def test_a_category_without_good_images(tmp_path: Path) -> None:
@@ -481,3 +495,16 @@ def test_the_union_of_masks_of_either_kind() -> None:
     classes = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     classes.putpalette([0, 0, 0, 0, 0, 0, 200, 0, 0])  # class 1 is shown black
     assert np.asarray(union([classes], 0)).tolist() == [[0, 255, 255]]
+
+
+def test_what_is_transparent_in_a_mask_is_not_marked() -> None:
+    white = Image.new("L", (3, 1), 255)
+    alpha = Image.fromarray(np.array([[0, 255, 100]], np.uint8))
+    coloured, grey = Image.merge("RGBA", (white, white, white, alpha)), Image.merge("LA", (white, alpha))
+    palette = Image.fromarray(np.array([[0, 1, 0]], np.uint8)).convert("P")
+    palette.putpalette([255, 255, 255] * 2)
+    palette.info["transparency"] = 0
+    for mask in (coloured, grey):
+        assert np.asarray(union([mask], 127)).tolist() == [[0, 255, 0]]
+        assert np.asarray(union([mask], 0)).tolist() == [[0, 255, 255]]
+    assert np.asarray(union([palette], 127)).tolist() == [[0, 255, 0]]

@@ -7,6 +7,8 @@ from pathlib import Path
 from inpformer.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+# What may lie beside images: notes, labels, what file managers leave.
+SIDE_SUFFIXES = {".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".db", ".ini"}
 GOOD = "good"
 # A pixel is defective above this level: half of full scale in masks of 0 and 255, 0 in masks of class numbers.
 HALF_SCALE = 127
@@ -32,6 +34,13 @@ class Sample:
 def list_images(folder: Path) -> list[Path]:
     """The images directly in a folder, sorted; none if there is no such folder."""
     return sorted(p for p in subpaths(folder) if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def strangers(folder: Path) -> list[str]:
+    """A problem for everything directly in a folder of images that is neither an image nor a known side file."""
+    found = sorted(p for p in subpaths(folder) if p.is_dir() or p.suffix.lower() not in IMAGE_SUFFIXES | SIDE_SUFFIXES)
+    other = f"none of {', '.join(sorted(IMAGE_SUFFIXES))}"
+    return [f"{p}: {'a folder' if p.is_dir() else other} among the images, move or convert it" for p in found]
 
 
 def list_folders(folder: Path) -> list[Path]:
