@@ -342,6 +342,33 @@ def test_what_would_vanish_among_the_images_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, *NUT, os.fsdecode(b"test/dent/\xfc.png"), os.fsdecode(b"ground_truth/dent/\xfc.png"))
+    refusals = [f"'{tmp_path}/{folder}/dent/\\udcfc.png': its path is not UTF-8" for folder in ("test", "ground_truth")]
+    with pytest.raises(UserError) as caught:
+        read_data(tmp_path)
+    assert str(caught.value).splitlines()[1:] == [f"  {refusal}, rename it" for refusal in refusals]
+
+
+@pytest.mark.parametrize(("closed", "mode"), [("nut/train/good", 0o000), ("nut/test", 0o000), ("nut", 0o644)])
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, mode: int
+) -> None:
+    fill(tmp_path / "nut", *NUT)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    user = os.geteuid()
+    Path(closed).chmod(mode)
+    if user == 0:
+        os.seteuid(65534)  # root may read everything
+    try:
+        with pytest.raises(UserError, match=rf"^{closed}\S* cannot be read \(Permission denied\): make it readable"):
+            read_data(Path("."))
+    finally:
+        os.seteuid(user)
+        Path(closed).chmod(0o755)
+
+
 def test_a_category_without_good_images(tmp_path: Path) -> None:
     fill(tmp_path / "nut", *NUT[2:], "train/bad/0.png")
     assert problems(tmp_path) == ["nut/train/good: no good images to train on, add some"]
@@ -396,6 +423,7 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
     (tmp_path / "samples.csv").write_text(
         "path,split,defect,mask\na.png,,,\na.png,,,\n,,,\nb.png,exam,,\nb.png,,,m.png\nc.png,train,dent,\n"
         "gone.png,,,\n/etc/hostname,test,,\n"
+        f"{'long' * 99},test,,\n"
     )
     assert problems(tmp_path) == [
         "samples.csv, row 3: it has no path",
@@ -405,6 +433,7 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
         "c.png: defective, but in split train of samples.csv: only test may be",
         "gone.png: no such file, but samples.csv lists it",
         f"/etc/hostname: samples.csv must give its path relative to {tmp_path}, without '..'",
+        f"{'long' * 99}: File name too long, but samples.csv lists it",
         f"samples.csv, category {tmp_path.name}: no defective test images, both good and defective ones are needed "
         "to measure with",
     ]
@@ -478,11 +507,18 @@ def test_real_iad_lists_that_cannot_be_used(tmp_path: Path) -> None:
     ]
 
 
-def test_real_iad_at_two_sizes_is_refused(tmp_path: Path) -> None:
+def test_of_real_iads_sizes_the_largest_is_read(tmp_path: Path) -> None:
     real_iad(tmp_path)
-    fill(tmp_path, "realiad_256/usb/OK/S0001/usb_0001_OK_C1_1.jpg")
+    image = "usb/OK/S0001/usb_0001_OK_C1_1.jpg"
+    fill(tmp_path, f"realiad_256/{image}", f"realiad_512/{image}", image)
+    assert {s.path.relative_to(tmp_path).parts[0] for s in read_data(tmp_path).samples} == {"realiad_1024"}
+
+
+def test_real_iad_in_two_folders_without_a_size_is_refused(tmp_path: Path) -> None:
+    real_iad(tmp_path, images="one")
+    fill(tmp_path, "other/usb/OK/S0001/usb_0001_OK_C1_1.jpg")
     (line,) = problems(tmp_path)
-    assert line.endswith("found realiad_1024 and realiad_256")
+    assert line.endswith("found one and other")
 
 
 # ---- masks

@@ -6,7 +6,7 @@ from pathlib import Path
 from inpformer.errors import UserError
 from inpformer.layouts.folders import FOLDER_LAYOUTS, category_layout, read_folders
 from inpformer.layouts.real_iad import REAL_IAD_LISTS, read_real_iad
-from inpformer.layouts.sample import Sample, list_folders, refuse_all
+from inpformer.layouts.sample import Sample, list_folders, readable, refuse_all, unnameable
 from inpformer.layouts.table import ParquetReader, find_table, read_table
 from inpformer.layouts.visa import VISA_SPLIT, read_visa
 
@@ -71,6 +71,7 @@ def _layout_of(root: Path) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+@readable()
 def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = None) -> DataSet:
     """The samples of the folder `root`, in a fixed order; `layout` is one of LAYOUTS, or "auto" to detect.
 
@@ -86,6 +87,7 @@ def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = No
         samples = _read_several(root, parquet, problems)
     else:
         samples = _read_one(root, layout, parquet, problems)
+    problems += unnameable(samples)
     refuse_all(problems)
     return DataSet(layout, root, samples)
 

@@ -1,6 +1,7 @@
 """One image of a data set, whatever its layout, and what all readers of layouts share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,18 @@ class Sample:
     part: str = ""
 
 
+@contextmanager
+def readable() -> Iterator[None]:
+    """Whatever cannot be read inside becomes a UserError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}): make it readable or move it elsewhere."
+        ) from None
+
+
+@readable()
 def list_images(folder: Path) -> list[Path]:
     """The images directly in a folder, sorted; none if there is no such folder."""
     return sorted(p for p in subpaths(folder) if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -61,6 +74,20 @@ def lacking(samples: Sequence[Sample], train: object, test: object) -> list[str]
         if ("test", good) not in found:
             problems.append(f"{test}: no {name} test images, both good and defective ones are needed to measure with")
     return problems
+
+
+def unnameable(samples: Iterable[Sample]) -> list[str]:
+    """A problem for every file whose name is no text (UTF-8): neither a manifest nor a page could hold it."""
+    files = (file for sample in samples for file in (sample.path, *sample.masks))
+    return [f"{str(f)!a}: its path is not UTF-8, rename it" for f in files if not _is_text(str(f))]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def refuse_all(problems: Iterable[str]) -> None:
