@@ -64,8 +64,8 @@ def read_image(path: Path) -> Image.Image:
     """A fully decoded picture. Raises UserError naming the file if it is missing, broken or deeper than 8 bit."""
     try:
         with Image.open(path) as image:
-            image.load()
             refuse_deep(image, str(path))
+            image.load()
             return image
     except FileNotFoundError:
         raise UserError(f"{path} is missing: put it back, or run `dvc repro` to take stock anew.") from None

@@ -12,6 +12,7 @@ from pipelines.gate_look import Look
 from pipelines.manifest import Row
 
 FEWEST_MASK_PIXELS = 4  # at the size that is measured: fewer may vanish in scaling
+MOST_OF_IMAGE = 0.9  # marked: more looks like good and defective exchanged
 # Images are resized to a square, whatever their shape: between the narrowest and the widest, a part may be
 # stretched by this factor before it is said, and shrunk by that.
 WIDEST, LARGEST = 1.5, 2.0
@@ -36,7 +37,9 @@ def duplicates(rows: Sequence[Row]) -> list[Finding]:
 
 
 def masks(rows: Sequence[Row]) -> list[Finding]:
-    """Defective images without a mask pixel, or with less than FEWEST_MASK_PIXELS at MAP_SIZE."""
+    """Defective images without a mask pixel, with less than FEWEST_MASK_PIXELS at MAP_SIZE, or with more than
+    MOST_OF_IMAGE marked.
+    """
     findings = []
     for category, members in _by_category(rows):
         defective = [row for row in members if row.label]
@@ -46,9 +49,12 @@ def masks(rows: Sequence[Row]) -> list[Finding]:
             for row in defective
             if 0 < row.mask_pixels * MAP_SIZE**2 / (row.width * row.height) < FEWEST_MASK_PIXELS
         ]
+        full = [row.path for row in defective if row.mask_pixels > MOST_OF_IMAGE * row.width * row.height]
         findings += _listed("masks", category, empty, "defective, without a single pixel marked")
         few = f"with less than {FEWEST_MASK_PIXELS} pixels marked, scaled to {MAP_SIZE}×{MAP_SIZE}"
         findings += _listed("masks", category, tiny, f"defective, {few}")
+        most = f"with more than {MOST_OF_IMAGE:.0%} of it marked: the mask may be inverted"
+        findings += _listed("masks", category, full, f"defective, {most}")
     return findings
 
 

@@ -33,9 +33,10 @@ CHECKS = {
         "Look at each pair. If it is one part, move all its pictures to the same side, or keep one of them.",
     ),
     "masks": Check(
-        "Defects without a marked area",
+        "Defects with nothing marked, or everything",
         "The picture counts as defective, but its mask marks nothing, or so little that nothing is left at the size "
-        "that is measured. Figures about the place of defects suffer; the decision good or defective does not.",
+        "that is measured, or nearly all of it, as an inverted mask would. Figures about the place of defects suffer; "
+        "the decision good or defective does not.",
         "Draw the mask anew, or leave the picture knowing that its place is not measured.",
     ),
     "suspects": Check(

@@ -41,5 +41,12 @@ def _look(path: Path) -> Look:
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float32)
     lowest = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]  # without the mean brightness
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return Look(image.mode, transparent, orientation, np.asarray(lowest, np.float32))
+    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float32))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's; 1 where it is missing or broken."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow's reader of EXIF raises SyntaxError and struct.error among others
+        return 1

@@ -33,7 +33,7 @@ from pipelines.splits import cut_validation, keep_shots, name_parts, refuse_leak
 
 @dataclass(frozen=True)
 class ManifestSettings:
-    """`data` is the image folder or a table of paths, `layout` one of LAYOUTS or "auto".
+    """`data` is the image folder, `layout` one of LAYOUTS or "auto".
 
     `val_fraction` of each category's normal training images (of its parts, where they are known) becomes `val`,
     unless the layout brings validation images. `part` is a regular expression over an image's path whose first group
@@ -107,8 +107,11 @@ def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
     """Reads every image and mask of `root`.
 
     Raises UserError that lists all the broken files at once: unreadable images, masks of another size, images
-    and masks without their counterpart, categories without good images; or all the parts in more than one split.
+    and masks without their counterpart, categories without good images; or all the parts in more than one split. Also
+    if `root` is a file: DVC would watch it alone, and changed images would leave stale results.
     """
+    if root.is_file():
+        raise UserError(f"{root} is a file: name its folder in manifest.data, where a table is called samples.csv.")
     data = read_data(root, settings.layout, parquet=_read_parquet)
 
     def inspect(sample: Sample) -> tuple[Row, list[str]] | str:
@@ -176,8 +179,8 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            image.load()
             refuse_deep(image, str(path))
+            image.load()
             return image, hashlib.sha256(content).hexdigest()
     except UserError:
         raise

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,27 @@ def test_masks_that_mark_next_to_nothing_are_listed(data: Path) -> None:
     tiny[5, 10] = 255  # 6 are 4.4
     save(Image.fromarray(tiny), truth / "1_mask.png")
     assert len(found(data, "masks")) == 1
+
+
+def test_a_mask_that_marks_nearly_everything_is_listed(data: Path) -> None:
+    mask = np.full((96, 96), 255, np.uint8)
+    mask[:9] = 0  # 90.6 % are marked
+    save(Image.fromarray(mask), data / "plate/ground_truth/dent/1_mask.png")
+    (finding,) = found(data, "masks")
+    assert (finding.severity, finding.paths) == ("warning", ("plate/test/dent/1.png",))
+    assert finding.text == "1 picture is defective, with more than 90% of it marked: the mask may be inverted"
+    mask[9] = 0  # 89.6 %
+    save(Image.fromarray(mask), data / "plate/ground_truth/dent/1_mask.png")
+    assert found(data, "masks") == []
+
+
+def test_broken_notes_on_orientation_count_as_upright(data: Path) -> None:
+    entry = struct.pack("<HHI4s", 0x112, 2, 4, b"top")
+    text = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 1) + entry + bytes(4)
+    save(plate(306), data / "plate/train/good/text.jpg", exif=text)
+    save(plate(307), data / "plate/train/good/broken.png", exif=b"no EXIF at all")
+    looks = look_at_all(manifest_of(data))
+    assert [looks[f"plate/train/good/{name}"].orientation for name in ("text.jpg", "broken.png")] == [1, 1]
 
 
 def test_a_defect_among_the_good_images_is_suspected(data: Path) -> None:

@@ -199,14 +199,12 @@ def test_table_in_a_folder(tmp_path: Path) -> None:
     ]
 
 
-def test_table_with_few_columns_and_any_name_and_a_byte_order_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_with_few_columns_and_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "nuts", "a.png", "b.png", "c.png")
     table = "path,split,defect\na.png,,good\nb.png,test,good\nc.png,,dent\n"
-    (tmp_path / "nuts/mine.csv").write_text(table, encoding="utf-8-sig")
+    (tmp_path / "nuts/samples.csv").write_text(table, encoding="utf-8-sig")
     monkeypatch.chdir(tmp_path / "nuts")
-    found = read_data(Path("mine.csv"))
+    found = read_data(Path("."))
     assert found.root == Path(".")
     assert [(s.path.name, s.category, s.split, s.masks) for s in found.samples] == [
         ("a.png", "nuts", "train", ()),
@@ -282,7 +280,7 @@ def test_nothing_that_fits_lists_every_layout(tmp_path: Path) -> None:
     assert all(f"{name} ({needs})" in message for name, needs in LAYOUTS.items())
     with pytest.raises(UserError, match=r"holds no category: it needs <category>/train/good/ images"):
         read_data(tmp_path, "mvtec")
-    with pytest.raises(UserError, match="is no table of paths"):
+    with pytest.raises(UserError, match=r"holds no table of paths: call it samples\.csv or samples\.parquet"):
         read_data(tmp_path, "table")
     with pytest.raises(UserError, match=r"1cls\.csv cannot be read as a CSV file"):
         read_data(tmp_path, "visa")
@@ -325,9 +323,50 @@ def test_masks_are_found_by_the_stem_of_their_image(tmp_path: Path) -> None:
 
 def test_other_files_are_left_out(tmp_path: Path) -> None:
     fill(tmp_path, *NUT, "train/good/.hidden.png")
-    (tmp_path / "train/good/Thumbs.db").write_text("")
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt", "labels.JSON", "README.md"):
+        (tmp_path / "train/good" / name).write_text("")
     (tmp_path / "license.txt").write_text("")
     assert len(read_data(tmp_path).samples) == 4
+
+
+def test_what_would_vanish_among_the_images_is_refused(tmp_path: Path) -> None:
+    fill(
+        tmp_path, *NUT, "train/good/a.gif", "validation/good/more/0.png", "test/scratch/b.gif", "test/good/line2/0.png"
+    )
+    other = "none of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    assert problems(tmp_path) == [
+        f"train/good/a.gif: {other} among the images, move or convert it",
+        "validation/good/more: a folder among the images, move or convert it",
+        "test/good/line2: a folder among the images, move or convert it",
+        f"test/scratch/b.gif: {other} among the images, move or convert it",
+    ]
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, *NUT, os.fsdecode(b"test/dent/\xfc.png"), os.fsdecode(b"ground_truth/dent/\xfc.png"))
+    refusals = [f"'{tmp_path}/{folder}/dent/\\udcfc.png': its path is not UTF-8" for folder in ("test", "ground_truth")]
+    with pytest.raises(UserError) as caught:
+        read_data(tmp_path)
+    assert str(caught.value).splitlines()[1:] == [f"  {refusal}, rename it" for refusal in refusals]
+
+
+@pytest.mark.parametrize(("closed", "mode"), [("nut/train/good", 0o000), ("nut/test", 0o000), ("nut", 0o644)])
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, mode: int
+) -> None:
+    fill(tmp_path / "nut", *NUT)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    user = os.geteuid()
+    Path(closed).chmod(mode)
+    if user == 0:
+        os.seteuid(65534)  # root may read everything
+    try:
+        with pytest.raises(UserError, match=rf"^{closed}\S* cannot be read \(Permission denied\): make it readable"):
+            read_data(Path("."))
+    finally:
+        os.seteuid(user)
+        Path(closed).chmod(0o755)
 
 
 def test_a_category_without_good_images(tmp_path: Path) -> None:
@@ -384,6 +423,7 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
     (tmp_path / "samples.csv").write_text(
         "path,split,defect,mask\na.png,,,\na.png,,,\n,,,\nb.png,exam,,\nb.png,,,m.png\nc.png,train,dent,\n"
         "gone.png,,,\n/etc/hostname,test,,\n"
+        f"{'long' * 99},test,,\n"
     )
     assert problems(tmp_path) == [
         "samples.csv, row 3: it has no path",
@@ -392,10 +432,39 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
         "a.png: listed 2 times in samples.csv",
         "c.png: defective, but in split train of samples.csv: only test may be",
         "gone.png: no such file, but samples.csv lists it",
-        f"/etc/hostname: samples.csv must give its path relative to {tmp_path}",
+        f"/etc/hostname: samples.csv must give its path relative to {tmp_path}, without '..'",
+        f"{'long' * 99}: File name too long, but samples.csv lists it",
         f"samples.csv, category {tmp_path.name}: no defective test images, both good and defective ones are needed "
         "to measure with",
     ]
+
+
+def test_paths_that_lead_out_of_the_data_folder_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "out.png", "data/a.png", "data/b.png", "data/c.png")
+    root = tmp_path / "data"
+    table = "path,split,defect,mask\na.png,,,\nb.png,test,,\nc.png,,dent,../out.png\n../out.png,,,\n"
+    (root / "samples.csv").write_text(table)
+    refusal = f"../out.png: samples.csv must give its path relative to {root}, without '..'"
+    assert problems(root) == [refusal, refusal]
+    visa(root, *CANDLE, "candle,test,normal,../out.png,")
+    assert problems(root, "visa") == [refusal.replace("samples.csv", "split_csv/1cls.csv")]
+
+
+def test_columns_that_a_table_does_not_have_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "samples.csv").write_text("path,defect,Mask,Part\na.png,,,\nb.png,,,\nc.png,dent,m.png,1,more\n")
+    known = "is unknown, remove it or use path, category, split, defect, mask, part"
+    lines = problems(tmp_path)
+    assert lines[:2] == [f"samples.csv: column 'Mask' {known}", f"samples.csv: column 'Part' {known}"]
+    assert lines[2].startswith("samples.csv, row 3: it has more cells than the first line names columns")
+
+
+@pytest.mark.parametrize("defect", ["Good", "OK", "normal", "None", "no", "0", "False"])
+def test_a_defect_that_means_none_is_refused(tmp_path: Path, defect: str) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "samples.csv").write_text(f"path,split,defect\na.png,,\nb.png,test,{defect}\nc.png,,nodule\n")
+    refusal = f"samples.csv, row 2: defect is '{defect}': write good for a good part, or name the kind of defect"
+    assert problems(tmp_path)[0] == refusal
 
 
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
@@ -409,7 +478,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as a CSV file"):
         read_data(tmp_path)
     (tmp_path / "samples.parquet").write_text("")
-    with pytest.raises(UserError, match=r"holds both samples\.csv and samples\.parquet"):
+    with pytest.raises(UserError, match=r"holds both samples\.csv and samples\.parquet: remove one of them"):
         read_data(tmp_path)
 
 
@@ -438,11 +507,18 @@ def test_real_iad_lists_that_cannot_be_used(tmp_path: Path) -> None:
     ]
 
 
-def test_real_iad_at_two_sizes_is_refused(tmp_path: Path) -> None:
+def test_of_real_iads_sizes_the_largest_is_read(tmp_path: Path) -> None:
     real_iad(tmp_path)
-    fill(tmp_path, "realiad_256/usb/OK/S0001/usb_0001_OK_C1_1.jpg")
+    image = "usb/OK/S0001/usb_0001_OK_C1_1.jpg"
+    fill(tmp_path, f"realiad_256/{image}", f"realiad_512/{image}", image)
+    assert {s.path.relative_to(tmp_path).parts[0] for s in read_data(tmp_path).samples} == {"realiad_1024"}
+
+
+def test_real_iad_in_two_folders_without_a_size_is_refused(tmp_path: Path) -> None:
+    real_iad(tmp_path, images="one")
+    fill(tmp_path, "other/usb/OK/S0001/usb_0001_OK_C1_1.jpg")
     (line,) = problems(tmp_path)
-    assert line.endswith("found realiad_1024 and realiad_256")
+    assert line.endswith("found one and other")
 
 
 # ---- masks
@@ -455,3 +531,16 @@ def test_the_union_of_masks_of_either_kind() -> None:
     classes = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     classes.putpalette([0, 0, 0, 0, 0, 0, 200, 0, 0])  # class 1 is shown black
     assert np.asarray(union([classes], 0)).tolist() == [[0, 255, 255]]
+
+
+def test_what_is_transparent_in_a_mask_is_not_marked() -> None:
+    white = Image.new("L", (3, 1), 255)
+    alpha = Image.fromarray(np.array([[0, 255, 100]], np.uint8))
+    coloured, grey = Image.merge("RGBA", (white, white, white, alpha)), Image.merge("LA", (white, alpha))
+    palette = Image.fromarray(np.array([[0, 1, 0]], np.uint8)).convert("P")
+    palette.putpalette([255, 255, 255] * 2)
+    palette.info["transparency"] = 0
+    for mask in (coloured, grey):
+        assert np.asarray(union([mask], 127)).tolist() == [[0, 255, 0]]
+        assert np.asarray(union([mask], 0)).tolist() == [[0, 255, 255]]
+    assert np.asarray(union([palette], 127)).tolist() == [[0, 255, 0]]

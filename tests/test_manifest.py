@@ -25,6 +25,7 @@ from pipelines.manifest import (
     write_manifest,
 )
 from tests.conftest import SHARED_DATA
+from tests.test_transform import deep_png
 
 
 def picture(file: Path, seed: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
@@ -99,10 +100,12 @@ def test_all_broken_files_are_named_at_once(data: Path) -> None:
     (data / "nut/train/good/4.png").write_text("no picture")
     picture(data / "nut/ground_truth/chip/0_mask.png", 0, size=(6, 5), mode="L")
     Image.fromarray(np.full((10, 12), 4095, np.uint16)).save(data / "nut/train/good/5.png")
-    with pytest.raises(UserError, match="4 problems") as error:
+    (data / "nut/train/good/6.png").write_bytes(deep_png(2, 3))
+    with pytest.raises(UserError, match="5 problems") as error:
         build_manifest(data, SETTINGS)
     for name in (
         "good/5.png has more than 8 bits a channel",
+        "good/6.png has more than 8 bits a channel (mode RGB)",
         "good/3.png",
         "good/4.png: it cannot be read (not an image)",
         "0_mask.png: the mask is 6×5",
@@ -274,13 +277,17 @@ def test_a_parquet_table_is_read_like_a_csv_one(data: Path) -> None:
     rows += [{"path": "nut/test/good/0.png", "category": "nut", "split": "test"}]
     rows += [{"path": "nut/test/chip/0.png", "category": "nut", "defect": "chip"}]
     pq.write_table(pa.Table.from_pylist([{"defect": None, **row} for row in rows]), data / "samples.parquet")
-    manifest = build_manifest(data / "samples.parquet", SETTINGS)
+    manifest = build_manifest(data, SETTINGS)
     assert (manifest.root, manifest.layout) == (data, "table")
     assert Counter((row.category, row.split) for row in manifest.rows) == {
         ("nut", "train"): 8,
         ("nut", "val"): 2,
         ("nut", "test"): 2,
     }
+    with pytest.raises(
+        UserError, match=r"samples\.parquet is a file: name its folder in manifest\.data, where a table"
+    ):
+        build_manifest(data / "samples.parquet", SETTINGS)
     (data / "samples.parquet").write_text("nothing")
     with pytest.raises(UserError, match=r"samples\.parquet cannot be read as a Parquet file"):
         build_manifest(data, SETTINGS)

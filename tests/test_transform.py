@@ -1,5 +1,7 @@
 """Pictures, masks and boxes through the transform, against numbers worked out another way."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,55 @@ def test_a_text_file_and_a_missing_file_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "notes.png")
     with pytest.raises(UserError, match=r"gone\.png is missing: put it back, or run `dvc repro`"):
         read_image(tmp_path / "gone.png")
+
+
+def deep_png(colour: int, channels: int) -> bytes:
+    """A grey 2×2 picture of 16 bits a channel, which Pillow cannot write; `colour` is PNG's colour type."""
+    rows = zlib.compress((b"\0" + b"\x0f\xff" * channels * 2) * 2)
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, colour, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def deep_tiff(order: str) -> bytes:
+    """A grey 2×2 RGB picture of 16 bits a channel; `order` is struct's."""
+    # Width, height, bits (at byte 8), compression, RGB, strip (at byte 14), channels, rows and bytes in it.
+    tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 2, 273: 14, 277: 3, 278: 2, 279: 24}
+    entries = [
+        struct.pack(f"{order}HHII", tag, 3, 3, value)
+        if tag == 258
+        else struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+        for tag, value in tags.items()
+    ]
+    body = struct.pack(f"{order}3H", 16, 16, 16) + struct.pack(f"{order}12H", *[4095] * 12)
+    directory = struct.pack(f"{order}H", len(tags)) + b"".join(entries) + bytes(4)
+    return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(body)) + body + directory
+
+
+DEEP = {
+    "rgb.png": deep_png(2, 3),
+    "rgba.png": deep_png(6, 4),
+    "la.png": deep_png(4, 2),
+    "little.tif": deep_tiff("<"),
+    "big.tif": deep_tiff(">"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_sixteen_bit_colours_are_refused_not_darkened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(DEEP[name])
+    with Image.open(tmp_path / name) as image:
+        assert image.convert("RGB").getpixel((0, 0)) == (15, 15, 15)  # Pillow reads it, nearly black
+    with pytest.raises(UserError, match=rf"{name} has more than 8 bits a channel \(mode RGBA?\)"):
+        read_image(tmp_path / name)
+
+
+def test_sixteen_bits_a_pixel_are_not_too_many(tmp_path: Path) -> None:
+    head = struct.pack("<2sIHHI", b"BM", 74, 0, 0, 66) + struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    (tmp_path / "a.bmp").write_bytes(head + masks + b"\xff" * 8)
+    assert read_image(tmp_path / "a.bmp").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:

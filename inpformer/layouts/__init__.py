@@ -6,7 +6,7 @@ from pathlib import Path
 from inpformer.errors import UserError
 from inpformer.layouts.folders import FOLDER_LAYOUTS, category_layout, read_folders
 from inpformer.layouts.real_iad import REAL_IAD_LISTS, read_real_iad
-from inpformer.layouts.sample import Sample, list_folders, refuse_all
+from inpformer.layouts.sample import Sample, list_folders, readable, refuse_all, unnameable
 from inpformer.layouts.table import ParquetReader, find_table, read_table
 from inpformer.layouts.visa import VISA_SPLIT, read_visa
 
@@ -20,7 +20,7 @@ LAYOUTS = {
     "btad": "<category>/train/ok, test/{ok,ko}, ground_truth/ko/<stem>.png",
     "visa": VISA_SPLIT,
     "real_iad": f"{REAL_IAD_LISTS}/<category>.json and the images in a folder such as realiad_1024",
-    "table": "a .csv or .parquet file with a column path, or a folder with samples.csv or samples.parquet",
+    "table": "samples.csv or samples.parquet with a column path",
     SEVERAL: "a folder of data sets, each in one of these layouts",
 }
 
@@ -35,7 +35,7 @@ class DataSet:
 
 
 def detect(root: Path) -> str:
-    """The name in LAYOUTS of the layout that the folder or table `root` has.
+    """The name in LAYOUTS of the layout that the folder `root` has.
 
     Raises UserError if it does not exist, and one that lists the known layouts if none fits.
     """
@@ -71,8 +71,9 @@ def _layout_of(root: Path) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+@readable()
 def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = None) -> DataSet:
-    """The samples of the folder or table `root`, in a fixed order; `layout` is one of LAYOUTS, or "auto" to detect.
+    """The samples of the folder `root`, in a fixed order; `layout` is one of LAYOUTS, or "auto" to detect.
 
     In a folder of several data sets a category is called `<data set>/<category>`. `parquet` reads Parquet tables.
 
@@ -86,8 +87,9 @@ def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = No
         samples = _read_several(root, parquet, problems)
     else:
         samples = _read_one(root, layout, parquet, problems)
+    problems += unnameable(samples)
     refuse_all(problems)
-    return DataSet(layout, root.parent if root.is_file() else root, samples)
+    return DataSet(layout, root, samples)
 
 
 def _read_several(root: Path, parquet: ParquetReader | None, problems: list[str]) -> list[Sample]:

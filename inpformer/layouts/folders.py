@@ -18,6 +18,7 @@ from inpformer.layouts.sample import (
     lacking,
     list_folders,
     list_images,
+    strangers,
 )
 
 MASK_ENDING = "_mask"
@@ -71,8 +72,8 @@ def read_folders(root: Path, layout: FolderLayout, problems: list[str]) -> list[
     `<category>/train/<good>/*`, `<category>/validation/<good>/*` (may be absent), `<category>/<test>/<good or
     defect>/*` and `<category>/<truth>/<defect>/<mask>`; a mask's suffix may be any image's and it may lack `_mask`.
 
-    Adds to `problems` every category without good images or without test images, and every image or mask that lacks
-    its counterpart. Raises UserError if there is no category.
+    Adds to `problems` every category without good images or without test images, every image or mask that lacks its
+    counterpart, and whatever lies among the images without being one. Raises UserError if there is no category.
     """
     folders = category_folders(root)
     if not folders:
@@ -84,7 +85,9 @@ def _read_category(folder: Path, layout: FolderLayout, problems: list[str]) -> l
     category = Path(os.path.abspath(folder)).name  # not resolved: a linked folder keeps the link's name
     samples = []
     for split, name in (("train", "train"), ("val", "validation")):
-        samples += [Sample(image, category, split, GOOD) for image in list_images(folder / name / layout.good)]
+        good = folder / name / layout.good
+        samples += [Sample(image, category, split, GOOD) for image in list_images(good)]
+        problems += strangers(good)
     test, truth = folder / layout.test, folder / layout.truth
     for kind in list_folders(test):
         if kind != truth:
@@ -109,6 +112,7 @@ def _read_kind(kind: Path, truth: Path, category: str, layout: FolderLayout, pro
         defect = GOOD if good else kind.name
         samples.append(Sample(image, category, "test", defect, found, layout.mask_level, part))
     problems += [_orphan(mask, kind) for mask in masks.values()]
+    problems += strangers(kind)
     return samples
 
 

@@ -34,13 +34,21 @@ def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[st
     problems = [f"{path}: listed {n} times in {source}" for path, n in times.items() if n > 1]
     for sample in samples:
         for file in (sample.path, *sample.masks):
-            if not file.is_relative_to(root):
-                problems.append(f"{file}: {source} must give its path relative to {root}")
-            elif not file.is_file():
-                problems.append(f"{file}: no such file, but {source} lists it")
+            if not file.is_relative_to(root) or ".." in file.relative_to(root).parts:
+                problems.append(f"{file}: {source} must give its path relative to {root}, without '..'")
+            elif fault := _fault(file):
+                problems.append(f"{file}: {fault}, but {source} lists it")
         if sample.defect != GOOD and sample.split != "test":
             problems.append(f"{sample.path}: defective, but in split {sample.split} of {source}: only test may be")
     for category in sorted({sample.category for sample in samples}):
         where = f"{source}, category {category}"
         problems += lacking([sample for sample in samples if sample.category == category], where, where)
     return problems
+
+
+def _fault(file: Path) -> str:
+    """Why a file cannot be opened, or ""."""
+    try:
+        return "" if file.is_file() else "no such file"
+    except OSError as error:  # a path that is too long, a folder that may not be entered
+        return str(error.strerror)

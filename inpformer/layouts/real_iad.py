@@ -19,8 +19,9 @@ Entry = tuple[str, dict[str, Any]]  # split, what the JSON file says of one imag
 
 def read_real_iad(root: Path, problems: list[str]) -> list[Sample]:
     """The samples that `realiad_jsons/<category>.json` (or `realiad_jsons/realiad_jsons/`, as the archive unpacks)
-    lists. Images lie below `<folder>/<meta.prefix>`, the folder being `root` or one in it such as `realiad_1024`.
-    The views in one sample folder (`S0001`) are one part.
+    lists. Images lie below `<folder>/<meta.prefix>`, the folder being `root` or one in it such as `realiad_1024`: where
+    several hold a category, the one whose name ends in the largest number. The views in one sample folder (`S0001`) are
+    one part.
 
     Adds to `problems` every list or file that cannot be used. Raises UserError if there is no list.
     """
@@ -52,9 +53,15 @@ def _read_category(root: Path, file: Path, problems: list[str]) -> list[Sample]:
 
 
 def _image_folders(root: Path, prefix: str, entries: list[Entry]) -> list[Path]:
-    """The folders that hold images of a category: one for each size that was unpacked."""
-    candidates = [root, *list_folders(root)]
-    return [f for f in candidates if any((f / prefix / entry["image_path"]).is_file() for _, entry in entries)]
+    """The folders that hold images of a category, of those with a size in their name only the largest: one, if all is
+    well.
+    """
+    sizes = {root: 0}
+    for folder in list_folders(root):
+        number = re.search(r"\d+$", folder.name)
+        sizes[folder] = int(number[0]) if number else 0
+    held = [f for f in sizes if any((f / prefix / entry["image_path"]).is_file() for _, entry in entries)]
+    return [f for f in held if sizes[f] == max(sizes[g] for g in held)]
 
 
 def _sample(folder: Path, split: str, entry: dict[str, Any]) -> Sample:
