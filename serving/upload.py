@@ -42,8 +42,8 @@ def decode(upload: bytes) -> Image.Image:
         with Image.open(io.BytesIO(upload), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_many_pixels(f"{image.width}×{image.height}")
-            image.load()
             refuse_deep(image, "the upload")
+            image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
     except RequestError:
         raise

@@ -36,6 +36,7 @@ from serving.registry import DETECTOR_FOLDER, Registry
 from serving.settings import Settings
 from serving.upload import MAX_PIXELS
 from tests.conftest import MULTI, limits, untrained
+from tests.test_transform import deep_png
 
 MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,6 +218,7 @@ BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
             "headers": {"content-type": "multipart/form-data; boundary=x"},
         },
     ),
+    "sixteen bits a colour": (400, "more than 8 bits a channel", {"content": deep_png(2, 3)}),
     "sixteen bits": (400, "more than 8 bits a channel", {"content": as_file(picture().convert("L").convert("I;16"))}),
     "no image": (400, "not an image in one of the formats", {"content": b"hello"}),
     "vector": (
