@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inpformer.calibration import CalibrationSettings, Threshold, calibrate
-from inpformer.detector import Detector, Prediction
+from inpformer.detector import Detector
 from inpformer.transform import read_image
 from pipelines import stage
 from pipelines.features import best_device
@@ -22,18 +24,18 @@ BATCH_SIZE = 16
 
 
 def predict(
-    detector: Detector, root: Path, rows: Sequence[Row], task: str
-) -> Iterator[tuple[Sequence[Row], Prediction]]:
-    """Runs the detector over the images of `rows`, a batch at a time, with a progress bar named `task`.
+    detector: Detector, images: Sequence[Path], categories: Sequence[str], progress: tqdm
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """The score and the map of each image file, which is read and judged a batch at a time; `categories` names each
+    one's.
 
     Raises UserError naming an image that cannot be read.
     """
-    with tqdm(total=len(rows), desc=task, unit="image", disable=None) as progress:
-        for start in range(0, len(rows), BATCH_SIZE):
-            part = rows[start : start + BATCH_SIZE]
-            images = [read_image(root / row.path) for row in part]
-            yield part, detector.predict(images, [row.category for row in part])
-            progress.update(len(part))
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        prediction = detector.predict([read_image(path) for path in images[batch]], categories[batch])
+        yield from zip(prediction.scores.tolist(), prediction.maps, strict=True)
+        progress.update(len(prediction.maps))
 
 
 def calibrated(
@@ -45,10 +47,11 @@ def calibrated(
     Raises UserError for a category that the detector has no model for, and for what `calibrate` refuses.
     """
     scores: dict[str, dict[str, float]] = {row.category: {} for row in rows}
-    for batch, prediction in predict(detector, root, rows, "calibrating"):
-        for row, score in zip(batch, prediction.scores, strict=True):
+    with tqdm(total=len(rows), desc="calibrating", unit="image", disable=None) as progress:
+        judged = predict(detector, [root / row.path for row in rows], [row.category for row in rows], progress)
+        for row, (score, _) in zip(rows, judged, strict=True):
             of_parts, part = scores[row.category], row.part or row.sha256
-            of_parts[part] = max(float(score), of_parts.get(part, -math.inf))
+            of_parts[part] = max(score, of_parts.get(part, -math.inf))
     return calibrate({category: list(of_parts.values()) for category, of_parts in scores.items()}, settings)
 
 

@@ -23,7 +23,7 @@ from inpformer.setting import ZERO_SHOT
 from inpformer.settings import require
 from inpformer.transform import read_image
 from pipelines import pictures, stage
-from pipelines.calibrate import BATCH_SIZE
+from pipelines.calibrate import predict
 from pipelines.features import best_device
 from pipelines.gate_finding import log_gate
 from pipelines.manifest import Manifest, Row, read_manifest, read_mask
@@ -77,13 +77,9 @@ def check_setting(detector: Detector, manifest: Manifest) -> None:
 
 def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqdm) -> Iterator[Judged]:
     """Scores test images. Raises UserError naming an image or mask that cannot be read."""
-    for start in range(0, len(rows), BATCH_SIZE):
-        part = rows[start : start + BATCH_SIZE]
-        images = [read_image(manifest.root / row.path) for row in part]
-        prediction = detector.predict(images, [row.category for row in part])
-        for row, score, anomaly_map in zip(part, prediction.scores, prediction.maps, strict=True):
-            yield Judged(row, float(score), anomaly_map, detector.mask(read_mask(manifest.root, row)))
-        progress.update(len(part))
+    paths, categories = [manifest.root / row.path for row in rows], [row.category for row in rows]
+    for row, (score, anomaly_map) in zip(rows, predict(detector, paths, categories, progress), strict=True):
+        yield Judged(row, score, anomaly_map, detector.mask(read_mask(manifest.root, row)))
 
 
 def evaluate(

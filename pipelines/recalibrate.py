@@ -17,9 +17,8 @@ from inpformer.calibration import CalibrationSettings, calibrate
 from inpformer.detector import Detector
 from inpformer.errors import UserError
 from inpformer.layouts.sample import list_images
-from inpformer.transform import read_image
 from pipelines import provenance, stage
-from pipelines.calibrate import BATCH_SIZE, promise
+from pipelines.calibrate import predict, promise
 from pipelines.features import best_device
 from pipelines.params import read_section
 from pipelines.register import RegisterSettings
@@ -30,13 +29,8 @@ KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from"
 
 def score_normals(detector: Detector, images: Sequence[Path], category: str) -> list[float]:
     """The image scores of good images. Raises UserError naming one that cannot be read."""
-    scores: list[float] = []
     with tqdm(total=len(images), desc="calibrating", unit="image", disable=None) as progress:
-        for start in range(0, len(images), BATCH_SIZE):
-            part = [read_image(path) for path in images[start : start + BATCH_SIZE]]
-            scores += detector.predict(part, [category] * len(part)).scores.tolist()
-            progress.update(len(part))
-    return scores
+        return [score for score, _ in predict(detector, images, [category] * len(images), progress)]
 
 
 def check_category(detector: Detector, category: str) -> None:
@@ -57,7 +51,8 @@ def main() -> None:
     settings = read_section("calibrate", CalibrationSettings)
     model_name = read_section("register", RegisterSettings).model_name
     # Copies count once: the promise takes independent parts.
-    images = list({hashlib.sha256(path.read_bytes()).digest(): path for path in list_images(args.normals)}.values())
+    by_digest = {hashlib.sha256(path.read_bytes()).digest(): path for path in list_images(args.normals)}
+    images = list(by_digest.values())
     if not images:
         raise UserError(f"--normals is {args.normals}: there are no images in it, give a folder of good parts.")
     source = find_version(model_name, args.version)
@@ -68,7 +63,7 @@ def main() -> None:
         threshold = calibrate({args.category: score_normals(detector, images, args.category)}, settings)[args.category]
         detector.thresholds[args.category] = threshold
         detector.save(Path(folder) / "recalibrated")
-        normals = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in images)).hexdigest()
+        normals = hashlib.sha256(b"".join(by_digest)).hexdigest()
         tags = {
             # What was measured, and hashed, belongs to the old thresholds.
             **{k: v for k, v in source.tags.items() if k in KEPT_TAGS},
