@@ -68,7 +68,7 @@ def check_setting(detector: Detector, manifest: Manifest) -> None:
         raise UserError(f"category {missing[0]} has no threshold: it needs good images in val, for calibrate.")
     if training.setting == ZERO_SHOT:
         return
-    if strange := sorted({row.category for row in manifest.rows} - set(training.categories)):
+    if strange := sorted(set(manifest.categories) - set(training.categories)):
         raise UserError(
             f"the detector was trained {training.setting} on {', '.join(training.categories)}, not on {strange[0]}: "
             "set train.setting to zero-shot to judge other data, or train on it."

@@ -93,6 +93,11 @@ class Manifest:
     layout: str
     shots: int | None
 
+    @property
+    def categories(self) -> list[str]:
+        """All categories, sorted."""
+        return sorted({row.category for row in self.rows})
+
     def split(self, name: str) -> list[Row]:
         """The rows of one split: train, val or test."""
         return [row for row in self.rows if row.split == name]
@@ -243,7 +248,7 @@ def describe(manifest: Manifest) -> str:
     """What was found, for people: the layout, and a line a category."""
     layout = "; ".join(f"{name} is {detect(manifest.root / name)}" for name in manifest.data_sets) or manifest.layout
     table = [["category", "train", "val", "test good", "test defective", "masks", "kinds of defect"]]
-    for category in sorted({row.category for row in manifest.rows}):
+    for category in manifest.categories:
         rows = [row for row in manifest.rows if row.category == category]
         roles = [(row.split, row.label) for row in rows]
         counts = [roles.count(role) for role in (("train", 0), ("val", 0), ("test", 0), ("test", 1))]

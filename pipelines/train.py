@@ -87,7 +87,7 @@ def main() -> None:
     manifest, index = read_manifest(args.manifest), read_index(args.features)
     encoder = load_encoder(index.encoder)
     check_encoder(encoder, index)
-    categories = tuple(sorted({row.category for row in manifest.rows}))
+    categories = tuple(manifest.categories)
     setting = setting_name(settings.setting, len(manifest.data_sets), manifest.shots)
     training, other, taken = Training(setting, manifest.digest, categories), None, ""
     if settings.weights is not None:

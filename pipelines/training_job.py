@@ -142,7 +142,7 @@ def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
     """
     configs = {
         name: job.loop([row for row in job.manifest.rows if row.category == name and row.split != "test"])
-        for name in sorted({row.category for row in job.manifest.rows})
+        for name in job.manifest.categories
     }
     folders = {name: job.storage / job.key / name.replace("/", "--") for name in configs}
     with cluster():
