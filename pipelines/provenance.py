@@ -34,7 +34,7 @@ def source_digest() -> str:
 
 
 def git_dirty() -> str:
-    """Whether a tracked file differs from the commit, the pipeline's own outputs aside: "true", "false" or "unknown"."""
+    """Whether a tracked file that is no output of the pipeline differs from the commit: "true", "false", "unknown"."""
     if not _git("rev-parse", "HEAD"):
         return "unknown"
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in OWN_OUTPUTS))

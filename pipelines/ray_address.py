@@ -53,8 +53,8 @@ def explained(address: str, error: BaseException) -> UserError:
             f"Ray at {address} has other versions ({reason.partition('Version mismatch: ')[2]}): "
             "install the same Python and Ray here, or submit a job."
         )
-    if "No node info found" in reason:
-        return UserError(f"this machine does not belong to the cluster at {address}: {INSTEAD}")
+    if "No node info found" in str(error.__cause__):
+        return UserError(f"this machine does not belong to the Ray cluster at {address}: {INSTEAD}")
     if "authentication token" in reason:
         reason = "it wants a token and there is none"
     return UserError(
