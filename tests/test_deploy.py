@@ -67,7 +67,7 @@ def test_kuberay_knows_every_field(name: str) -> None:
 def test_a_wrong_field_is_refused(name: str, break_it: Callable[[Any], None]) -> None:
     document = copy.deepcopy(read(name))
     break_it(document)
-    assert len(mistakes(document)) == 1
+    assert mistakes(document) != []
 
 
 @pytest.mark.parametrize("name", KINDS)
