@@ -59,7 +59,7 @@ def test_kuberay_knows_every_field(name: str) -> None:
         ("raycluster", lambda d: d["spec"]["workerGroupSpecs"][0].pop("maxReplicas")),
         ("raycluster", lambda d: d["spec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0})),
         ("raycluster", lambda d: d["spec"]["authOptions"].update(mode="password")),
-        ("rayjob", lambda d: d["spec"].update(entrypointNumGpus="1")),
+        ("rayjob", lambda d: d["spec"].update(entrypointNumCpus="4")),
         ("rayservice", lambda d: d["spec"].update(serveConfigV2={})),
         ("rayservice", lambda d: containers(d)[1]["env"][0].update(valueFrom={"secretRef": {"name": "s3"}})),
     ],
