@@ -28,9 +28,13 @@ def check_remote() -> None:
 
 
 def dvc(*arguments: str) -> int:
-    """Runs a DVC command; returns its exit code."""
-    with subprocess.Popen(["dvc", *arguments]) as process:
+    """Runs a DVC command; returns its exit code. Interrupted, it waits for DVC, which the signal reached as well."""
+    process = subprocess.Popen(["dvc", *arguments])
+    try:
         return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
 
 
 def main() -> None:

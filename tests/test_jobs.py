@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.ray_head import RayHead
 from tests.s3_server import S3Server
@@ -104,7 +105,7 @@ def test_a_refusal_is_one_sentence_and_exit_code_1(jobs: Jobs) -> None:
 
 
 def test_a_stopped_training_goes_on_when_submitted_again(jobs: Jobs) -> None:
-    command = ["python", "-m", "pipelines.job", "train"]
+    command = ["python", "-m", "pipelines.job", "--commit", "0123abc", "train"]
     first = jobs.start(command)
     assert first.stdout
     seen = ""
@@ -128,6 +129,14 @@ def test_a_stopped_training_goes_on_when_submitted_again(jobs: Jobs) -> None:
     epochs = [int(number) for number in re.findall(r"epoch (\d+)/20", output)]
     assert epochs[0] > 3
     assert epochs == list(range(epochs[0], 21))
+    client = MlflowClient(f"sqlite:///{jobs.head.folder.parent / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("inpformer").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["git.commit"], run.data.tags["git.dirty"], run.data.tags["ray.job"]) == (
+        "0123abc",
+        "unknown",
+        job,
+    )
     locally = jobs.dvc("repro", "--pull", "train")
     assert "Stage 'train' is cached - skipping run" in locally
     assert "Running stage" not in locally

@@ -1,8 +1,10 @@
 """What a driver hears of a RAY_ADDRESS that cannot be used, and that our code travels to a cluster that lacks it."""
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,9 @@ TRAVELLED = """
 """
 
 
-def connect(head: RayHead, folder: Path, before: str = "", inside: str = "pass", **environment: str) -> tuple[int, str]:
+def connect(
+    address: str, folder: Path, environment: Mapping[str, str], before: str = "", inside: str = "pass"
+) -> tuple[int, str]:
     """Exit code and last line of a driver that runs in `folder` and uses `cluster()`."""
     for package in ("inpformer", "pipelines"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -44,7 +48,7 @@ def connect(head: RayHead, folder: Path, before: str = "", inside: str = "pass",
     done = subprocess.run(
         [sys.executable, "-c", CONNECT.format(before=before, inside=inside)],
         cwd=folder,
-        env={**head.client, "RAY_ADDRESS": head.address, **environment},
+        env={**environment, "RAY_ADDRESS": address},
         capture_output=True,
         text=True,
         timeout=120,
@@ -56,7 +60,7 @@ def connect(head: RayHead, folder: Path, before: str = "", inside: str = "pass",
 def test_code_and_s3_address_travel_and_keys_do_not(ray_head: RayHead, tmp_path: Path) -> None:
     # The driver's own copy is removed before a worker looks for it, as if the worker were on another machine.
     endpoint = {"AWS_ENDPOINT_URL": "http://s3.example.internal", "AWS_SECRET_ACCESS_KEY": "drivers"}
-    code, line = connect(ray_head, tmp_path, inside=TRAVELLED, **endpoint)
+    code, line = connect(ray_head.address, tmp_path, ray_head.client | endpoint, inside=TRAVELLED)
     assert code == 0, line
     value, file, url, key = line.split()
     assert (value, url) == ("travelled", endpoint["AWS_ENDPOINT_URL"])
@@ -65,17 +69,22 @@ def test_code_and_s3_address_travel_and_keys_do_not(ray_head: RayHead, tmp_path:
 
 
 def test_another_version_of_ray_is_named(ray_head: RayHead, tmp_path: Path) -> None:
-    code, line = connect(ray_head, tmp_path, before="ray.__version__ = '2.59.1'")
+    code, line = connect(ray_head.address, tmp_path, ray_head.client, before="ray.__version__ = '2.59.1'")
     assert code == 1
     assert line.startswith(f"Ray at {ray_head.address} has other versions (")
     assert "2.60.0" in line
     assert "2.59.1" in line
 
 
-def test_a_wrong_token_is_named(ray_head: RayHead, tmp_path: Path) -> None:
+@pytest.mark.parametrize("started_by", ["ray start", "ray.init"])
+def test_a_wrong_token_is_named(started_by: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    # What the pipeline starts by itself wants a token too, without being told to.
+    address = request.getfixturevalue("ray_head").address if started_by == "ray start" else None
+    address = address or request.getfixturevalue("ray_cluster")
     (tmp_path / "token").write_text("wrong")
-    wrong = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "RAY_NUM_REDIS_GET_RETRIES": "2"}  # Ray tries 20 times
-    code, line = connect(ray_head, tmp_path, **wrong)
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    # Ray tries 20 times.
+    code, line = connect(address, tmp_path, {**os.environ, **wrong, "RAY_NUM_REDIS_GET_RETRIES": "2"})
     assert code == 1
     assert "does not let this process in" in line
     assert "RAY_AUTH_TOKEN_PATH" in line
