@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 # First of ours: it silences Ray, which looks at its environment when it is imported.
-from pipelines.cluster import cause, cluster, gpus_a_model, scaling  # isort: skip
+from pipelines.cluster import cluster, failure, gpus_a_model, scaling  # isort: skip
 
 import ray
 import ray.exceptions
@@ -23,6 +23,7 @@ from inpformer.model import ModelShape
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT
 from inpformer.store import FeatureStore
 from inpformer.trained import ALL, Trained
+from pipelines.checkpoints import Checkpoints
 from pipelines.features import FeatureIndex, feature_keys, find_features
 from pipelines.manifest import Manifest, Row
 from pipelines.tracking import Run
@@ -38,7 +39,7 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Job:
-    """A training as the driver sees it. `key` names it: equal for equal code, data and parameters."""
+    """A training as the driver sees it."""
 
     manifest: Manifest
     index: FeatureIndex
@@ -46,12 +47,7 @@ class Job:
     settings: TrainSettings
     store: FeatureStore
     run: Run
-    key: str
-
-    @property
-    def storage(self) -> Path:
-        """Where its checkpoints lie until it is finished."""
-        return Path(self.settings.storage).resolve()
+    checkpoints: Checkpoints
 
     def loop(self, rows: Sequence[Row]) -> LoopConfig:
         """The training loop over some rows of the manifest.
@@ -98,15 +94,17 @@ def train_together(job: Job) -> tuple[Trained, History]:
     Raises UserError if the workers keep failing, and for what `Job.loop` refuses.
     """
     rows = [row for row in job.manifest.rows if row.split != "test"]
-    config = WorkerConfig(job.loop(rows), job.run.run_id, job.run.uri)
+    loop, checkpoints = job.loop(rows), job.checkpoints
+    config = WorkerConfig(loop, checkpoints, checkpoints.newest(), job.run.run_id, job.run.uri)
     with cluster():
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={"worker": config},
             scaling_config=scaling(job.settings.num_workers),
             run_config=ray.train.RunConfig(
-                name=job.key,
-                storage_path=str(job.storage),
+                name=checkpoints.key,
+                storage_path=checkpoints.root,
+                storage_filesystem=checkpoints.filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=MOST_WORKER_FAILURES),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
                 # The epoch lines are enough; what fails is said in one sentence below, and Ray's files have it all.
@@ -115,13 +113,12 @@ def train_together(job: Job) -> tuple[Trained, History]:
         )
         try:
             result = _fit(trainer)
-        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            raise UserError(
-                f"training failed: {cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
-            ) from None
-    if result.checkpoint is None:
-        raise UserError(f"training left no checkpoint in {job.storage / job.key}: remove that folder and run again.")
-    return read_checkpoint(Path(result.checkpoint.path), config.loop)
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError, OSError) as error:
+            raise failure("training", error) from None
+    last = config.resume if result.checkpoint is None else result.checkpoint.path.rpartition("/")[2]
+    if last is None:
+        raise UserError(f"training left no checkpoint in {checkpoints.address}: remove that and run again.")
+    return read_checkpoint(checkpoints, last, loop)
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -144,13 +141,13 @@ def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
         name: job.loop([row for row in job.manifest.rows if row.category == name and row.split != "test"])
         for name in job.manifest.categories
     }
-    folders = {name: job.storage / job.key / name.replace("/", "--") for name in configs}
+    places = {name: name.replace("/", "--") for name in configs}
     with cluster():
         task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
         pending = {
-            task.remote(config, name, folders[name]): name
+            task.remote(config, name, job.checkpoints, places[name]): name
             for name, config in configs.items()
-            if not folders[name].is_dir()
+            if not job.checkpoints.whole(places[name])
         }
         with tqdm(total=len(configs), initial=len(configs) - len(pending), desc="models", disable=None) as progress:
             while pending:
@@ -159,17 +156,18 @@ def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
                 try:
                     ray.get(finished)
                 except ray.exceptions.RayError as error:
-                    raise UserError(f"training of {name} failed: {cause(error)}.") from None
+                    raise failure(f"training of {name}", error) from None
                 progress.update()
-    trained = {name: read_checkpoint(folders[name], config) for name, config in configs.items()}
+    trained = {name: read_checkpoint(job.checkpoints, places[name], config) for name, config in configs.items()}
     return {name: model for name, (model, _) in trained.items()}, {name: rows for name, (_, rows) in trained.items()}
 
 
-def read_checkpoint(folder: Path, config: LoopConfig) -> tuple[Trained, History]:
+def read_checkpoint(checkpoints: Checkpoints, name: str, config: LoopConfig) -> tuple[Trained, History]:
     """The model and the history that a training left."""
-    tensors = {k: v for k, v in load_file(folder / CHECKPOINT_TENSORS).items() if not k.startswith("optimizer.")}
-    trained = Trained.load_tensors(tensors, config.encoder_channels, config.shape, str(folder))
-    history: History = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
+    with checkpoints.fetched(name) as folder:
+        tensors = {k: v for k, v in load_file(folder / CHECKPOINT_TENSORS).items() if not k.startswith("optimizer.")}
+        trained = Trained.load_tensors(tensors, config.encoder_channels, config.shape, f"{checkpoints.address}/{name}")
+        history: History = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
     return trained, history
 
 
