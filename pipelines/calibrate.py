@@ -16,8 +16,8 @@ from inpformer.calibration import CalibrationSettings, Threshold, calibrate
 from inpformer.detector import Detector
 from inpformer.transform import read_image
 from pipelines import stage
-from pipelines.features import best_device
-from pipelines.manifest import Row, read_manifest
+from pipelines.devices import best_device
+from pipelines.manifest_table import Row, read_manifest
 from pipelines.params import read_section
 
 BATCH_SIZE = 16

@@ -78,8 +78,8 @@ def failure(what: str, error: BaseException) -> UserError:
     # Ray wraps what a worker raised; the last line says what happened.
     lines = str(cause).strip().splitlines()
     return UserError(
-        f"{what} failed: {lines[-1] if lines else type(cause).__name__}. Run the same command again to go on from the "
-        "last checkpoint; Ray's own logs are under /tmp/ray/session_latest."
+        f"{what} failed: {lines[-1] if lines else type(cause).__name__}. Run the same command again to go on from what "
+        "is finished; Ray's own logs are under /tmp/ray/session_latest."
     )
 
 
