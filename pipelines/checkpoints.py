@@ -150,10 +150,11 @@ class Checkpoints:
 
     def _remove(self, name: str) -> None:
         kind = self.filesystem.get_file_info(self.path(name)).type
-        if kind == FileType.Directory:
-            self.filesystem.delete_dir(self.path(name))
-        elif kind == FileType.File:
-            self.filesystem.delete_file(self.path(name))
+        with suppress(FileNotFoundError):  # S3 may list a folder whose objects are gone
+            if kind == FileType.Directory:
+                self.filesystem.delete_dir(self.path(name))
+            elif kind == FileType.File:
+                self.filesystem.delete_file(self.path(name))
 
 
 def open_checkpoints(storage: str, key: str) -> Checkpoints:
