@@ -24,6 +24,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
@@ -53,6 +54,12 @@ PATIENCE_AT_START, PATIENCE = 20.0, 120.0
 MAY_PASS = {ErrorCode.Name(code) for code in (INTERNAL_ERROR, REQUEST_LIMIT_EXCEEDED, TEMPORARILY_UNAVAILABLE)}
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
+# What a failing MLflow, its database and its artefact store raise.
+UNREACHABLE = (
+    *(MlflowException, RequestException, SQLAlchemyError, OSError),
+    *(Boto3Error, BotoCoreError, ClientError),
+)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -74,7 +81,7 @@ def _reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
         while True:
             try:
                 return function(*args, **kwargs)
-            except (MlflowException, RequestException, BotoCoreError, ClientError, SQLAlchemyError, OSError) as error:
+            except UNREACHABLE as error:
                 reason = without_password(
                     str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
                 )
