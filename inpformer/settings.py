@@ -55,7 +55,9 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
         options = typing.get_args(wanted)
         if value is None and NoneType in options:
             return None
-        return _convert(value, next(o for o in options if o is not NoneType), key)
+        # A list is for the option that is one, everything else for the first.
+        lists = [o for o in options if typing.get_origin(o) is tuple and isinstance(value, list | tuple)]
+        return _convert(value, (lists or [o for o in options if o is not NoneType])[0], key)
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))

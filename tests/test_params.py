@@ -50,7 +50,16 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
         ("train: {prototypes: 6}", "train.prototypes is not a known key: use one of setting, weights, num_prototypes"),
         ("train: {losses: {mining_power: -1}}", "train.losses.mining_power is -1.0: it must be between 0 and 16"),
         ("train: {epochs: many}", "train.epochs is 'many': it must be a whole number"),
-        ("train: {batch_size: 16, num_workers: 3}", "train.batch_size is 16: it must be a multiple of num_workers, 3"),
+        (
+            "train: {batch_size: 2, num_workers: [1, 3]}",
+            "train.batch_size is 2: it must be at least 3, an image for each",
+        ),
+        (
+            "train: {num_workers: [4, 1]}",
+            "train.num_workers is (4, 1): it must be at least 1, or the fewest and the most",
+        ),
+        ("train: {num_workers: [1, 2, 3]}", "train.num_workers is (1, 2, 3): it must be at least 1, or the fewest"),
+        ("train: {num_workers: 1.5}", "train.num_workers is 1.5: it must be a whole number"),
         ("train: 5", "train must be a table"),
         ("trian: {epochs: 5}", "trian is not a known section: use one of demo_data"),
         ("train: [", "is not valid YAML"),

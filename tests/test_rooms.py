@@ -14,8 +14,8 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Reads parameters, reaches machines, reports, draws, moves bytes: it does not change what a stage computes.
 PLUMBING_MODULES = (
     *("params", "provenance", "stage", "tracking", "pictures"),
-    *("bucket", "checksum", "cluster", "devices", "disk_cache", "download", "encode_on_cluster"),
-    *("ray_address", "s3", "streams", "weights"),
+    *("bucket", "checkpoints", "checksum", "cluster", "devices", "disk_cache", "download"),
+    *("encode_on_cluster", "ray_address", "s3", "streams", "weights"),
 )
 PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in PLUMBING_MODULES}
 PLUMBING |= {ROOT / "inpformer/errors.py", ROOT / "inpformer/settings.py"}
