@@ -103,6 +103,11 @@ class Manifest:
         return [row for row in self.rows if row.split == name]
 
     @property
+    def held_out(self) -> list[Row]:
+        """The good images of val: what thresholds and the validation loss are taken from."""
+        return [row for row in self.split("val") if not row.label]
+
+    @property
     def data_sets(self) -> list[str]:
         """The names of the data sets if there are several: their categories are called <data set>/<category>."""
         return sorted({row.category.split("/")[0] for row in self.rows}) if self.layout == SEVERAL else []
