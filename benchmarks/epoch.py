@@ -20,15 +20,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from benchmarks.stored import stored_views
 from inpformer.encoder import BUNDLED, Encoder, EncoderSettings, load_encoder
 from inpformer.layouts.sample import IMAGE_SUFFIXES
 from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
+from inpformer.objects import Folder
 from inpformer.optim import StableAdamW
 from inpformer.projection import Projection
 from inpformer.store import FeatureStore
 from inpformer.training import train_step
 from inpformer.transform import read_image
+from inpformer.view_table import Views
 
 BATCH = 16
 PROJECTED_CHANNELS, CHANNELS_PER_HEAD = 128, 32
@@ -45,13 +48,13 @@ def load(args: argparse.Namespace, folder: Path) -> Encoder:
     )
 
 
-def fill(store: FeatureStore, encoder: Encoder, files: Sequence[Path]) -> list[str]:
-    """Puts every image's features into the store; returns the keys in the order of the files."""
+def fill(store: FeatureStore, encoder: Encoder, files: Sequence[Path]) -> Views:
+    """Puts every image's features into the store."""
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     for start in range(0, len(files), BATCH):
         images = [read_image(file) for file in files[start : start + BATCH]]
         store.add(digests[start : start + BATCH], encoder.encode(images))
-    return digests
+    return stored_views(store, digests)
 
 
 def epoch(batches: Sequence[Callable[[], Tensor]], step: Callable[[Tensor], object], device: torch.device) -> float:
@@ -81,13 +84,11 @@ def main() -> None:
         raise SystemExit(f"error: {args.folder} holds fewer than {BATCH} images: name a folder with more.")
     with tempfile.TemporaryDirectory() as temporary:
         encoder = load(args, Path(temporary)).to(device)
-        store = FeatureStore(Path(temporary) / "store", encoder.key)
-        digests = fill(store, encoder, files)
-        places = store.places()
+        views = fill(FeatureStore(Folder(Path(temporary) / "store"), encoder.key), encoder, files)
         channels, heads, projection = encoder.channels, encoder.heads, None
         if heads is None:
             channels, heads = PROJECTED_CHANNELS, PROJECTED_CHANNELS // CHANNELS_PER_HEAD
-            features = (store.read([places[d]]) for d in digests)
+            features = (views.read("train", [n]) for n in range(views.count("train")))
             projection = Projection.fit(features, encoder.channels, channels).to(device)
         model = INPFormer(ModelShape(channels, heads, encoder.groups, num_prototypes=6)).to(device)
         optimizer = StableAdamW(model.parameters())
@@ -98,7 +99,7 @@ def main() -> None:
             train_step(model, optimizer, target, 1e-4, LossSettings(), autocast=device.type == "cuda")
 
         starts = range(0, len(files), BATCH)
-        stored = [lambda s=s: store.read([places[d] for d in digests[s : s + BATCH]]) for s in starts]
+        stored = [lambda s=s: views.read("train", range(s, s + BATCH)) for s in starts]
         encoded = [lambda s=s: encoder.encode([read_image(f) for f in files[s : s + BATCH]]) for s in starts]
         epoch(stored[:1], step, device)  # the first step pays for set-up
         ratios = []

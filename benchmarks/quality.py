@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.stored import stored_views
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.layouts import read_data
 from inpformer.layouts.masks import union
@@ -23,11 +24,13 @@ from inpformer.layouts.sample import GOOD, Sample
 from inpformer.losses import LossSettings
 from inpformer.metrics import image_metrics
 from inpformer.model import INPFormer, ModelShape
+from inpformer.objects import Folder
 from inpformer.optim import StableAdamW, learning_rate
 from inpformer.pixel_metrics import pixel_metrics
 from inpformer.projection import Projection
 from inpformer.scoring import image_scores, reconstruction_map, to_map
-from inpformer.store import SHARD_IMAGES, FeatureStore, batches
+from inpformer.shard import SHARD_IMAGES, key_array
+from inpformer.store import FeatureStore
 from inpformer.training import train_step
 from inpformer.transform import MAP_SIZE, read_image
 
@@ -73,14 +76,17 @@ def main() -> None:
 
 def encode(samples: Sequence[Sample], encoder: Encoder, folder: Path) -> Tensor:
     """The features of all samples, in their order: [n, G, N, C] float16."""
-    store = FeatureStore(folder, encoder.key)
+    store = FeatureStore(Folder(folder), encoder.key)
     paths = {sha256(s.path.read_bytes()).hexdigest(): s.path for s in samples}
-    missing = sorted(set(paths) - set(store.places()))
+    keys = sorted(paths)
+    there = store.scan().find(key_array(keys)) >= 0
+    missing = [key for key, known in zip(keys, there, strict=True) if not known]
     for start in tqdm(range(0, len(missing), SHARD_IMAGES), desc="encoding", disable=not missing):
         shard = missing[start : start + SHARD_IMAGES]
         store.add(shard, encoder.encode([read_image(paths[digest]) for digest in shard]))
-    order = [sha256(s.path.read_bytes()).hexdigest() for s in samples]
-    return torch.cat(list(batches(store, store.places(), order, SHARD_IMAGES)))
+    number = {key: n for n, key in enumerate(keys)}
+    order = [number[sha256(s.path.read_bytes()).hexdigest()] for s in samples]
+    return stored_views(store, keys).read("train", order)
 
 
 def read_masks(test: Sequence[Sample], encoder: Encoder) -> NDArray[np.bool_]:

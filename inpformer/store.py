@@ -1,121 +1,110 @@
-"""The feature store: what the frozen encoder made of each image, computed once and shared by everyone.
+"""The feature store: what the frozen encoder made of each view of an image, computed once and shared by everyone.
 
-A store is a folder. Under it, one folder an encoder key, and in that, shards: safetensors files of up to
-`SHARD_IMAGES` images with `features` [n, G, N, C] float16 and `sha256` [n, 32], the digests of the image files.
-A shard is named by the sha256 of its own bytes and appears whole, by renaming, or not at all: a killed run leaves
-what it finished, and runs side by side share what either finishes.
+Under its address, a folder an encoder key, and in that, shards (`inpformer.shard`) of up to `SHARD_IMAGES` views. A
+shard is named by the sha256 of its own bytes and appears whole or not at all: a killed run leaves what it finished,
+and runs side by side share what either finishes. Under `tables/` lie the tables that say where the views of a data
+set are (`inpformer.view_table`).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from uuid import uuid4
+from functools import cached_property
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from inpformer.errors import UserError
+from inpformer.objects import Objects, Range
+from inpformer.shard import HEADER_BYTES, ShardHeader, pack, unpack_header
 
-SHARD_IMAGES = 64
 SUFFIX = ".safetensors"
+TABLES = "tables"
+# Headers are asked for so many at a time.
+HEADERS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an image's features lie: the shard's digest (hex) and the row in it."""
+class Known:
+    """The views in a store, a few dozen bytes each: `keys` [n] of 32 bytes, sorted, each once; `shard` [n] numbers
+    `shards`, names without suffix; `offset` [n] is the first byte of the view's row in its shard, `crc32` [n] the
+    row's checksum. `row_shape` is (G, N, C), () in an empty store.
+    """
 
-    shard: str
-    row: int
+    keys: NDArray[np.bytes_]
+    shard: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    crc32: NDArray[np.uint32]
+    shards: tuple[str, ...]
+    row_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, headers: Sequence[tuple[str, ShardHeader]]) -> "Known":
+        """What these shards hold; of a view in several, the first shard's."""
+        numbers = [np.full(len(header.keys), n, np.int32) for n, (_, header) in enumerate(headers)]
+        offsets = [h.start + h.row_bytes * np.arange(len(h.keys), dtype=np.int64) for _, h in headers]
+        keys, first = np.unique(_joined([h.keys for _, h in headers], "S32"), return_index=True)
+        return cls(
+            keys,
+            _joined(numbers, np.int32)[first],
+            _joined(offsets, np.int64)[first],
+            _joined([h.crc32 for _, h in headers], np.uint32)[first],
+            tuple(name for name, _ in headers),
+            headers[0][1].row_shape if headers else (),
+        )
+
+    def find(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """The position in `self.keys` of each key, -1 for those that are not there."""
+        at = np.searchsorted(self.keys, keys)
+        there = at < len(self.keys)
+        there[there] = self.keys[at[there]] == keys[there]
+        return np.where(there, at, -1)
+
+
+def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype)
 
 
 class FeatureStore:
     """The shards of one encoder in a store."""
 
-    def __init__(self, folder: Path, encoder_key: str) -> None:
-        self.folder = folder / encoder_key
+    def __init__(self, objects: Objects, encoder_key: str) -> None:
+        self.objects, self.encoder_key = objects, encoder_key
 
-    def places(self) -> dict[str, Place]:
-        """Every image in the store: the sha256 (hex) of its file, and where its features lie."""
-        found = {}
-        for shard in sorted(self.folder.glob(f"*{SUFFIX}")):
-            for row, digest in enumerate(_read_digests(shard)):
-                found[digest] = Place(shard.stem, row)
-        return found
+    @cached_property
+    def address(self) -> str:
+        """Where the shards are, for people."""
+        return f"{self.objects.address}/{self.encoder_key}"
 
-    def add(self, digests: Sequence[str], features: Tensor) -> None:
-        """Writes one shard: `features` [n, G, N, C], `digests` the sha256 (hex) of the n image files.
+    def scan(self) -> Known:
+        """Every view in the store, by its shards' headers; a shard that is not whole is as if it were not there."""
+        sizes = [(name, size) for name, size in self.objects.sizes(f"{self.encoder_key}/") if name.endswith(SUFFIX)]
+        found = []
+        for start in range(0, len(sizes), HEADERS_AT_ONCE):
+            part = sizes[start : start + HEADERS_AT_ONCE]
+            heads = self.objects.read_ranges([Range(name, 0, HEADER_BYTES) for name, _ in part])
+            for (name, size), head in zip(part, heads, strict=True):
+                header = unpack_header(head)
+                if header is not None and header.size == size:
+                    found.append((name.rpartition("/")[2].removesuffix(SUFFIX), header))
+        return Known.of(found)
 
-        Raises UserError if a value does not fit 16 bit or the disk does not take the shard.
+    def add(self, keys: Sequence[str], features: Tensor) -> None:
+        """Writes one shard: `features` [n, G, N, C], `keys` those of the n views (hex).
+
+        Raises UserError if a value does not fit 16 bit or the store does not take the shard.
         """
-        half = features.to(torch.float16).cpu().contiguous()
-        if not torch.isfinite(half).all():
-            raise UserError("the encoder gave values beyond 16 bit: check its weights and the images' transform.")
-        rows = torch.frombuffer(bytearray.fromhex("".join(digests)), dtype=torch.uint8).view(len(digests), 32)
-        temporary = self.folder / f".{uuid4().hex}.tmp"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Not by save_file: it makes a file that only its owner may read, and colleagues share the store.
-            temporary.write_bytes(save({"features": half, "sha256": rows}))
-            temporary.replace(self.folder / f"{_file_digest(temporary)}{SUFFIX}")
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"the feature store {self.folder} takes no shard ({error}): free or change it.") from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        content = pack(keys, features)
+        self.objects.write(self.name(hashlib.sha256(content).hexdigest()), content)
 
     def discard_damaged(self, shards: Iterable[str]) -> list[str]:
         """Removes the shards whose bytes no longer have their digest; returns their names."""
-        damaged = [shard for shard in shards if not self._is_whole(shard)]
+        damaged = [shard for shard in shards if not self.objects.has_digest(self.name(shard), shard)]
         for shard in damaged:
-            self._path(shard).unlink(missing_ok=True)
+            self.objects.remove(self.name(shard))
         return damaged
 
-    def verify(self, shards: Iterable[str]) -> None:
-        """Raises UserError naming a shard that is missing or whose bytes have another digest."""
-        for shard in shards:
-            if not self._is_whole(shard):
-                state = "has a wrong digest" if self._path(shard).exists() else "is missing"
-                raise UserError(
-                    f"feature shard {self._path(shard)} {state}: "
-                    "run `dvc repro --force --single-item features` to compute it again."
-                )
-
-    def _is_whole(self, shard: str) -> bool:
-        path = self._path(shard)
-        return path.exists() and _file_digest(path) == shard
-
-    def _path(self, shard: str) -> Path:
-        return self.folder / f"{shard}{SUFFIX}"
-
-    def read(self, places: Sequence[Place]) -> Tensor:
-        """The features at `places`, in their order: [n, G, N, C] float16."""
-        rows = []
-        for place in places:
-            with safe_open(self._path(place.shard), framework="pt") as shard:
-                rows.append(shard.get_slice("features")[place.row : place.row + 1])
-        return torch.cat(rows)
-
-
-def _read_digests(path: Path) -> Iterator[str]:
-    try:
-        with safe_open(path, framework="pt") as shard:
-            table: Tensor = shard.get_tensor("sha256")
-    except (SafetensorError, OSError):
-        return  # not whole: as if it were not there
-    for row in table:
-        yield row.numpy().tobytes().hex()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def batches(store: FeatureStore, places: Mapping[str, Place], order: Sequence[str], size: int) -> Iterator[Tensor]:
-    """The features of the images `order` (sha256, hex), up to `size` at a time: [n, G, N, C] float16."""
-    for start in range(0, len(order), size):
-        yield store.read([places[digest] for digest in order[start : start + size]])
+    def name(self, shard: str) -> str:
+        """The name of a shard's object."""
+        return f"{self.encoder_key}/{shard}{SUFFIX}"

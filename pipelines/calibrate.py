@@ -16,8 +16,8 @@ from inpformer.calibration import CalibrationSettings, Threshold, calibrate
 from inpformer.detector import Detector
 from inpformer.transform import read_image
 from pipelines import stage
-from pipelines.features import best_device
-from pipelines.manifest import Row, read_manifest
+from pipelines.devices import best_device
+from pipelines.manifest_table import Row, read_manifest
 from pipelines.params import read_section
 
 BATCH_SIZE = 16
@@ -83,7 +83,7 @@ def main() -> None:
     settings = read_section("calibrate", CalibrationSettings)
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.model, device=best_device())
-    detector.thresholds = calibrated(detector, manifest.root, manifest.held_out, settings)
+    detector.thresholds = calibrated(detector, manifest.root, list(manifest.held_out), settings)
     with stage.written_whole(args.out) as folder:
         detector.save(folder)
     for category, threshold in sorted(detector.thresholds.items()):

@@ -25,7 +25,8 @@ from PIL import Image
 
 from inpformer.errors import UserError
 from pipelines import pictures, stage
-from pipelines.manifest import ManifestSettings, Row, read_manifest
+from pipelines.manifest import ManifestSettings
+from pipelines.manifest_table import Row, read_manifest
 from pipelines.params import read_section
 
 MANIFEST = Path("artifacts/manifest.parquet")

@@ -24,9 +24,10 @@ from inpformer.settings import require
 from inpformer.transform import read_image
 from pipelines import pictures, stage
 from pipelines.calibrate import predict
-from pipelines.features import best_device
+from pipelines.devices import best_device
 from pipelines.gate_finding import log_gate
-from pipelines.manifest import Manifest, Row, read_manifest, read_mask
+from pipelines.manifest import read_mask
+from pipelines.manifest_table import Manifest, Row, read_manifest
 from pipelines.measure import Judged, Measurement, Report
 from pipelines.params import read_section
 from pipelines.run_record import read_run

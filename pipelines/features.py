@@ -6,46 +6,48 @@ The features lie in the store (`features.store`), keyed by content; the output i
 """
 
 import argparse
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from array import array
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
-import torch
-from PIL import Image
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.errors import UserError
 from inpformer.settings import build, require
-from inpformer.store import SHARD_IMAGES, FeatureStore, Place
+from inpformer.shard import SHARD_IMAGES, key_array
+from inpformer.store import FeatureStore
 from inpformer.tiling import Tiling
-from inpformer.transform import Transform
+from inpformer.view_table import SPLITS, Wanted, write_table
 from inpformer.views import View, views
 from pipelines import stage
-from pipelines.manifest import Manifest, Row, read_manifest
+from pipelines.bucket import open_objects
+from pipelines.devices import best_device
+from pipelines.encode import encode_into, read_image_views
+from pipelines.manifest_table import Manifest, Row, read_manifest
 from pipelines.params import read_section
+from pipelines.streams import ahead
 
-T = TypeVar("T")
+# So many images are read at a time, beside the encoder's work.
 IMAGES_AHEAD = 8
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """`tiling` cuts images into tiles, null takes each whole. `store` is the folder of the feature store, which
-    runs, branches and colleagues may share; `batch_size` views go through the encoder at a time.
+    """`tiling` cuts images into tiles, null takes each whole. `store` is the address of the feature store, a folder or
+    s3://bucket/prefix, which runs, branches and colleagues may share; of one in S3, each machine keeps up to
+    `cache_gigabytes` on its own disk. `batch_size` views go through the encoder at a time.
     """
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     tiling: Tiling | None = None
     store: str = ".features"
+    cache_gigabytes: float = 20
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -56,13 +58,16 @@ class FeatureSettings:
             self.encoder.crop,
             f"equal to resize, {self.encoder.resize}, with tiling: else every tile's margin would go uninspected",
         )
-        require("://" not in self.store, "store", self.store, "a folder")
+        right = "a folder or s3://bucket/prefix"
+        require("://" not in self.store or self.store.startswith("s3://"), "store", self.store, right)
+        require(self.cache_gigabytes >= 0, "cache_gigabytes", self.cache_gigabytes, "0 or more")
 
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """What the features are: the encoder that made them, and the views of images they were made of (a digest of
-    their keys). It holds nothing of where they lie, so it is the same whoever computed them.
+    """What the features are: the encoder that made them, and the views of images they were made of (how many, and the
+    digest that names their table in the store). It holds nothing of where they lie, so it is the same whoever computed
+    them.
     """
 
     encoder: EncoderSettings
@@ -70,7 +75,7 @@ class FeatureIndex:
     encoder_digest: str
     tiling: Tiling | None
     views: int
-    views_digest: str
+    table: str
 
 
 def row_views(row: Row, tiling: Tiling | None, shots: int | None) -> list[View]:
@@ -78,78 +83,75 @@ def row_views(row: Row, tiling: Tiling | None, shots: int | None) -> list[View]:
     return views((row.width, row.height), tiling, augmented=shots is not None and row.split == "train")
 
 
-def feature_keys(rows: Iterable[Row], tiling: Tiling | None, shots: int | None) -> list[str]:
-    """The keys in the store of all views of `rows`, each once, in an order that does not depend on file names."""
-    return sorted({view.key(row.sha256) for row in rows for view in row_views(row, tiling, shots)})
+def wanted_views(manifest: Manifest, tiling: Tiling | None) -> Wanted:
+    """The views of the good images that training learns from and validates on; rows stream by."""
+    numbers = {category: n for n, category in enumerate(manifest.categories)}
+    keys, splits, categories = bytearray(), array("b"), array("h")
+    for row in _learnt(manifest):
+        for view in row_views(row, tiling, manifest.shots):
+            keys += bytes.fromhex(view.key(row.sha256))
+            splits.append(SPLITS.index(row.split))
+            categories.append(numbers[row.category])
+    return Wanted.of(
+        np.frombuffer(splits, np.int8),
+        np.frombuffer(keys, "S32"),
+        np.frombuffer(categories, np.int16),
+        manifest.categories,
+    )
+
+
+def _learnt(manifest: Manifest) -> Iterator[Row]:
+    return (row for row in manifest.rows if row.split in SPLITS and not row.label)
 
 
 def compute_features(manifest: Manifest, encoder: Encoder, settings: FeatureSettings) -> FeatureIndex:
-    """Encodes the views of train and val images that the store lacks, shard by shard.
+    """Encodes the views of good train and val images that the store lacks, shard by shard: here, or on the cluster of
+    RAY_ADDRESS.
 
-    Memory does not grow with the number of images. Shards that were damaged are computed again.
+    Memory grows by some dozen bytes an image. Shards that were damaged are computed again.
     Raises UserError if an image is missing, unreadable or not the one that the manifest saw.
     """
-    store = FeatureStore(Path(settings.store), encoder.key)
-    rows = {(row.sha256, row.split): row for row in manifest.rows if row.split != "test"}
-    wanted = feature_keys(rows.values(), settings.tiling, manifest.shots)
-    places = store.places()
-    if damaged := store.discard_damaged({places[key].shard for key in wanted if key in places}):
+    store = FeatureStore(open_objects(settings.store, settings.cache_gigabytes), encoder.key)
+    wanted, known = wanted_views(manifest, settings.tiling), store.scan()
+    at = known.find(wanted.keys)
+    if damaged := store.discard_damaged(known.shards[n] for n in np.unique(known.shard[at[at >= 0]])):
         print(f"{len(damaged)} damaged feature shards are removed and computed again")
-        places = store.places()
-    missing = []
-    for row in rows.values():
-        if lacking := [v for v in row_views(row, settings.tiling, manifest.shots) if v.key(row.sha256) not in places]:
-            missing.append((row, lacking))
-    count = sum(len(lacking) for _, lacking in missing)
-    print(f"{len(wanted) - count} of {len(wanted)} views of {len(rows)} images are in the store {store.folder}")
-    with tqdm(total=count, desc="encoding", unit="view", disable=None) as progress:
-        for shard in _chunks(_pixels(manifest.root, missing, encoder.transform), SHARD_IMAGES):
-            features = []
-            for part in _chunks(iter(shard), settings.batch_size):
-                pixels = torch.stack([pixels for _, pixels in part])
-                features.append(encoder.features(pixels).to("cpu", torch.float16))
-                progress.update(len(part))
-            store.add([key for key, _ in shard], torch.cat(features))
-    together = hashlib.sha256("".join(wanted).encode()).hexdigest()
-    return FeatureIndex(encoder.settings, encoder.key, encoder.digest, settings.tiling, len(wanted), together)
+        known = store.scan()
+    distinct = np.unique(wanted.keys)
+    missing = distinct[known.find(distinct) < 0]
+    print(f"{len(distinct) - len(missing)} of {len(distinct)} views are in the store {store.address}")
+    with tqdm(total=len(missing), desc="encoding", unit="view", disable=None) as progress:
+        lacking = _lacking(manifest, settings.tiling, missing)
+        if len(missing) and os.environ.get("RAY_ADDRESS", "local") != "local":
+            # Only here: without a cluster nobody needs to wait for Ray's import.
+            from pipelines.encode_on_cluster import encode_on_cluster
+
+            images = ahead(lambda one: read_image_views(manifest.root, *one), lacking, IMAGES_AHEAD)
+            encode_on_cluster(images, encoder, store.objects.address, settings.batch_size, progress)
+        else:
+            transform = encoder.transform
+            views = ahead(lambda one: read_image_views(manifest.root, *one).pixels(transform), lacking, IMAGES_AHEAD)
+            pixels = (view for image in views for view in image)
+            encode_into(store, encoder, pixels, settings.batch_size, progress.update)
+    write_table(store, wanted, store.scan() if len(missing) else known)
+    return FeatureIndex(encoder.settings, encoder.key, encoder.digest, settings.tiling, len(distinct), wanted.digest)
 
 
-def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while chunk := list(islice(items, size)):
-        yield chunk
-
-
-def _pixels(
-    root: Path, missing: Sequence[tuple[Row, list[View]]], transform: Transform
-) -> Iterator[tuple[str, Tensor]]:
-    """Key and pixels [3, S, S] of each view; the next images are decoded while the encoder works."""
-    pending: list[Future[list[tuple[str, Tensor]]]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row, lacking in missing:
-            pending.append(pool.submit(_read_views, root, row, lacking, transform))
-            if len(pending) > IMAGES_AHEAD:
-                yield from pending.pop(0).result()
-        for future in pending:
-            yield from future.result()
-
-
-def _read_views(root: Path, row: Row, wanted: Sequence[View], transform: Transform) -> list[tuple[str, Tensor]]:
-    image = _read_checked(root, row)
-    return [(view.key(row.sha256), view.pixels(image, transform)) for view in wanted]
-
-
-def _read_checked(root: Path, row: Row) -> Image.Image:
-    """The picture of a row. The store is keyed by content, so other content must not get in under its key."""
-    path = root / row.path
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro` to take stock anew.") from None
-    if hashlib.sha256(content).hexdigest() != row.sha256:
-        raise UserError(f"{path} changed since the manifest was made: run `dvc repro` to take stock anew.")
-    with Image.open(BytesIO(content)) as image:
-        image.load()
-        return image
+def _lacking(
+    manifest: Manifest, tiling: Tiling | None, missing: NDArray[np.bytes_]
+) -> Iterator[tuple[Row, list[View]]]:
+    """The rows that have views among the sorted keys `missing`, with these views; no view comes twice."""
+    taken = np.zeros(len(missing), bool)
+    for row in _learnt(manifest):
+        found = []
+        for view in row_views(row, tiling, manifest.shots):
+            key = key_array([view.key(row.sha256)])
+            at = int(np.searchsorted(missing, key)[0])
+            if at < len(missing) and missing[at] == key[0] and not taken[at]:
+                taken[at] = True
+                found.append(view)
+        if found:
+            yield row, found
 
 
 def write_index(index: FeatureIndex, file: Path) -> None:
@@ -165,27 +167,6 @@ def read_index(file: Path) -> FeatureIndex:
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is no feature index ({error}): run `dvc repro features`.") from None
     return build(FeatureIndex, values, str(file))
-
-
-def find_features(store: FeatureStore, keys: Sequence[str]) -> dict[str, Place]:
-    """Where the features of the views `keys` lie, each shard verified.
-
-    Raises UserError if one is missing or damaged.
-    """
-    everything = store.places()
-    if lost := sum(key not in everything for key in keys):
-        raise UserError(
-            f"the store {store.folder} lacks the features of {lost} of {len(keys)} views: "
-            "run `dvc repro --force --single-item features`."
-        )
-    places = {key: everything[key] for key in keys}
-    store.verify({place.shard for place in places.values()})
-    return places
-
-
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pipelines.gate_look import look_at_all
 from pipelines.gate_page import page
 from pipelines.gate_similar import near_duplicates
 from pipelines.gate_suspects import suspects
-from pipelines.manifest import Manifest, read_manifest
+from pipelines.manifest_table import Manifest, read_manifest
 from pipelines.params import read_section
 
 
@@ -40,7 +40,7 @@ def inspect(manifest: Manifest, settings: GateSettings, promise: CalibrationSett
 
     Raises UserError if an image is gone or unreadable since the manifest was made.
     """
-    rows, looks = manifest.rows, look_at_all(manifest)
+    rows, looks = list(manifest.rows), look_at_all(manifest)
     checks: dict[str, Callable[[], list[Finding]]] = {
         "duplicates": lambda: gate_checks.duplicates(rows),
         "near_duplicates": lambda: near_duplicates(rows, looks),

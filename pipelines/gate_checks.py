@@ -9,7 +9,7 @@ from inpformer.calibration import images_needed
 from inpformer.transform import MAP_SIZE
 from pipelines.gate_finding import ERROR, WARNING, Finding
 from pipelines.gate_look import Look
-from pipelines.manifest import Row
+from pipelines.manifest_table import Row
 
 FEWEST_MASK_PIXELS = 4  # at the size that is measured: fewer may vanish in scaling
 MOST_OF_IMAGE = 0.9  # marked: more looks like good and defective exchanged

@@ -12,7 +12,7 @@ from scipy.fft import dctn
 from tqdm import tqdm
 
 from inpformer.transform import read_image
-from pipelines.manifest import Manifest
+from pipelines.manifest_table import Manifest
 
 # 64 pixels a side and its 16 lowest frequencies either way: what a 256-bit perceptual hash looks at.
 SIDE, FREQUENCIES = 64, 16

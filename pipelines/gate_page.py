@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inpformer.transform import read_image
 from pipelines.gate_finding import CHECKS, ERROR, Check, Finding
-from pipelines.manifest import Manifest
+from pipelines.manifest_table import Manifest
 
 PICTURES = 60  # a check: 30 pairs; some 5 kB each, so that the page stays below about 2 MB
 THUMBNAIL = 180  # pixels a side

@@ -8,7 +8,7 @@ from sklearn.covariance import ledoit_wolf
 
 from pipelines.gate_finding import WARNING, Finding
 from pipelines.gate_look import Look
-from pipelines.manifest import Row
+from pipelines.manifest_table import Row
 
 # Cosine from which on two pictures are taken for one part; figures in `near_duplicates`.
 ALIKE = 0.3

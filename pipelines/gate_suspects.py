@@ -11,7 +11,7 @@ from tqdm import tqdm
 from inpformer.encoder import Encoder, EncoderSettings, load_encoder
 from inpformer.transform import read_image
 from pipelines.gate_finding import WARNING, Finding
-from pipelines.manifest import Manifest, Row
+from pipelines.manifest_table import Manifest, Row
 
 # Of the sizes and strides tried (128 to 256 pixels, all four strides or the middle two), the most planted defects
 # for the time: 12×12 tokens an image.

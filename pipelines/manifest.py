@@ -9,9 +9,8 @@ import io
 import json
 import os
 import re
-import typing
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,12 @@ from tqdm import tqdm
 
 from inpformer.depth import refuse_deep
 from inpformer.errors import UserError
-from inpformer.layouts import AUTO, LAYOUTS, SEVERAL, detect, read_data
+from inpformer.layouts import AUTO, LAYOUTS, detect, read_data
 from inpformer.layouts.masks import union
 from inpformer.layouts.sample import GOOD, Sample, refuse_all
 from inpformer.settings import require
 from pipelines import stage
+from pipelines.manifest_table import Manifest, Row, write_manifest
 from pipelines.params import read_section
 from pipelines.splits import cut_validation, keep_shots, name_parts, refuse_leaks
 
@@ -57,60 +57,6 @@ class ManifestSettings:
             except re.error:
                 require(False, "part", self.part, right)
         require(self.shots is None or self.shots >= 1, "shots", self.shots, "null or at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One image. `path` and `masks` are relative to the data folder; `split` is train, val or test; `label` 1 for
-    anomalous; `width` and `height` in pixels; `sha256` (hex) of the file. A pixel is defective where any mask is
-    above `mask_level`; `mask_pixels` counts them: 0 for an anomalous image means that nothing is marked. `part` names
-    the physical part that several images of the category show, "" where unknown.
-    """
-
-    path: str
-    category: str
-    split: str
-    label: int
-    defect: str
-    masks: list[str]
-    mask_level: int
-    mask_pixels: int
-    width: int
-    height: int
-    sha256: str
-    part: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """`root` is the data folder; `digest` (hex) stands for the content of all images and masks and their roles;
-    `layout` is the one found, `shots` how many training images of each category were kept (None: all).
-    """
-
-    root: Path
-    digest: str
-    rows: list[Row]
-    layout: str
-    shots: int | None
-
-    @property
-    def categories(self) -> list[str]:
-        """All categories, sorted."""
-        return sorted({row.category for row in self.rows})
-
-    def split(self, name: str) -> list[Row]:
-        """The rows of one split: train, val or test."""
-        return [row for row in self.rows if row.split == name]
-
-    @property
-    def held_out(self) -> list[Row]:
-        """The good images of val: what thresholds and the validation loss are taken from."""
-        return [row for row in self.split("val") if not row.label]
-
-    @property
-    def data_sets(self) -> list[str]:
-        """The names of the data sets if there are several: their categories are called <data set>/<category>."""
-        return sorted({row.category.split("/")[0] for row in self.rows}) if self.layout == SEVERAL else []
 
 
 def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
@@ -209,33 +155,6 @@ def read_mask(root: Path, row: Row) -> Image.Image:
         if mask.size != (row.width, row.height):
             raise UserError(f"{root / name} changed since the manifest was made: run `dvc repro` to take stock anew.")
     return union(masks, row.mask_level) if masks else Image.new("L", (row.width, row.height))
-
-
-def _schema(metadata: dict[str, str]) -> pa.Schema:
-    types = {str: pa.string(), int: pa.int64(), list[str]: pa.list_(pa.string())}
-    hints = typing.get_type_hints(Row)
-    return pa.schema([(f.name, types[hints[f.name]]) for f in fields(Row)], metadata)
-
-
-def write_manifest(manifest: Manifest, file: Path) -> None:
-    """Writes the table; `read_manifest` is its counterpart."""
-    metadata = {"root": manifest.root.as_posix(), "digest": manifest.digest, "layout": manifest.layout}
-    schema = _schema({**metadata, "shots": json.dumps(manifest.shots)})
-    table = pa.Table.from_pylist([asdict(row) for row in manifest.rows], schema)
-    with stage.written_whole(file) as temporary:
-        pq.write_table(table, temporary)
-
-
-def read_manifest(file: Path) -> Manifest:
-    """Raises UserError if `file` is missing or no manifest."""
-    try:
-        table = pq.read_table(file)
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        rows = [Row(**{f.name: values[f.name] for f in fields(Row)}) for values in table.to_pylist()]
-        shots = json.loads(metadata["shots"])
-        return Manifest(Path(metadata["root"]), metadata["digest"], rows, metadata["layout"], shots)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise UserError(f"{file} is no manifest ({error}): run `dvc repro manifest`.") from None
 
 
 def main() -> None:

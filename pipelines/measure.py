@@ -14,7 +14,7 @@ from inpformer.closing import Closing
 from inpformer.errors import UserError
 from inpformer.metrics import image_metrics
 from inpformer.pixel_metrics import PixelMetricsStream
-from pipelines.manifest import Row
+from pipelines.manifest_table import Row
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from inpformer.errors import UserError
 from inpformer.layouts.sample import list_images
 from pipelines import provenance, stage
 from pipelines.calibrate import predict, promise
-from pipelines.features import best_device
+from pipelines.devices import best_device
 from pipelines.params import read_section
 from pipelines.register import RegisterSettings
 from pipelines.tracking import CHALLENGER, Run, download_detector, find_version

@@ -17,7 +17,7 @@ from inpformer.errors import UserError
 from inpformer.settings import require
 from inpformer.transform import read_image
 from pipelines import provenance, stage
-from pipelines.manifest import Manifest, read_manifest
+from pipelines.manifest_table import Manifest, read_manifest
 from pipelines.params import read_all, read_section
 from pipelines.run_record import read_run
 from pipelines.tracking import CHALLENGER, tracking_uri

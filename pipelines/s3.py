@@ -49,8 +49,9 @@ def parse(uri: str) -> Location:
     return Location(bucket, key)
 
 
-def connect(unsigned: bool = False) -> Any:
-    """A boto3 S3 client, safe to share between threads; without keys in the environment it does not sign either.
+def connect(unsigned: bool = False, patient: bool = False) -> Any:
+    """A boto3 S3 client, safe to share between threads; without keys in the environment it does not sign either. A
+    `patient` one waits for a server that is away for a minute and more, as suits work that others wait for.
 
     Raises UserError if the address or the configuration in the environment cannot be used.
     """
@@ -60,7 +61,7 @@ def connect(unsigned: bool = False) -> Any:
         config = Config(
             connect_timeout=10,
             read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": 12 if patient else 4},
             max_pool_connections=CONNECTIONS,
             **signing,
         )
@@ -117,7 +118,7 @@ def _refusal(error: ClientError, location: Location, server: str, unsigned: bool
         )
     if code in {"AccessDenied", "403"}:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if unsigned else "ask for the right, or use others"
-        return f"{server} does not let {'anybody' if unsigned else 'these keys'} read {location}: {remedy}."
+        return f"{server} does not let {'anybody' if unsigned else 'these keys'} use {location}: {remedy}."
     if code == "NoSuchBucket":
         return (
             f"there is no bucket {location.bucket} at {server} (for {location}): check the name and AWS_ENDPOINT_URL."

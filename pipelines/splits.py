@@ -12,7 +12,7 @@ from inpformer.errors import UserError
 from inpformer.layouts.sample import refuse_all
 
 if TYPE_CHECKING:
-    from pipelines.manifest import Row
+    from pipelines.manifest_table import Row
 
 
 def name_parts(rows: Sequence[Row], pattern: str) -> list[Row]:

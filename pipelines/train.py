@@ -19,15 +19,15 @@ from statistics import fmean
 from inpformer.detector import CONFIG_FILE, Detector
 from inpformer.encoder import load_encoder
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
-from inpformer.store import FeatureStore
 from inpformer.trained import ALL, Training
 from pipelines import pictures, provenance, stage
 from pipelines.encoder_check import check_encoder
 from pipelines.features import FeatureIndex, FeatureSettings, read_index
-from pipelines.manifest import Manifest, read_manifest
+from pipelines.manifest_table import Manifest, read_manifest
 from pipelines.params import flat, read_all, read_section
 from pipelines.run_record import write_run
 from pipelines.tracking import Run, tracking_uri
+from pipelines.training_features import training_features
 from pipelines.training_job import History, Job, borrow, train_apart, train_together
 from pipelines.training_loop import TrainSettings
 from pipelines.tuned import read_tuned, with_values
@@ -39,7 +39,7 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, ta
     """Names a training: equal for equal code, data and parameters, so that a repeated call resumes. `taken` names the
     weights that are taken as they are, "" for none.
     """
-    identity = [provenance.source_digest("train", "features"), manifest.digest, index.encoder_key, index.views_digest]
+    identity = [provenance.source_digest("train", "features"), manifest.digest, index.encoder_key, index.table]
     return hashlib.sha256(json.dumps([*identity, asdict(settings), taken], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     settings = with_values(read_section("train", TrainSettings), tuned, f"{args.tuned}: train")
     if tuned:
         print(f"tuned: {', '.join(f'{name} {value:.4g}' for name, value in tuned.items())}", flush=True)
-    store = Path(read_section("features", FeatureSettings).store).resolve()
+    stored = read_section("features", FeatureSettings)
     manifest, index = read_manifest(args.manifest), read_index(args.features)
     encoder = load_encoder(index.encoder)
     check_encoder(encoder, index)
@@ -103,7 +103,8 @@ def main() -> None:
     used = flat(params) | {f"train.{name}": value for name, value in tuned.items()}
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", used, tags)
     print(f"{training.setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
-    job = Job(manifest, index, encoder, settings, FeatureStore(store, index.encoder_key), run, key)
+    features = training_features(stored, index)
+    job = Job(manifest, index, encoder, settings, features, run, key)
     try:
         if other is None:
             detector, history = train(job, training)

@@ -20,13 +20,13 @@ from inpformer.detector import Detector
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.model import ModelShape
-from inpformer.setting import SINGLE_CLASS, ZERO_SHOT
-from inpformer.store import FeatureStore
+from inpformer.setting import ZERO_SHOT
 from inpformer.trained import ALL, Trained
-from pipelines.features import FeatureIndex, feature_keys, find_features
-from pipelines.manifest import Manifest, Row
+from pipelines.features import FeatureIndex
+from pipelines.manifest_table import Manifest
 from pipelines.tracking import Run
 from pipelines.train_worker import WorkerConfig, train_category, train_worker
+from pipelines.training_features import TrainingFeatures
 from pipelines.training_loop import CHECKPOINT_PROGRESS, CHECKPOINT_TENSORS, LoopConfig, TrainSettings
 
 # A head of the decoder sees this many channels of a projected encoder; a ViT brings its own number of heads.
@@ -44,7 +44,7 @@ class Job:
     index: FeatureIndex
     encoder: Encoder
     settings: TrainSettings
-    store: FeatureStore
+    features: TrainingFeatures
     run: Run
     key: str
 
@@ -53,28 +53,21 @@ class Job:
         """Where its checkpoints lie until it is finished."""
         return Path(self.settings.storage).resolve()
 
-    def loop(self, rows: Sequence[Row]) -> LoopConfig:
-        """The training loop over some rows of the manifest.
+    def loop(self, category: str | None = None) -> LoopConfig:
+        """The training loop over a category, or over all of them.
 
         Raises UserError if there are too few images for a batch, or features are missing.
         """
-        tiling, shots = self.index.tiling, self.manifest.shots
-        train, val = (feature_keys([r for r in rows if r.split == s], tiling, shots) for s in ("train", "val"))
-        if len(train) < self.settings.batch_size:
+        features = replace(self.features, category=category)
+        views = features.open()
+        views.refuse_missing()
+        if (count := views.count("train")) < self.settings.batch_size:
             raise UserError(
-                f"params.yaml: train.batch_size is {self.settings.batch_size}: there are only {len(train)} "
-                f"training images{f' of {rows[0].category}' if self.settings.setting == SINGLE_CLASS else ''}, "
-                "set it to at most that."
+                f"params.yaml: train.batch_size is {self.settings.batch_size}: there are only {count} "
+                f"training images{f' of {category}' if category is not None else ''}, set it to at most that."
             )
-        return LoopConfig(
-            settings=self.settings,
-            shape=model_shape(self.encoder, self.settings),
-            encoder_channels=self.encoder.channels,
-            store=self.store,
-            places=find_features(self.store, [*train, *val]),
-            train=train,
-            val=val,
-        )
+        shape = model_shape(self.encoder, self.settings)
+        return LoopConfig(self.settings, shape, self.encoder.channels, features)
 
 
 def model_shape(encoder: Encoder, settings: TrainSettings) -> ModelShape:
@@ -97,8 +90,7 @@ def train_together(job: Job) -> tuple[Trained, History]:
 
     Raises UserError if the workers keep failing, and for what `Job.loop` refuses.
     """
-    rows = [row for row in job.manifest.rows if row.split != "test"]
-    config = WorkerConfig(job.loop(rows), job.run.run_id, job.run.uri)
+    config = WorkerConfig(job.loop(), job.run.run_id, job.run.uri)
     with cluster():
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
@@ -140,10 +132,7 @@ def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
 
     Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
     """
-    configs = {
-        name: job.loop([row for row in job.manifest.rows if row.category == name and row.split != "test"])
-        for name in job.manifest.categories
-    }
+    configs = {name: job.loop(name) for name in job.manifest.categories}
     folders = {name: job.storage / job.key / name.replace("/", "--") for name in configs}
     with cluster():
         task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())

@@ -3,7 +3,7 @@ the features are in the store, and whoever runs the loop says how many workers s
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,14 +19,16 @@ from inpformer.optim import OPTIMIZER_SLOTS, StableAdamW, learning_rate
 from inpformer.projection import Projection
 from inpformer.setting import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from inpformer.settings import require
-from inpformer.store import FeatureStore, Place, batches
 from inpformer.tensors import part_of, prefixed
 from inpformer.trained import Trained
 from inpformer.training import train_step
+from pipelines.streams import ahead, chunks
+from pipelines.training_features import TrainingFeatures
 
 CHECKPOINT_TENSORS, CHECKPOINT_PROGRESS = "checkpoint.safetensors", "progress.json"
 # So many refused steps in a row mean that the run is lost, not that one batch was odd.
 MOST_REFUSED_STEPS = 20
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,12 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """All that a loop is told. `train` and `val` are keys of views in the store, in a fixed order, and `places`
-    where their features lie; `encoder_channels` are those in the store.
-    """
+    """All that a loop is told: small, however many images there are. `encoder_channels` are those of the features."""
 
     settings: TrainSettings
     shape: ModelShape
     encoder_channels: int
-    store: FeatureStore
-    places: Mapping[str, Place]
-    train: Sequence[str]
-    val: Sequence[str]
+    features: TrainingFeatures
 
 
 @dataclass
@@ -114,6 +111,7 @@ class TrainingLoop:
     ) -> None:
         """`wrap` moves the model to the device and makes it one of several workers' (DistributedDataParallel)."""
         self.config, self.settings = config, config.settings
+        self.features = config.features.open()
         self.device, self.rank, self.workers = device, rank, workers
         torch.manual_seed(self.settings.seed)
         self.model = INPFormer(config.shape)
@@ -139,38 +137,39 @@ class TrainingLoop:
     def fit_projection(self, projection: Projection) -> None:
         """Rank 0 fits, everyone else receives."""
         if self.rank == 0:
-            features = batches(self.config.store, self.config.places, self.config.train, self.settings.batch_size)
+            order = chunks(iter(range(self.features.count("train"))), self.settings.batch_size)
+            features = (self.features.read("train", indices) for indices in order)
             channels = self.config.encoder_channels
             projection.load_state_dict(Projection.fit(features, channels, self.config.shape.channels).state_dict())
         if self.workers > 1:
             for tensor in projection.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
-    def target(self, digests: Sequence[str]) -> Tensor:
-        """The features of some images as the model wants them: [B, G, N, C] float32 on the device."""
-        features = self.config.store.read([self.config.places[digest] for digest in digests]).to(self.device)
-        if self.projection is None:
-            return features.float()
-        projected: Tensor = self.projection(features)
-        return projected
+    def targets(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Tensor]:
+        """The features of some views, by their numbers, as the model wants them: [B, G, N, C] float32 on the device.
+        The next batch is read while the model works on one.
+        """
+        for features in ahead(lambda indices: self.features.read(split, indices), batches, BATCHES_AHEAD):
+            on_device = features.to(self.device)
+            yield on_device.float() if self.projection is None else self.projection(on_device)
 
     def epoch(self) -> None:
         """One pass over the training images; the last partial batch is dropped."""
         size = self.settings.batch_size
-        steps = len(self.config.train) // size
-        order = torch.randperm(
-            len(self.config.train), generator=torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
-        ).tolist()
+        count = self.features.count("train")
+        steps = count // size
+        generator = torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
+        order = torch.randperm(count, generator=generator).tolist()
         share = size // self.workers
+        mine = (order[n * size + self.rank * share :][:share] for n in range(steps))
         total = torch.zeros(3, device=self.device)
         norms, refused, refused_in_a_row = 0.0, 0, 0
-        for number in range(steps):
-            start = number * size + self.rank * share
+        for target in self.targets("train", mine):
             rate = self.rate(steps)
             step = train_step(
                 self.wrapped,
                 self.optimizer,
-                self.target([self.config.train[i] for i in order[start : start + share]]),
+                target,
                 rate,
                 self.settings.losses,
                 autocast=self.device.type == "cuda",
@@ -212,16 +211,16 @@ class TrainingLoop:
     def validate(self) -> float:
         """The loss on the held-out normal images, mean over images."""
         self.model.eval()
-        mine = self.config.val[self.rank :: self.workers]
+        count = self.features.count("val")
+        mine = chunks(iter(range(self.rank, count, self.workers)), self.settings.batch_size)
         total = torch.zeros(1, device=self.device)
-        for start in range(0, len(mine), self.settings.batch_size):
-            target = self.target(mine[start : start + self.settings.batch_size])
+        for target in self.targets("val", mine):
             output = self.model(target)
             loss = reconstruction_loss(output.target, output.decoded)
             loss = loss + self.settings.losses.coherence_weight * coherence_loss(output.fused, output.prototypes)
             total += loss * len(target)
         self.model.train()
-        return float(self.over_workers(total) * self.workers / len(self.config.val))
+        return float(self.over_workers(total) * self.workers / count)
 
     def over_workers(self, value: Tensor) -> Tensor:
         """The mean over the workers."""

@@ -3,9 +3,11 @@
 No test image is among them or in them. With tiles, each tile is a picture of its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from heapq import nsmallest
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -20,12 +22,15 @@ from inpformer.pseudo import pseudo_anomaly
 from inpformer.tiling import Tiling
 from inpformer.transform import MAP_SIZE, Transform
 from inpformer.views import View
-from pipelines.features import _read_checked as read_checked
+from pipelines.encode import read_image_views
 from pipelines.features import row_views
-from pipelines.manifest import Manifest, Row, read_mask
+from pipelines.manifest import read_mask
+from pipelines.manifest_table import Manifest, Row
+from pipelines.streams import chunks
 from pipelines.tune_settings import PSEUDO, TuneSettings
 
 BATCH_SIZE = 16
+TEXTURES = 256  # of which patches are taken: enough to differ, and few to remember
 Seen = tuple[Row, View]  # an image, and what of it
 
 
@@ -70,7 +75,7 @@ def judged_set(manifest: Manifest, encoder: Encoder, tiling: Tiling | None, sett
         count, pictures = len(seen), _with_labels(manifest, seen, encoder.transform, tiling)
     features, made = [], []
     with tqdm(total=count, desc="encoding what trials are judged on", unit="image", disable=None) as progress:
-        while batch := list(islice(pictures, BATCH_SIZE)):
+        for batch in chunks(pictures, BATCH_SIZE):
             encoded = encoder.features(torch.stack([picture.pixels for picture in batch]))
             features.append(encoded.to(torch.float16).cpu().numpy())
             made += [(p.mask, p.anomalous, p.mask_known, p.category) for p in batch]
@@ -79,25 +84,30 @@ def judged_set(manifest: Manifest, encoder: Encoder, tiling: Tiling | None, sett
     return JudgedSet(np.concatenate(features), masks, labels, known, categories, encoder.transform.crop)
 
 
-def choose(rows: Sequence[Row], tiling: Tiling | None, most: int) -> list[Seen]:
-    """At most so many views of the images, as many of each category as of the others, chosen by content alone."""
-    ranked: list[tuple[int, str, Seen]] = []
-    for category in sorted({row.category for row in rows}):
-        views = {v.key(r.sha256): (r, v) for r in rows if r.category == category for v in row_views(r, tiling, None)}
-        ranked += [(rank, category, views[key]) for rank, key in enumerate(sorted(views))]
-    chosen = [seen for _, _, seen in sorted(ranked, key=lambda item: item[:2])[:most]]
-    return sorted(chosen, key=lambda seen: (seen[0].category, seen[0].sha256, seen[1].window or ()))
+def choose(rows: Iterable[Row], tiling: Tiling | None, most: int) -> list[Seen]:
+    """At most so many views of the images, as many of each category as of the others, chosen by content alone. The rows
+    stream by.
+    """
+    kept: dict[str, dict[str, Seen]] = defaultdict(dict)
+    for row in rows:
+        mine = kept[row.category]
+        mine |= {view.key(row.sha256): (row, view) for view in row_views(row, tiling, None)}
+        if len(mine) > 2 * most:
+            kept[row.category] = dict(nsmallest(most, mine.items()))
+    ranked = [(rank, seen) for mine in kept.values() for rank, (_, seen) in enumerate(sorted(mine.items()))]
+    chosen = sorted(ranked, key=lambda item: (item[0], item[1][0].category))[:most]
+    return sorted((seen for _, seen in chosen), key=lambda seen: (seen[0].path, seen[1].window or ()))
 
 
 def _with_pseudo_anomalies(
     manifest: Manifest, good: Sequence[Seen], transform: Transform, seed: int
 ) -> Iterator[Picture]:
     """Each good picture as it is, and with a patch of some training image."""
-    textures = sorted(manifest.split("train"), key=lambda row: row.sha256)
+    textures = nsmallest(TEXTURES, (row for row in manifest.rows if row.split == "train"), key=lambda row: row.sha256)
     nothing = np.zeros((MAP_SIZE, MAP_SIZE), np.bool_)
     for row, view, image in _read(manifest, good):
         rng = np.random.default_rng([seed, int(view.key(row.sha256)[:16], 16)])
-        texture = read_checked(manifest.root, textures[rng.integers(len(textures))])
+        texture = _image(manifest, textures[rng.integers(len(textures))])
         part = image if view.window is None else image.crop(view.window)
         mask = nothing
         while not mask.any():  # a patch in the margin that the crop leaves out would be no anomaly
@@ -136,5 +146,12 @@ def _read(manifest: Manifest, seen: Sequence[Seen]) -> Iterator[tuple[Row, View,
     path, image = "", Image.new("L", (1, 1))
     for row, view in seen:
         if row.path != path:
-            path, image = row.path, read_checked(manifest.root, row)
+            path, image = row.path, _image(manifest, row)
         yield row, view, image
+
+
+def _image(manifest: Manifest, row: Row) -> Image.Image:
+    """The picture of a row, if it is still the one that the manifest saw."""
+    with Image.open(BytesIO(read_image_views(manifest.root, row, []).content)) as image:
+        image.load()
+        return image

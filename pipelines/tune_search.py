@@ -28,13 +28,14 @@ from ray.tune.search.optuna import OptunaSearch
 from inpformer.encoder import Encoder, load_encoder
 from inpformer.errors import UserError
 from inpformer.setting import MULTI_CLASS
-from inpformer.store import FeatureStore
 from pipelines import provenance, stage, tune_report
+from pipelines.devices import best_device
 from pipelines.encoder_check import check_encoder
-from pipelines.features import FeatureIndex, FeatureSettings, best_device, read_index
-from pipelines.manifest import Manifest, read_manifest
+from pipelines.features import FeatureIndex, FeatureSettings, read_index
+from pipelines.manifest_table import Manifest, read_manifest
 from pipelines.params import flat, read_all, read_section
 from pipelines.tracking import Run, tracking_uri
+from pipelines.training_features import training_features
 from pipelines.training_job import Job
 from pipelines.training_loop import TrainingLoop, TrainSettings
 from pipelines.tune_judged import judged_set
@@ -99,14 +100,14 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
     if settings.grace > train.epochs:
         raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {train.epochs} epochs, set fewer.")
     code = provenance.source_digest("train", "features", "tune")
-    identity = [code, manifest.digest, index.encoder_key, index.views_digest, asdict(settings), asdict(train)]
+    identity = [code, manifest.digest, index.encoder_key, index.table, asdict(settings), asdict(train)]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return Search(settings, train, space, f"tune-{key}")
 
 
 def make_task(search: Search, manifest: Manifest, index: FeatureIndex, encoder: Encoder, job: Job) -> TrialTask:
     """What all trials share: the judged pictures go through the encoder here, and the projection is fitted here."""
-    loop = job.loop([row for row in manifest.rows if row.split != "test"])
+    loop = job.loop()
     probe = TrainingLoop(loop, torch.device("cpu"))
     probe.start()
     projection = None if probe.projection is None else probe.projection.state_dict()
@@ -122,6 +123,7 @@ def find(search: Search, task: TrialTask) -> list[Trial]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it tells at length of what is said in a line here
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Tables of every report, a file for each and TensorBoard's are not needed: MLflow has them.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # What ended within so many seconds of a kill -9 is taken up again, from its checkpoint.
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "5"
@@ -226,9 +228,9 @@ def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: P
     mlflow_run = Run.open(search.key, f"tune {manifest.root.name}-{search.key[-6:]}", flat(params), tags)
     where = stage.without_password(tracking_uri())
     print(f"{settings.trials} trials, MLflow run {mlflow_run.run_id} at {where}", flush=True)
-    store = FeatureStore(Path(features.store).resolve(), index.encoder_key)
     try:
-        job = Job(manifest, index, encoder, search.train, store, mlflow_run, search.key)
+        stored = training_features(features, index)
+        job = Job(manifest, index, encoder, search.train, stored, mlflow_run, search.key)
         trials = find(search, make_task(search, manifest, index, encoder, job))
         _leave(trials, search, mlflow_run, out, report)
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ class TrialTask:
 
 def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
     """Trains with `values`, by dotted name of train, once for each seed, side by side. Goes on from its checkpoint."""
-    logging.getLogger().setLevel(logging.WARNING)  # Ray tells of every checkpoint
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every checkpoint
     settings = with_values(task.loop.settings, values, "train")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loops = [_loop(task, replace(settings, seed=settings.seed + n), device) for n in range(task.seeds)]

@@ -10,7 +10,7 @@ from inpformer.bootstrap import BootstrapSettings
 from inpformer.detector import Detector
 from inpformer.errors import UserError
 from pipelines.evaluate import Gallery, check_setting, mean, summary, table
-from pipelines.manifest import Manifest
+from pipelines.manifest_table import Manifest
 from pipelines.measure import Judged, Report
 from tests.conftest import limits
 from tests.test_measure import row

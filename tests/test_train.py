@@ -20,11 +20,12 @@ from PIL import Image
 from inpformer.detector import Detector
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
-from inpformer.store import FeatureStore
 from inpformer.trained import ALL
 from pipelines.features import FeatureSettings, compute_features, read_index, write_index
-from pipelines.manifest import ManifestSettings, build_manifest, read_manifest, write_manifest
+from pipelines.manifest import ManifestSettings, build_manifest
+from pipelines.manifest_table import read_manifest, write_manifest
 from pipelines.train import check_encoder
+from pipelines.training_features import training_features
 from pipelines.training_job import Job, model_shape
 from pipelines.training_loop import TrainSettings
 
@@ -42,16 +43,15 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((gradient + rng.uniform(0, 95, (64, 64, 3))).astype(np.uint8)).save(file)
     manifest = build_manifest(root / "data", ManifestSettings("unused"))
-    write_manifest(manifest, root / "manifest.parquet")
     # The same images as two categories, for the settings that tell categories apart.
     halves = [replace(row, category="bolt" if n % 2 else "nut") for n, row in enumerate(manifest.rows)]
-    write_manifest(replace(manifest, digest="f" * 64, rows=halves), root / "two.parquet")
     strange = [replace(row, category="gear") for row in manifest.rows]
-    write_manifest(replace(manifest, digest="e" * 64, rows=strange), root / "strange.parquet")
     store = str(root / "store")
-    write_index(
-        compute_features(manifest, encoder, FeatureSettings(encoder.settings, store=store)), root / "features.json"
-    )
+    for name, digest, rows in (("nuts", "", manifest.rows), ("two", "f" * 64, halves), ("strange", "e" * 64, strange)):
+        one = replace(manifest, digest=digest or manifest.digest, rows=rows)
+        write_manifest(one, root / f"{name}.parquet")
+        index = compute_features(one, encoder, FeatureSettings(encoder.settings, store=store))
+        write_index(index, root / f"{name}.json")
     params = {
         "manifest": {"data": str(root / "data")},
         "features": {"store": store},
@@ -68,16 +68,14 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(project: Path, ray_cluster: str) -> Start:
     """Starts the stage as a user does, on the session's cluster, with some parameters of `train` changed."""
 
-    def begin(
-        name: str, mlflow_uri: str = "", manifest: str = "manifest.parquet", **changed: int | str
-    ) -> subprocess.Popen[str]:
+    def begin(name: str, mlflow_uri: str = "", data: str = "nuts", **changed: int | str) -> subprocess.Popen[str]:
         folder = project / name
         folder.mkdir(exist_ok=True)
         params = yaml.safe_load((project / "params.yaml").read_text())
         params["train"] |= {"storage": str(folder / "runs"), **changed}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
-        command = [sys.executable, "-m", "pipelines.train", "--manifest", f"../{manifest}"]
-        command += ["--features", "../features.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
+        command = [sys.executable, "-m", "pipelines.train", "--manifest", f"../{data}.parquet"]
+        command += ["--features", f"../{data}.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "RAY_ADDRESS": ray_cluster}
         environment["MLFLOW_TRACKING_URI"] = mlflow_uri or f"sqlite:///{folder}/mlflow.db"
         return subprocess.Popen(
@@ -146,7 +144,7 @@ def test_an_interrupted_run_goes_on_in_its_own_mlflow_run(undisturbed: Path, pro
 
 
 def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, start: Start) -> None:
-    settings = {"setting": "single-class", "batch_size": 4, "epochs": 2, "manifest": "two.parquet"}
+    settings = {"setting": "single-class", "batch_size": 4, "epochs": 2, "data": "two"}
     process = start("apart", **settings)
     deadline = time.monotonic() + 300
     while not (first := list((project / "apart").glob("runs/*/*/progress.json"))):
@@ -174,7 +172,7 @@ def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, 
 
 
 def test_zero_shot_takes_the_weights_of_other_data(undisturbed: Path, project: Path, start: Start) -> None:
-    finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), manifest="strange.parquet"))
+    finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), data="strange"))
     detector, other = (Detector.load(folder / "model") for folder in (project / "zero", undisturbed))
     assert (detector.training.setting, detector.training.categories) == ("zero-shot", ("nut",))
     assert (project / "zero/loss.csv").read_text().splitlines()[1:] == []
@@ -191,20 +189,21 @@ def test_weights_may_be_taken_as_they_are(undisturbed: Path, project: Path, star
 
 
 def test_changed_encoder_weights_are_noticed(project: Path, encoder: Encoder) -> None:
-    index = read_index(project / "features.json")
+    index = read_index(project / "nuts.json")
     check_encoder(encoder, index)
     with pytest.raises(UserError, match="the weights of tf_efficientnet_lite0 in bundled changed since the features"):
         check_encoder(encoder, replace(index, encoder_key="0" * 64))
 
 
 def test_few_shot_trains_on_22_forms_of_each_image(project: Path, encoder: Encoder) -> None:
-    manifest = read_manifest(project / "manifest.parquet")
+    manifest = read_manifest(project / "nuts.parquet")
     few = replace(manifest, shots=3, rows=[*manifest.split("train")[:3], *manifest.split("val")])
-    store = str(project / "store")
-    index = compute_features(few, encoder, FeatureSettings(encoder.settings, store=store))
+    stored = FeatureSettings(encoder.settings, store=str(project / "store"))
+    index = compute_features(few, encoder, stored)
     settings = TrainSettings(channels=32, batch_size=16)
-    loop = Job(few, index, encoder, settings, FeatureStore(Path(store), encoder.key), None, "key").loop(few.rows)  # type: ignore[arg-type]
-    assert (len(loop.train), len(loop.val)) == (66, 8)
+    loop = Job(few, index, encoder, settings, training_features(stored, index), None, "key").loop()  # type: ignore[arg-type]
+    views = loop.features.open()
+    assert (views.count("train"), views.count("val")) == (66, 8)
 
 
 def test_a_record_of_the_run_is_left(undisturbed: Path) -> None:
