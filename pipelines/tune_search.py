@@ -126,7 +126,7 @@ def find(search: Search, task: TrialTask) -> list[Trial]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # What ended within so many seconds of a kill -9 is taken up again, from its checkpoint.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "5"
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     before = signal.getsignal(signal.SIGINT)
     with cluster():
