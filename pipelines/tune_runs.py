@@ -50,8 +50,9 @@ class TrialRuns(MLflowLoggerCallback):
 
     @tracking.reaching_mlflow
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
-        """A trial that ASHA stopped has finished too."""
-        super().log_trial_end(trial, failed)
+        """A trial that ASHA stopped has finished too; one whose process did not start has no run."""
+        if trial in self._trial_runs:
+            super().log_trial_end(trial, failed)
 
 
 class Lines(Callback):

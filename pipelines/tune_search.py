@@ -141,7 +141,7 @@ def find(search: Search, task: TrialTask) -> list[Trial]:
         raise KeyboardInterrupt
     trials = sorted((_trial(grid[n], search) for n in range(len(grid))), key=lambda pair: pair[0])
     if winner([trial for _, trial in trials]) is None:
-        reason = f": {cause(grid.errors[0])}" if grid.errors else ""
+        reason = f": {cause(grid.errors[0]).rstrip('.')}" if grid.errors else ""
         raise UserError(f"no trial of the search was trained to the end{reason}.")
     return [trial for _, trial in trials]
 

@@ -19,7 +19,6 @@ from ray.tune import ExperimentAnalysis
 
 from inpformer.detector import Detector
 from inpformer.encoder import Encoder
-from inpformer.trained import ALL
 from pipelines.features import FeatureSettings, compute_features, write_index
 from pipelines.manifest import ManifestSettings, build_manifest
 from pipelines.manifest_table import write_manifest
@@ -187,9 +186,9 @@ def test_train_takes_what_was_found(project: Path, start: Start) -> None:
     folder.mkdir()
     (folder / "tuned.json").write_text('{"objective": 0.5, "train": {"num_prototypes": 3, "losses.mining_power": 1.5}}')
     outputs = "--tuned tuned.json --model model --run run.json --loss loss.csv"
-    out = finish(start("trained", "train", outputs, train={"epochs": 1}))
+    out = finish(start("trained", "train", outputs, train={"epochs": 1, "setting": "single-class"}))
     assert out.startswith("tuned: num_prototypes 3, losses.mining_power 1.5\n")
     detector = Detector.load(folder / "model")
-    assert (detector.models[ALL].model.shape.num_prototypes, detector.losses.mining_power) == (3, 1.5)
+    assert (detector.models["plate"].model.shape.num_prototypes, detector.losses.mining_power) == (3, 1.5)
     (run,) = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["1"])
     assert (run.data.params["train.num_prototypes"], run.data.params["train.losses.mining_power"]) == ("3", "1.5")
