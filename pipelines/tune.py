@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines import stage
 from pipelines.params import read_section
 from pipelines.tune_settings import TuneSettings
-from pipelines.tune_table import TABLE, write_table
+from pipelines.tune_table import PICTURES, TABLE, write_table
 from pipelines.tuned import write_tuned
 
 
@@ -29,7 +29,7 @@ def main() -> None:
         tune_search.run(settings, args.manifest, args.features, args.out, args.report)
         return
     with stage.written_whole(args.report) as folder:
-        folder.mkdir()
+        (folder / PICTURES).mkdir(parents=True)  # empty: so `dvc plots` finds what it looks for
         write_table([], folder / TABLE)
     write_tuned(args.out, None, {})
     print("tune.trials is 0: nothing is searched, train takes the values of params.yaml")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator
 
-from pipelines.tune_table import FINISHED, TABLE, Trial, best_so_far, write_table
+from pipelines.tune_table import FINISHED, PICTURES, TABLE, Trial, best_so_far, write_table
 
 COLOURS = colormaps["viridis"]
 BEST_COLOUR, STOPPED_COLOUR = "#d7301f", "#9aa5b1"
@@ -29,12 +29,16 @@ FEWEST_FOR_IMPORTANCE = 4
 
 
 def write(trials: Sequence[Trial], space: Mapping[str, BaseDistribution], folder: Path) -> None:
-    """Leaves trials.csv, best.png, parallel.png and importance.png in `folder`; one trial at least was judged."""
+    """Leaves the table in `folder` and best.png, parallel.png and importance.png in its PICTURES; one trial at least was
+    judged.
+    """
     write_table(trials, folder / TABLE)
-    best(trials, folder / "best.png")
+    pictures = folder / PICTURES
+    pictures.mkdir()
+    best(trials, pictures / "best.png")
     judged = [trial for trial in trials if trial.objective is not None]
-    parallel(judged, space, folder / "parallel.png")
-    importance(judged, space, folder / "importance.png")
+    parallel(judged, space, pictures / "parallel.png")
+    importance(judged, space, pictures / "importance.png")
 
 
 def best(trials: Sequence[Trial], file: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TABLE = "trials.csv"
+TABLE, PICTURES = "trials.csv", "pictures"
 COLUMNS = ("trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds")
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 

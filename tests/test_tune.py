@@ -294,7 +294,7 @@ def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
     assert table[0] == ["trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds", "lr"]
     assert [row[4] for row in table[1:]] == ["0.6", "0.6", "0.7", "0.7"]
     for name in ("best", "parallel", "importance"):
-        with Image.open(tmp_path / f"{name}.png") as picture:
+        with Image.open(tmp_path / f"pictures/{name}.png") as picture:
             assert picture.width > 500
 
 

@@ -134,8 +134,8 @@ def test_every_trial_is_a_finished_run_below_the_search(searched: Path) -> None:
     assert max(run.data.metrics["objective"] for run in trials) >= parent.data.metrics["objective"]
     assert set(trials[0].data.metrics) == {"objective", "image_ap", "pixel_ap", "val_loss"}
     client = MlflowClient(f"sqlite:///{searched}/mlflow.db")
-    logged = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "tune")}
-    assert logged == {"trials.csv", "best.png", "parallel.png", "importance.png"}
+    logged = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "tune/pictures")}
+    assert logged == {"best.png", "parallel.png", "importance.png"}
 
 
 def states(folder: Path) -> dict[str, tuple[str, int]]:
