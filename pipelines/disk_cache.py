@@ -44,9 +44,9 @@ class DiskCache:
             with self._total() as total:
                 if total[0] + size > self.limit:
                     total[0] = self._throw_away(self.limit - max(size, int(self.limit * ROOM)))
+                temporary.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
                 total[0] += size - (file.stat().st_size if file.exists() else 0)
-            temporary.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
-            temporary.replace(file)
+                temporary.replace(file)
         except OSError:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)

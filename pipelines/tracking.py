@@ -23,6 +23,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -49,6 +50,12 @@ PYFUNC_PACKAGES = [
 ]
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
+# What a failing MLflow, its database and its artefact store raise.
+UNREACHABLE = (
+    *(MlflowException, RequestException, SQLAlchemyError, OSError),
+    *(Boto3Error, BotoCoreError, ClientError),
+)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -65,7 +72,7 @@ def reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (MlflowException, RequestException, BotoCoreError, ClientError, SQLAlchemyError, OSError) as error:
+        except UNREACHABLE as error:
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
             raise UserError(
                 f"MLflow at {without_password(tracking_uri())} did not do its part ({without_password(reason)}): "

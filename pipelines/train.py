@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import fmean
 
 from inpformer.detector import CONFIG_FILE, Detector
-from inpformer.encoder import load_encoder
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.trained import ALL, Training
 from pipelines import pictures, provenance, stage
@@ -31,6 +30,7 @@ from pipelines.training_features import training_features
 from pipelines.training_job import History, Job, borrow, train_apart, train_together
 from pipelines.training_loop import TrainSettings
 from pipelines.tuned import read_tuned, with_values
+from pipelines.weights import load_encoder
 
 LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
 

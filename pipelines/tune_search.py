@@ -25,7 +25,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from inpformer.encoder import Encoder, load_encoder
+from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.setting import MULTI_CLASS
 from pipelines import provenance, stage, tune_report
@@ -45,6 +45,7 @@ from pipelines.tune_space import distributions
 from pipelines.tune_table import FAILED, FINISHED, STOPPED, Trial, winner
 from pipelines.tune_trial import TrialTask, run_trial
 from pipelines.tuned import write_tuned
+from pipelines.weights import load_encoder
 
 METRIC, EPOCH = "objective", "epoch"
 MOST_TRIAL_FAILURES = 3  # of a trial's machine or process; it goes on from its checkpoint
@@ -128,15 +129,18 @@ def find(search: Search, task: TrialTask) -> list[Trial]:
     # What ended within so many seconds of a kill -9 is taken up again, from its checkpoint.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with cluster():
         check_resources(search.settings)
+        # Ray would abort; to Ctrl-C it answers by noting where the search stands.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             grid = make_tuner(search, task).fit()
         except (tune.TuneError, RayError) as error:
             raise UserError(f"the search failed: {cause(error)}.") from None
         finally:
-            signal.signal(signal.SIGINT, before)  # Ray keeps it
+            for number, handler in before.items():  # Ray keeps them
+                signal.signal(number, handler)
     if grid.num_terminated + grid.num_errors < search.settings.trials:
         raise KeyboardInterrupt
     trials = sorted((_trial(grid[n], search) for n in range(len(grid))), key=lambda pair: pair[0])

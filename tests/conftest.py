@@ -26,6 +26,7 @@ from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
 from inpformer.trained import ALL, Trained, Training
+from tests.s3_server import s3_here as s3_here
 from tests.s3_server import s3_server as s3_server
 
 # A test run in the background would hand its ignored Ctrl-C down to the commands that it interrupts.

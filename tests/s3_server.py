@@ -1,6 +1,7 @@
 """A real S3 server for the tests: SeaweedFS on loopback, with keys made at random, that can be killed and restarted."""
 
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -120,3 +121,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture
+def s3_here(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The server, named by the environment alone; a test may kill it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield s3_server
+    s3_server.start()

@@ -1,6 +1,5 @@
 """S3 as the project reaches it: what the environment says holds, and every failure is one sentence."""
 
-import os
 import socket
 
 import pytest
@@ -14,15 +13,11 @@ THERE = s3.Location("tests", "s3/there")
 
 
 @pytest.fixture
-def server(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """The server, named by the environment alone, with the object s3/there of 4 MiB."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    s3_server.client().put_object(Bucket="tests", Key="s3/there", Body=bytes(4 << 20))
-    s3_server.client().put_object(Bucket="public", Key="s3/there", Body=b"for all")
-    return s3_server
+def server(s3_here: S3Server) -> S3Server:
+    """The server with the object s3/there of 4 MiB."""
+    s3_here.client().put_object(Bucket="tests", Key="s3/there", Body=bytes(4 << 20))
+    s3_here.client().put_object(Bucket="public", Key="s3/there", Body=b"for all")
+    return s3_here
 
 
 def sentence(location: s3.Location, unsigned: bool = False) -> str:

@@ -1,0 +1,46 @@
+"""The encoder on a cluster: the same features as here, through images that only the driver can see."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from inpformer.encoder import Encoder
+from inpformer.errors import UserError
+from pipelines.encode import ImageViews
+from pipelines.encode_on_cluster import encode_on_cluster
+from pipelines.features import FeatureSettings, compute_features
+from pipelines.manifest import ManifestSettings, build_manifest
+from pipelines.training_features import training_features
+
+
+def test_a_cluster_makes_the_features_that_one_machine_makes(
+    encoder: Encoder, tmp_path: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in [*(f"train/good/{n}" for n in range(150)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
+        file = tmp_path / "data" / "nut" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
+    manifest = build_manifest(tmp_path / "data", ManifestSettings("unused"))
+    here = FeatureSettings(encoder.settings, store=str(tmp_path / "here"))
+    there = replace(here, store=str(tmp_path / "there"))
+    index = compute_features(manifest, encoder, here)
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+    assert compute_features(manifest, encoder, there) == index
+    views = [training_features(settings, index).open() for settings in (here, there)]
+    both = [one.read("train", range(one.count("train"))) for one in views]
+    torch.testing.assert_close(both[0], both[1], rtol=2e-3, atol=2e-3)
+    assert len(list((tmp_path / "there").glob("*/*.safetensors"))) == 3  # shards of 64 views
+
+
+def test_other_weights_on_the_workers_are_refused(encoder: Encoder, tmp_path: Path, ray_cluster: str) -> None:
+    other = Encoder(encoder.settings, encoder.network, encoder.transform)
+    other.digest = "0" * 64
+    image = ImageViews(b"", [], [])
+    with pytest.raises(UserError, match="the weights of tf_efficientnet_lite0 in bundled differ between driver and"):
+        encode_on_cluster([image], other, str(tmp_path), 16, tqdm(disable=True))
