@@ -79,7 +79,7 @@ def encode_every_epoch(folder: Path, params: dict[str, Any]) -> list[float]:
 
     fetched = [lambda b=b: encoder.encode([read_image(file) for file in b]) for b in batches]
     epoch(fetched[:1], step, device)  # the first step pays for set-up
-    return [epoch(fetched, step, device) for _ in range(train.epochs)]
+    return [epoch(fetched, step, device) for _ in range(TIMED_EPOCHS)]
 
 
 def main() -> None:

@@ -29,9 +29,7 @@ FEWEST_FOR_IMPORTANCE = 4
 
 
 def write(trials: Sequence[Trial], space: Mapping[str, BaseDistribution], folder: Path) -> None:
-    """Leaves the table in `folder` and best.png, parallel.png and importance.png in its PICTURES; one trial at least was
-    judged.
-    """
+    """Leaves the table in `folder` and three pictures in its PICTURES; one trial at least was judged."""
     write_table(trials, folder / TABLE)
     pictures = folder / PICTURES
     pictures.mkdir()

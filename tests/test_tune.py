@@ -27,10 +27,11 @@ from pipelines.training_loop import TrainSettings
 from pipelines.tune_judged import JudgedSet, choose, judged_set
 from pipelines.tune_objective import Objective, rate
 from pipelines.tune_report import write
-from pipelines.tune_search import Asha, check_resources, plan, report_epochs
+from pipelines.tune_search import plan, report_epochs
 from pipelines.tune_settings import Domain, TuneSettings
 from pipelines.tune_space import distributions, searchable
 from pipelines.tune_table import FINISHED, STOPPED, Trial, winner
+from pipelines.tune_trials import Asha, check_resources
 from pipelines.tuned import read_tuned, with_values, write_tuned
 
 ROOT = Path(__file__).resolve().parents[1]
