@@ -61,6 +61,9 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        item = typing.get_args(wanted)[1]
+        return {name: _convert(v, item, f"{key}.{name}") for name, v in value.items()}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         return build(wanted, value, key)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
@@ -68,4 +71,5 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise UserError(f"{key} is {value!r}: it must be {names.get(wanted, 'a list' if origin is tuple else wanted)}.")
+    others = {tuple: "a list", dict: "a table"}
+    raise UserError(f"{key} is {value!r}: it must be {names.get(wanted, others.get(origin, wanted))}.")

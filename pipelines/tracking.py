@@ -41,6 +41,7 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 EXPERIMENT = "inpformer"
 RUN_KEY_TAG = "inpformer.run_key"
+PARENT_TAG = "mlflow.parentRunId"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 # Where the detector folder lies within a version.
 DETECTOR_FOLDER = "artifacts/detector"
@@ -69,7 +70,7 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
 
 
-def _reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
+def reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
     """Waits for a server that is down, as long as the run has patience, and puts every failure into one sentence.
     What is wrapped may be done twice, as an answer may be lost: it must leave what once would.
     """
@@ -118,26 +119,50 @@ class Run:
         self._client = _client(self.uri)
 
     @classmethod
-    @_reaching_mlflow
+    @reaching_mlflow
     def open(cls, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "Run":
         """The unfinished run with this key if there is one, else a new one: an interrupted pipeline goes on in
         its own run.
         """
         client = _client()
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
-        earlier = client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{key}'", order_by=["start_time DESC"])
-        unfinished = [run for run in earlier if run.info.status != "FINISHED"]
-        if unfinished:
-            run = cls(unfinished[0].info.run_id)
-            client.update_run(run.run_id, status="RUNNING")
-            return run
-        named = {_allowed(name): value for name, value in tags.items()}
-        created = client.create_run(experiment_id, run_name=name, tags={**named, RUN_KEY_TAG: key})
-        run = cls(created.info.run_id)
-        logged = [Param(name, str(value)) for name, value in params.items()]
-        client.log_batch(run.run_id, params=logged)
+        if (run := cls.unfinished(key)) is not None:
+            run.reopen()
+        else:
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            experiment_id = experiment.experiment_id if experiment else _create_experiment(client)
+            named = {_allowed(name): value for name, value in tags.items()}
+            created = client.create_run(experiment_id, run_name=name, tags={**named, RUN_KEY_TAG: key})
+            run = cls(created.info.run_id)
+        # A call that was cut off may have made the run and not its parameters.
+        held = client.get_run(run.run_id).data.params
+        client.log_batch(run.run_id, params=[Param(k, str(v)) for k, v in params.items() if k not in held])
         return run
+
+    @classmethod
+    @reaching_mlflow
+    def unfinished(cls, key: str) -> "Run | None":
+        """The latest run with this key that did not finish, if there is one."""
+        client = _client()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        where, order = f"tags.`{RUN_KEY_TAG}` = '{key}'", ["start_time DESC"]
+        runs = client.search_runs([experiment.experiment_id], where, order_by=order) if experiment else []
+        return next((cls(run.info.run_id) for run in runs if run.info.status != "FINISHED"), None)
+
+    @reaching_mlflow
+    def reopen(self) -> None:
+        """Makes it a running one again."""
+        self._client.update_run(self.run_id, status="RUNNING")
+
+    @reaching_mlflow
+    def nested(self) -> dict[str, str]:
+        """The ids of the runs nested in this one, by name."""
+        return {run.info.run_name: run.info.run_id for run in self._nested("")}
+
+    def _nested(self, more: str) -> list[mlflow.entities.Run]:
+        experiment_id = self._client.get_run(self.run_id).info.experiment_id
+        return list(
+            self._client.search_runs([experiment_id], f"tags.`{PARENT_TAG}` = '{self.run_id}'{more}", max_results=10000)
+        )
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers by name; `step` is the epoch."""
@@ -145,11 +170,11 @@ class Run:
         now = int(time.time() * 1000)
         self._log([Metric(_allowed(name), value, now, step) for name, value in metrics.items()])
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def _log(self, metrics: Sequence[Metric]) -> None:
         self._client.log_batch(self.run_id, metrics=metrics)
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def log_epochs(self, history: Sequence[Mapping[str, float]], prefix: str = "") -> None:
         """A training's rows, each with its `epoch`; those that MLflow holds already are not logged again, whichever
         process logged them. `prefix` begins every metric's name.
@@ -162,27 +187,29 @@ class Run:
                 metrics = {f"{prefix}{name}": value for name, value in row.items() if name != "epoch"}
                 self.log_metrics(metrics, step=int(row["epoch"]))
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Texts by name."""
         self._client.log_batch(self.run_id, tags=[RunTag(_allowed(k), v) for k, v in tags.items()])
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def log_files(self, folder: Path, under: str) -> None:
         """All files of a folder, as artefacts below `under`."""
         self._client.log_artifacts(self.run_id, str(folder), under)
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def log_file(self, file: Path, under: str) -> None:
         """One file, as an artefact below `under`."""
         self._client.log_artifact(self.run_id, str(file), under)
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def end(self, status: str) -> None:
-        """`status` is FINISHED, FAILED or KILLED."""
+        """`status` is FINISHED, FAILED or KILLED. What runs nested in it still, was killed."""
+        for run in self._nested(" and attributes.status = 'RUNNING'"):
+            self._client.set_terminated(run.info.run_id, "KILLED")
         self._client.set_terminated(self.run_id, status)
 
-    @_reaching_mlflow
+    @reaching_mlflow
     def register(self, detector: Path, model_name: str, tags: Mapping[str, str]) -> str:
         """Registers the detector folder as a new version and points @challenger at it; returns the version.
 
@@ -249,12 +276,12 @@ def _create_experiment(client: MlflowClient) -> str:
     return client.create_experiment(EXPERIMENT, Path("mlartifacts").resolve().as_uri() if local else None)
 
 
-@_reaching_mlflow
+@reaching_mlflow
 def _client(uri: str | None = None) -> MlflowClient:
     return MlflowClient(uri or tracking_uri())
 
 
-@_reaching_mlflow
+@reaching_mlflow
 def aliases(model_name: str) -> dict[str, str]:
     """The version that each alias of a registered model points at. Raises UserError for an unknown model."""
     held = _client().get_registered_model(model_name).aliases
@@ -278,13 +305,13 @@ def find_version(model_name: str, wanted: str) -> Version:
     return _version(model_name, wanted if wanted.isdigit() else held[wanted])
 
 
-@_reaching_mlflow
+@reaching_mlflow
 def _version(model_name: str, number: str) -> Version:
     found = _client().get_model_version(model_name, number)
     return Version(str(found.version), dict(found.tags))
 
 
-@_reaching_mlflow
+@reaching_mlflow
 def download_detector(model_name: str, number: str, folder: Path) -> Path:
     """Fetches the detector folder of a version into `folder`; returns where it lies."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -296,7 +323,7 @@ def download_detector(model_name: str, number: str, folder: Path) -> Path:
     )
 
 
-@_reaching_mlflow
+@reaching_mlflow
 def set_alias(model_name: str, alias: str, number: str) -> None:
     """Points an alias at a version."""
     _client().set_registered_model_alias(model_name, alias, number)
