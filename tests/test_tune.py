@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused_by_its_key(values: dict[str, object], words: 
         ("num_prototypes", Domain(0, 4), "train.num_prototypes is 0: it must be at least 1"),
         ("num_prototypes", Domain(1, 2.5), "tune.space.num_prototypes is 2.5: it must be a whole number"),
         ("lr", Domain(1e-5, 1e-3), "train.final_lr is 0.0001: it must be between 0 and lr, 1e-05"),
-        ("batch_size", Domain(8, 10), "train.batch_size is 9: it must be a multiple of num_workers, 2"),
+        ("batch_size", Domain(1, 4), "train.batch_size is 1: it must be at least 2, an image for each of num_workers"),
     ],
 )
 def test_a_space_that_train_could_not_take_is_refused_before_any_trial(name: str, domain: Domain, words: str) -> None:
