@@ -14,7 +14,22 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Reads parameters, reaches machines, reports, draws, moves bytes: it does not change what a stage computes.
 PLUMBING_MODULES = (
     *("params", "provenance", "stage", "tracking", "pictures"),
+<<<<<<< HEAD
     *("bucket", "cluster", "devices", "disk_cache", "encode_on_cluster", "ray_address", "s3", "streams"),
+=======
+    *(
+        "bucket",
+        "cluster",
+        "devices",
+        "disk_cache",
+        "encode_on_cluster",
+        "s3",
+        "streams",
+        "weights",
+        "download",
+        "checksum",
+    ),
+>>>>>>> main
 )
 PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in PLUMBING_MODULES}
 PLUMBING |= {ROOT / "inpformer/errors.py", ROOT / "inpformer/settings.py"}
