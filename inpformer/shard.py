@@ -1,7 +1,7 @@
 """One shard of the feature store: a safetensors file whose header alone says what is in it, and where.
 
-`features` is [n, G, N, C] float16. The header's metadata holds `views`, 72 hex digits for each row: the key of the view,
-32 bytes, and the checksum of the row, 4 bytes, so that a row read on its own can be checked on its own.
+`features` is [n, G, N, C] float16. The header's metadata holds `views`, 72 hex digits for each row: the key of the
+view, 32 bytes, and the checksum of the row, 4 bytes, so that a row read on its own can be checked on its own.
 """
 
 import json
