@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +60,10 @@ class EncoderSettings:
             self.weights,
             f"hub or a .safetensors file: only {BUNDLED} comes bundled",
         )
-        require(
-            not self.weights.startswith(IN_S3) or self.weights_sha256 is not None,
-            "weights_sha256",
-            self.weights_sha256,
-            "the sha256 (hex) of the file, as its weights lie in S3",
-        )
+        digest = self.weights_sha256
+        known = digest is not None and re.fullmatch("[0-9a-f]{64}", digest) is not None
+        right = "the sha256 of the file, 64 hex digits in lower case; null is for weights that are not in S3"
+        require(known or (digest is None and not self.weights.startswith(IN_S3)), "weights_sha256", digest, right)
         require(timm.is_model(self.name), "name", self.name, "a model that timm knows")
         require(
             self.levels is None or 0 < len(self.levels) == len(set(self.levels)),
@@ -123,7 +123,7 @@ class Encoder:
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
-    """Builds the encoder that the settings name; its weights must be on this machine (for S3: pipelines/weights.py).
+    """Builds the encoder that the settings name; its weights must be on this machine (S3: `load_fetched`).
 
     Raises UserError if the weights are missing, cannot be had, have another sha256 or do not fit the model, and
     if the model is neither a plain ViT nor a feature pyramid with the levels asked for.
@@ -131,6 +131,19 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     if settings.levels is None:
         return _load_vit(settings)
     return _load_pyramid(settings, settings.levels)
+
+
+def load_fetched(settings: EncoderSettings, fetch: Callable[[str], Path | str]) -> Encoder:
+    """As `load_encoder`; weights in S3 are the file that `fetch` makes of their address, while the encoder's settings
+    go on naming that address.
+
+    Raises UserError for what `load_encoder` and `fetch` refuse.
+    """
+    if not settings.weights.startswith(IN_S3):
+        return load_encoder(settings)
+    encoder = load_encoder(replace(settings, weights=str(fetch(settings.weights))))
+    encoder.settings = settings
+    return encoder
 
 
 def _load_vit(settings: EncoderSettings) -> Encoder:

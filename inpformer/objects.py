@@ -1,21 +1,31 @@
 """Where a feature store keeps its files: objects by name, in a folder here or in a bucket (pipelines/bucket.py)."""
 
 import hashlib
+import time
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 from inpformer.errors import UserError
 
+TEMPORARY = ".tmp"
+HOUR = 3600
+
 
 class Range(NamedTuple):
-    """`length` bytes of the object `name`, from `start`."""
+    """`length` bytes of the object `name`, from `start`; `crc32` is their checksum, where it is known."""
 
     name: str
     start: int
     length: int
+    crc32: int | None = None
+
+    def holds(self, content: bytes) -> bool:
+        """Whether these are the bytes."""
+        return len(content) == self.length and (self.crc32 is None or zlib.crc32(content) == self.crc32)
 
 
 class Objects(Protocol):
@@ -52,38 +62,34 @@ class Folder:
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Objects`."""
         for file in sorted((self.folder / prefix).glob("*")):
-            if file.is_file():
-                yield f"{prefix}{file.name}", file.stat().st_size
+            with suppress(FileNotFoundError), self._explained(file):  # what others remove meanwhile is not there
+                if file.is_file():
+                    yield f"{prefix}{file.name}", file.stat().st_size
 
     def read(self, name: str) -> bytes | None:
         """See `Objects`."""
-        try:
+        with suppress(FileNotFoundError), self._explained(self.folder / name):
             return (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UserError(f"{self.folder / name} cannot be read ({error.strerror}): mend that.") from None
+        return None
 
     def read_ranges(self, ranges: Sequence[Range]) -> list[bytes]:
         """See `Objects`."""
         return [self._read_range(one) for one in ranges]
 
     def _read_range(self, wanted: Range) -> bytes:
-        try:
-            with (self.folder / wanted.name).open("rb") as f:
-                f.seek(wanted.start)
-                return f.read(wanted.length)
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise UserError(f"{self.folder / wanted.name} cannot be read ({error.strerror}): mend that.") from None
+        file = self.folder / wanted.name
+        with suppress(FileNotFoundError), self._explained(file), file.open("rb") as f:
+            f.seek(wanted.start)
+            return f.read(wanted.length)
+        return b""
 
     def write(self, name: str, content: bytes) -> None:
         """See `Objects`. It appears by renaming: a killed process leaves it whole or a temporary file."""
         target = self.folder / name
-        temporary = target.with_name(f".{uuid4().hex}.tmp")
+        temporary = target.with_name(f".{uuid4().hex}{TEMPORARY}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_old_temporaries(target.parent)
             temporary.write_bytes(content)
             temporary.replace(target)
         except OSError as error:
@@ -94,14 +100,30 @@ class Folder:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
+    def _remove_old_temporaries(self, folder: Path) -> None:
+        """What killed processes left: nobody writes one file for an hour."""
+        for file in folder.glob(f".*{TEMPORARY}"):
+            with suppress(OSError):
+                if time.time() - file.stat().st_mtime > HOUR:
+                    file.unlink()
+
     def remove(self, name: str) -> None:
         """See `Objects`."""
-        (self.folder / name).unlink(missing_ok=True)
+        with self._explained(self.folder / name):
+            (self.folder / name).unlink(missing_ok=True)
 
     def has_digest(self, name: str, sha256: str) -> bool:
         """See `Objects`. Reads the whole file."""
+        file = self.folder / name
+        with suppress(FileNotFoundError), self._explained(file), file.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest() == sha256
+        return False
+
+    @contextmanager
+    def _explained(self, file: Path) -> Iterator[None]:
         try:
-            with (self.folder / name).open("rb") as f:
-                return hashlib.file_digest(f, "sha256").hexdigest() == sha256
+            yield
         except FileNotFoundError:
-            return False
+            raise
+        except OSError as error:
+            raise UserError(f"{file} cannot be used ({error.strerror}): mend that.") from None

@@ -6,7 +6,6 @@ view: workers read it and find every row by number, so nothing that grows with t
 
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,8 +63,13 @@ class Wanted:
 
 
 def write_table(store: FeatureStore, wanted: Wanted, known: Known) -> None:
-    """Puts the table of `wanted` into the store. All its views must be known."""
+    """Puts the table of `wanted` into the store. Raises UserError if one of its views is not known."""
     at = known.find(wanted.keys)
+    if lost := int((at < 0).sum()):
+        raise UserError(
+            f"{lost} views are not in the store {store.address} although they were encoded: features.store must be a "
+            "place that all machines see, and nobody may remove shards meanwhile; run the same command again."
+        )
     used, shard = np.unique(known.shard[at], return_inverse=True)
     arrays: dict[str, NDArray[Any]] = {
         "split": wanted.split,
@@ -88,9 +92,9 @@ class Views:
     """The features of a data set, by split and number."""
 
     def __init__(self, store: FeatureStore, digest: str, category: str | None = None) -> None:
-        """Opens the table `digest`; of one `category`, or of all, where a view that several have counts once.
+        """Opens the table `digest`; of one of its categories, or of all, where a view that several have counts once.
 
-        Raises UserError if the table is missing or damaged, or has no such category.
+        Raises UserError if the table is missing or damaged.
         """
         self._store = store
         table = _read_table(store, digest)
@@ -131,11 +135,14 @@ class Views:
         rows = self._rows[split][np.asarray(indices, np.int64)]
         size = row_bytes(self.row_shape)
         names = [self._store.name(self._shards[self._shard[row]]) for row in rows]
-        wanted = [Range(name, int(self._offset[row]), size) for name, row in zip(names, rows, strict=True)]
+        wanted = [
+            Range(name, int(self._offset[row]), size, int(self._crc32[row]))
+            for name, row in zip(names, rows, strict=True)
+        ]
         contents = self._store.objects.read_ranges(wanted)
-        for row, name, content in zip(rows, names, contents, strict=True):
-            if len(content) != size or zlib.crc32(content) != self._crc32[row]:
-                raise self._refusal(name, "is damaged" if content else "is missing")
+        for one, content in zip(wanted, contents, strict=True):
+            if not one.holds(content):
+                raise self._refusal(one.name, "is damaged" if content else "is missing")
         together = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.float16)
         return together.view(len(rows), *self.row_shape)
 

@@ -78,7 +78,7 @@ class Bucket:
         if content is None:
             last = wanted.start + wanted.length - 1
             content = self._get(wanted.name, f"bytes={wanted.start}-{last}") or b""
-            if content:
+            if wanted.holds(content):  # what is wrong must not stay
                 self.cache.put(label, content)
         return content
 
@@ -88,15 +88,16 @@ class Bucket:
         with s3.explained(self._client, location):
             try:
                 answer = self._client.get_object(Bucket=location.bucket, Key=location.key, **extra)
+            except ClientError as error:
+                if error.response["Error"].get("Code") in _NOT_THERE:
+                    return None
+                raise
+            try:
                 content: bytes = answer["Body"].read()
             except s3.BROKEN_STREAM:  # boto3 itself asks again for an answer, but not for the rest of one
                 if not more_tries:
                     raise
                 return self._get(name, part, more_tries - 1)
-            except ClientError as error:
-                if error.response["Error"].get("Code") in _NOT_THERE:
-                    return None
-                raise
         return content
 
     def write(self, name: str, content: bytes) -> None:

@@ -26,9 +26,10 @@ class DiskCache:
         file = self._file(name)
         try:
             content = file.read_bytes()
-            os.utime(file)
         except OSError:
             return None
+        with suppress(OSError):
+            os.utime(file)
         body, checksum = content[:-4], content[-4:]
         return body if zlib.crc32(body).to_bytes(4, "little") == checksum else None
 
@@ -61,10 +62,10 @@ class DiskCache:
         with (self.folder / "total").open("a+") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
             f.seek(0)
-            text = f.read()  # empty at first, and after a kill between the next two lines
-            total = [int(text) if text else self._throw_away(self.limit)]
+            text = f.read()  # empty at first and after a kill, anything after a power cut
+            total = [int(text) if text.isdecimal() else self._throw_away(self.limit)]
+            f.truncate(0)  # a kill from here on has it counted anew
             yield total
-            f.truncate(0)
             f.write(str(total[0]))
 
     def _throw_away(self, most: int) -> int:

@@ -123,7 +123,7 @@ def compute_features(manifest: Manifest, encoder: Encoder, settings: FeatureSett
     print(f"{len(distinct) - len(missing)} of {len(distinct)} views are in the store {store.address}")
     with tqdm(total=len(missing), desc="encoding", unit="view", disable=None) as progress:
         lacking = _lacking(manifest, settings.tiling, missing)
-        if len(missing) and os.environ.get("RAY_ADDRESS", "local") != "local":
+        if len(missing) and (os.environ.get("RAY_ADDRESS") or "local") != "local":
             # Only here: without a cluster nobody needs to wait for Ray's import.
             from pipelines.encode_on_cluster import encode_on_cluster
 

@@ -1,15 +1,19 @@
 """The detector as an MLflow pyfunc model, logged as code: for `mlflow models` and batch jobs, not for our serving."""
 
 import io
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mlflow.artifacts import download_artifacts
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 
 from inpformer.depth import refuse_deep
 from inpformer.detector import Detector
+from inpformer.encoder import load_fetched
 from inpformer.errors import UserError
 
 
@@ -17,8 +21,11 @@ class DetectorModel(PythonModel):
     """Takes image files as bytes, gives each its image score; holds no thresholds against them."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the detector folder that came with the model."""
-        self.detector = Detector.load(Path(context.artifacts["detector"]))
+        """Loads the detector folder that came with the model; an encoder's weights in S3 MLflow fetches."""
+        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+            fetch = partial(download_artifacts, dst_path=folder)
+            load = partial(load_fetched, fetch=fetch)
+            self.detector = Detector.load(Path(context.artifacts["detector"]), load=load)
 
     def predict(
         self, context: PythonModelContext, model_input: list[bytes], params: dict[str, Any] | None = None

@@ -26,7 +26,7 @@ def run(main: Callable[[], None]) -> None:
 
 def without_password(text: str) -> str:
     """A text with the user and password of every address in it left out."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def out_of_space(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -106,7 +106,9 @@ def _may_pass(error: Exception) -> bool:
         return error.error_code in MAY_PASS and not tracking_uri().startswith("sqlite:")
     if isinstance(error, ClientError):
         return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
-    return isinstance(error, RequestException | BotoCoreError)
+    if isinstance(error, Boto3Error):  # of an upload; what it was, stands behind it
+        return isinstance(error.__context__, Exception) and _may_pass(error.__context__)
+    return isinstance(error, RequestException | ConnectionError | HTTPClientError)
 
 
 class Run:

@@ -1,12 +1,12 @@
 """Encoders whose weights lie in S3: fetched once a machine, by their sha256."""
 
-from dataclasses import replace
+import fcntl
 from pathlib import Path
 
 from tqdm import tqdm
 
-from inpformer.encoder import IN_S3, Encoder, EncoderSettings
-from inpformer.encoder import load_encoder as load_local
+from inpformer.encoder import Encoder, EncoderSettings, load_fetched
+from inpformer.errors import UserError
 from pipelines import s3
 from pipelines.bucket import cache_folder
 from pipelines.download import download, part_file
@@ -17,23 +17,32 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
 
     Raises UserError for what that refuses, and if S3 does not give a file of the sha256.
     """
-    if not settings.weights.startswith(IN_S3):
-        return load_local(settings)
-    encoder = load_local(replace(settings, weights=str(fetched(settings.weights, settings.weights_sha256 or ""))))
-    encoder.settings = settings
-    return encoder
+    return load_fetched(settings, lambda uri: fetched(uri, settings.weights_sha256 or ""))
 
 
 def fetched(uri: str, sha256: str) -> Path:
-    """The file of an object in S3 with that sha256 (hex), fetched unless this machine has it."""
+    """The file of an object in S3 with that sha256 (hex), fetched unless this machine has it. Of several processes that
+    want it, one fetches.
+
+    Raises UserError if S3 does not give it or the disk does not take it.
+    """
     target = cache_folder("encoders") / f"{sha256}.safetensors"
-    if not target.exists():
-        location, client = s3.parse(uri), s3.connect(patient=True)
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with s3.explained(client, location):
-            head = s3.head(client, location)
-            part = part_file(target, head)
-            with tqdm(total=head["ContentLength"], desc="encoder", unit="B", unit_scale=True, disable=None) as progress:
-                download(client, location, head, part, sha256, progress.update)
-        part.replace(target)
+        with target.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                _fetch(s3.parse(uri), sha256, target)
+    except OSError as error:
+        raise UserError(f"{target.parent} does not take the encoder's weights ({error.strerror}): mend that.") from None
     return target
+
+
+def _fetch(location: s3.Location, sha256: str, target: Path) -> None:
+    client = s3.connect(patient=True)
+    with s3.explained(client, location):
+        head = s3.head(client, location)
+        part = part_file(target, head)
+        with tqdm(total=head["ContentLength"], desc="encoder", unit="B", unit_scale=True, disable=None) as progress:
+            download(client, location, head, part, sha256, progress.update)
+    part.replace(target)

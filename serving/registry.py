@@ -7,7 +7,6 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 import os
 import re
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import mlflow.artifacts
@@ -15,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from inpformer.detector import Detector
-from inpformer.encoder import IN_S3, Encoder, EncoderSettings, load_encoder
+from inpformer.encoder import Encoder, EncoderSettings, load_fetched
 from inpformer.errors import UserError
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
@@ -33,7 +32,7 @@ class Registry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._uri = tracking_uri
-        self._shown_uri = re.sub(r"//[^/@]*@", "//***@", tracking_uri)
+        self._shown_uri = re.sub(r"//[^/]*@", "//***@", tracking_uri)
         # Asking MLflow would make the missing database, and an empty one answers nothing.
         database = Path(tracking_uri.removeprefix("sqlite:///"))
         if tracking_uri.startswith("sqlite:///") and not database.is_file():
@@ -89,23 +88,23 @@ class Registry:
 
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     """The encoder; of one whose weights lie in S3, MLflow's artefact client fetches them."""
-    if not settings.weights.startswith(IN_S3):
-        return load_encoder(settings)
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-        try:
-            weights = mlflow.artifacts.download_artifacts(settings.weights, dst_path=folder)
-        except Exception as error:  # every artefact store has its own kinds
-            raise UserError(
-                f"the encoder's weights {settings.weights} cannot be fetched ({_reason(error)}): check "
-                "AWS_ENDPOINT_URL and the keys, or name a file by --encoder-weights."
-            ) from None
-        encoder = load_encoder(replace(settings, weights=weights))
-    encoder.settings = settings
-    return encoder
+
+        def fetch(uri: str) -> str:
+            try:
+                return str(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            except Exception as error:  # every artefact store has its own kinds
+                raise UserError(
+                    f"the encoder's weights {uri} cannot be fetched ({_reason(error)}): check AWS_ENDPOINT_URL and "
+                    "the keys, or name a file by --encoder-weights."
+                ) from None
+
+        return load_fetched(settings, fetch)
 
 
 def _reason(error: Exception) -> str:
     """What a library says, cut down to fit the brackets in a sentence of ours."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Behind these words stands what the network said, before them the whole request.
-    return lines[0].rpartition("Caused by ")[2].rstrip(". )")[:200]
+    said = lines[0].rpartition("Caused by ")[2].rstrip(". )")[:200]
+    return re.sub(r"//[^/\s]*@", "//***@", said)

@@ -56,6 +56,10 @@ def rows(views: Views) -> torch.Tensor:
     return views.read("train", range(views.count("train")))
 
 
+def everything(views: Views) -> torch.Tensor:
+    return torch.cat([views.read(split, range(views.count(split))) for split in ("train", "val")])
+
+
 def objects(server: S3Server, settings: FeatureSettings) -> list[str]:
     prefix = settings.store.removeprefix("s3://tests/")
     return [e["Key"] for e in server.client().list_objects_v2(Bucket="tests", Prefix=prefix).get("Contents", [])]
@@ -107,6 +111,20 @@ def test_a_row_is_fetched_once_as_long_as_the_cache_has_room(
         assert torch.equal(rows(stored(replace(settings, cache_gigabytes=0), index)), first)
         assert counted.passed - before > first.nbytes
         assert not cache_folder("features").exists()
+
+
+def test_a_damaged_row_does_not_stay_in_the_cache(
+    server: S3Server, manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    index = compute_features(manifest, encoder, settings)
+    (shard,) = (key for key in objects(server, settings) if "/tables/" not in key)
+    whole = server.client().get_object(Bucket="tests", Key=shard)["Body"].read()
+    server.client().put_object(Bucket="tests", Key=shard, Body=whole[:-1] + bytes([whole[-1] ^ 1]))
+    views = stored(settings, index)
+    with pytest.raises(UserError, match="is damaged: remove it if it is there and run"):
+        everything(views)
+    server.client().put_object(Bucket="tests", Key=shard, Body=whole)
+    assert len(everything(views)) == 12
 
 
 def test_the_server_may_be_away_for_twenty_seconds(

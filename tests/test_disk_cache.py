@@ -72,9 +72,10 @@ def test_a_disk_that_takes_nothing_is_no_failure(tmp_path: Path) -> None:
     assert cache.get("a") is None
 
 
-def test_a_lost_total_is_counted_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["", "\0\0\0"])
+def test_a_lost_total_is_counted_anew(tmp_path: Path, left: str) -> None:
     cache = DiskCache(tmp_path, 10 * KILOBYTE)
     cache.put("a", b"a" * KILOBYTE)
-    (tmp_path / "total").write_text("")
+    (tmp_path / "total").write_text(left)
     cache.put("b", b"b" * KILOBYTE)
     assert int((tmp_path / "total").read_text()) == used(tmp_path) == 2 * (KILOBYTE + 4)

@@ -1,6 +1,8 @@
 """The feature store: what comes back, and what becomes of damaged and half-written shards."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +159,20 @@ def test_a_flipped_byte_is_found_when_its_row_is_read_and_removed(store: Feature
     assert [p.stem for p in shards(store)] == [other]
     with pytest.raises(UserError, match=rf"{shard}\.safetensors is missing"):
         views.read("train", [0])
+
+
+def test_views_that_the_store_lacks_get_no_table(store: FeatureStore) -> None:
+    with pytest.raises(UserError, match=r"1 views are not in the store .* a place that all machines see"):
+        table(store, "abe")
+
+
+def test_what_a_killed_writer_left_is_removed_after_an_hour(store: FeatureStore) -> None:
+    old, new = (shards(store)[0].parent / name for name in (".1.tmp", ".2.tmp"))
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (time.time() - 4000, time.time() - 4000))
+    store.add([digest("e")], features(1, seed=2))
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_store_without_the_table_is_refused(store: FeatureStore) -> None:
