@@ -6,7 +6,7 @@ On disk it is a folder of three files: `model.safetensors` (the trained part), `
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 from torch import Tensor
 
 from inpformer.calibration import Threshold, Verdict
@@ -190,9 +191,15 @@ class Detector:
         _write_json(folder / CALIBRATION_FILE, {c: asdict(t) for c, t in sorted(self.thresholds.items())})
 
     @classmethod
-    def load(cls, folder: Path, encoder_weights: str | None = None, device: torch.device | str = "cpu") -> "Detector":
+    def load(
+        cls,
+        folder: Path,
+        encoder_weights: str | None = None,
+        device: torch.device | str = "cpu",
+        load: Callable[[EncoderSettings], Encoder] = load_encoder,
+    ) -> "Detector":
         """Reads what `save` wrote. `encoder_weights` says where the encoder's weights lie on this machine, if
-        not where they lay when it was trained.
+        not where they lay when it was trained; `load` makes the encoder, for weights that are not on this machine.
 
         Raises UserError naming the file if one is missing or damaged, if its format is another, if a shape does
         not fit, and if the encoder has not the digest that the model was trained with.
@@ -201,7 +208,7 @@ class Detector:
         calibration = _read_json(folder / CALIBRATION_FILE)
         thresholds = {c: build(Threshold, t, f"{folder / CALIBRATION_FILE}: {c}") for c, t in calibration.items()}
         settings = config.encoder if encoder_weights is None else replace(config.encoder, weights=encoder_weights)
-        encoder = load_encoder(settings)
+        encoder = load(settings)
         if encoder.digest != config.encoder_digest:
             raise UserError(
                 f"{folder / CONFIG_FILE} wants the encoder {config.encoder_digest[:12]}, but {settings.name} from "
@@ -232,7 +239,7 @@ def _read_tensors(file: Path, sha256: str) -> dict[str, Tensor]:
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise UserError(f"{file} has another sha256 than {CONFIG_FILE} says: fetch or train the detector again.")
-        return load(content)
+        return load_tensors(content)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read ({error}): fetch or train the detector again.") from None
 

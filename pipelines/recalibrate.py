@@ -23,6 +23,7 @@ from pipelines.devices import best_device
 from pipelines.params import read_section
 from pipelines.register import RegisterSettings
 from pipelines.tracking import CHALLENGER, Run, download_detector, find_version
+from pipelines.weights import load_encoder
 
 KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from", "imported.sha256")
 
@@ -58,7 +59,7 @@ def main() -> None:
     source = find_version(model_name, args.version)
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
         fetched = download_detector(model_name, source.version, Path(folder))
-        detector = Detector.load(fetched, args.encoder_weights, best_device())
+        detector = Detector.load(fetched, args.encoder_weights, best_device(), load_encoder)
         check_category(detector, args.category)
         threshold = calibrate({args.category: score_normals(detector, images, args.category)}, settings)[args.category]
         detector.thresholds[args.category] = threshold

@@ -22,6 +22,7 @@ from pipelines.params import read_all, read_section
 from pipelines.run_record import read_run
 from pipelines.tracking import CHALLENGER, tracking_uri
 from pipelines.training_loop import TrainSettings
+from pipelines.weights import load_encoder
 
 CHECK_IMAGES = 4
 # Two processors add up in different orders; a wrong tensor is off by far more.
@@ -54,7 +55,7 @@ def check_export(detector: Detector, manifest: Manifest) -> None:
     images, categories = [read_image(manifest.root / row.path) for row in rows], [row.category for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         detector.save(Path(folder) / "copy")
-        copy = Detector.load(Path(folder) / "copy")
+        copy = Detector.load(Path(folder) / "copy", load=load_encoder)
     pairs = zip(detector.predict(images, categories).maps, copy.predict(images, categories).maps, strict=True)
     difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
     if not difference <= CHECK_TOLERANCE:
@@ -69,7 +70,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_section("register", RegisterSettings)
     manifest = read_manifest(args.manifest)
-    detector = Detector.load(args.detector)
+    detector = Detector.load(args.detector, load=load_encoder)
     check_export(detector, manifest)
     run = read_run(args.run)
     setting = detector.training.setting

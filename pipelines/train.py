@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from inpformer.detector import CONFIG_FILE, Detector
-from inpformer.encoder import Encoder, load_encoder
+from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.trained import ALL, Training
@@ -30,6 +30,7 @@ from pipelines.tracking import Run, tracking_uri
 from pipelines.training_features import training_features
 from pipelines.training_job import History, Job, borrow, train_apart, train_together
 from pipelines.training_loop import TrainSettings
+from pipelines.weights import load_encoder
 
 LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
 

@@ -28,6 +28,7 @@ from pipelines.tracking import Run
 from pipelines.train_worker import WorkerConfig, train_category, train_worker
 from pipelines.training_features import TrainingFeatures
 from pipelines.training_loop import CHECKPOINT_PROGRESS, CHECKPOINT_TENSORS, LoopConfig, TrainSettings
+from pipelines.weights import load_encoder
 
 # A head of the decoder sees this many channels of a projected encoder; a ViT brings its own number of heads.
 CHANNELS_PER_HEAD = 32
@@ -167,7 +168,7 @@ def borrow(folder: Path, encoder: Encoder, categories: Sequence[str], zero_shot:
 
     Raises UserError if it needs other features, or was trained on what it is to judge zero-shot.
     """
-    other = Detector.load(folder)
+    other = Detector.load(folder, load=load_encoder)
     if other.encoder.key != encoder.key:
         raise UserError(
             f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "

@@ -7,6 +7,7 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 import os
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow.artifacts
@@ -14,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from inpformer.detector import Detector
+from inpformer.encoder import IN_S3, Encoder, EncoderSettings, load_encoder
 from inpformer.errors import UserError
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
@@ -75,7 +77,7 @@ class Registry:
                     f"are still there and that this machine may read them, or point the alias to another version."
                 ) from None
             try:
-                return Detector.load(Path(fetched), encoder_weights)
+                return Detector.load(Path(fetched), encoder_weights, load=_load_encoder)
             except UserError as error:
                 raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
 
@@ -83,6 +85,23 @@ class Registry:
         return UserError(
             f"the registry {self._shown_uri} does not answer ({_reason(error)}): start it, or set MLFLOW_TRACKING_URI."
         )
+
+
+def _load_encoder(settings: EncoderSettings) -> Encoder:
+    """The encoder; of one whose weights lie in S3, MLflow's artefact client fetches them."""
+    if not settings.weights.startswith(IN_S3):
+        return load_encoder(settings)
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+        try:
+            weights = mlflow.artifacts.download_artifacts(settings.weights, dst_path=folder)
+        except Exception as error:  # every artefact store has its own kinds
+            raise UserError(
+                f"the encoder's weights {settings.weights} cannot be fetched ({_reason(error)}): check "
+                "AWS_ENDPOINT_URL and the keys, or name a file by --encoder-weights."
+            ) from None
+        encoder = load_encoder(replace(settings, weights=weights))
+    encoder.settings = settings
+    return encoder
 
 
 def _reason(error: Exception) -> str:

@@ -103,10 +103,10 @@ def test_a_row_is_fetched_once_as_long_as_the_cache_has_room(
         assert torch.equal(rows(views), first)
         assert counted.passed - before < 10_000  # the table alone
         before = counted.passed
-        shutil.rmtree(cache_folder())
+        shutil.rmtree(cache_folder("features"))
         assert torch.equal(rows(stored(replace(settings, cache_gigabytes=0), index)), first)
         assert counted.passed - before > first.nbytes
-        assert not cache_folder().exists()
+        assert not cache_folder("features").exists()
 
 
 def test_the_server_may_be_away_for_twenty_seconds(

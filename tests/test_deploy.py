@@ -126,7 +126,8 @@ def config(ray_head: RayHead, encoder: Encoder, tmp_path: Path) -> Iterator[dict
     values["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
     values["applications"][0]["args"]["cpus"] = 1
     yield values
-    subprocess.run(["serve", "shutdown", "-y", "-a", ray_head.jobs], env=ray_head.client, check=True)
+    token = {"Authorization": f"Bearer {Path(ray_head.client['RAY_AUTH_TOKEN_PATH']).read_text()}"}
+    httpx.delete(f"{ray_head.jobs}/api/serve/applications/", headers=token, timeout=60).raise_for_status()
 
 
 def test_serve_deploy_serves_the_champion(ray_head: RayHead, config: dict[str, Any], tmp_path: Path) -> None:

@@ -106,16 +106,16 @@ def test_a_refusal_is_one_sentence_and_exit_code_1(jobs: Jobs) -> None:
 
 def test_a_stopped_training_goes_on_when_submitted_again(jobs: Jobs) -> None:
     command = ["python", "-m", "pipelines.job", "--commit", "0123abc", "train"]
-    first = jobs.start(command)
-    assert first.stdout
     seen = ""
-    while "epoch 3/20" not in seen:  # while it runs: the logs come as they are written
-        line = first.stdout.readline()
-        assert line, seen
-        seen += line
+    with jobs.start(command) as first:
+        assert first.stdout
+        while "epoch 3/20" not in seen:  # while it runs: the logs come as they are written
+            line = first.stdout.readline()
+            assert line, seen
+            seen += line
+        first.send_signal(signal.SIGINT)
+    assert first.returncode != 0
     assert "Running stage 'manifest'" not in seen  # an earlier job's result
-    first.send_signal(signal.SIGINT)
-    assert first.wait(60) != 0
     (job,) = set(re.findall(r"raysubmit_\w+", seen))
     ray = ["ray", "job", "stop", "--address", jobs.head.jobs, job]
     stopped = subprocess.run(ray, env=jobs.head.client, capture_output=True, text=True, timeout=120, check=True)

@@ -15,6 +15,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PLUMBING_MODULES = (
     *("params", "provenance", "stage", "tracking", "pictures"),
     *("bucket", "cluster", "devices", "disk_cache", "encode_on_cluster", "ray_address", "s3", "streams"),
+    *("weights", "download", "checksum"),
 )
 PLUMBING = {ROOT / "pipelines" / f"{m}.py" for m in PLUMBING_MODULES}
 PLUMBING |= {ROOT / "inpformer/errors.py", ROOT / "inpformer/settings.py"}
