@@ -63,7 +63,7 @@ def soft_mining_loss(target: Tensor, decoded: Tensor, power: float) -> Tensor:
     """
     target, decoded = target.detach().float(), decoded.float()
     distance = (1 - F.cosine_similarity(target, decoded.detach(), dim=-1)).clamp(min=0)
-    mean = _global_mean(distance.mean(dim=(0, 2)))[None, :, None]
+    mean = _global_mean(distance)[None, :, None]
     weight = (distance / (mean + EPS)).pow(power)
     # Equal in value to `decoded`, but its gradient is scaled token by token.
     held = decoded.detach()
@@ -76,12 +76,16 @@ def reconstruction_loss(target: Tensor, decoded: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(target.float().flatten(2), decoded.float().flatten(2), dim=-1)).mean()
 
 
-def _global_mean(value: Tensor) -> Tensor:
-    """The mean over all workers of a run; they hold equal shares of the batch."""
+def _global_mean(distance: Tensor) -> Tensor:
+    """The mean over images and tokens of a batch that the workers of a run share, however unevenly: each gives its
+    [B, G, N], all get [G].
+    """
+    total, count = distance.sum(dim=(0, 2)), distance.new_tensor([distance.shape[0] * distance.shape[2]])
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
+        both = torch.cat([total, count])
+        dist.all_reduce(both)
+        total, count = both[:-1], both[-1:]
+    return total / count
 
 
 def distance_maps(target: Tensor, decoded: Tensor) -> Tensor:

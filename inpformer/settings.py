@@ -55,10 +55,15 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
         options = typing.get_args(wanted)
         if value is None and NoneType in options:
             return None
-        return _convert(value, next(o for o in options if o is not NoneType), key)
+        # A list is for the option that is one, everything else for the first.
+        lists = [o for o in options if typing.get_origin(o) is tuple and isinstance(value, list | tuple)]
+        return _convert(value, (lists or [o for o in options if o is not NoneType])[0], key)
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        item = typing.get_args(wanted)[1]
+        return {name: _convert(v, item, f"{key}.{name}") for name, v in value.items()}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         return build(wanted, value, key)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
@@ -66,4 +71,5 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise UserError(f"{key} is {value!r}: it must be {names.get(wanted, 'a list' if origin is tuple else wanted)}.")
+    others = {tuple: "a list", dict: "a table"}
+    raise UserError(f"{key} is {value!r}: it must be {names.get(wanted, others.get(origin, wanted))}.")

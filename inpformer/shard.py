@@ -1,7 +1,7 @@
 """One shard of the feature store: a safetensors file whose header alone says what is in it, and where.
 
-`features` is [n, G, N, C] float16. The header's metadata holds `keys`, the n digests of 64 hex digits one after the
-other, and `crc32`, the checksums of the n rows in 8 hex digits each: a row read on its own can be checked on its own.
+`features` is [n, G, N, C] float16. The header's metadata holds `views`, 72 hex digits for each row: the key of the
+view, 32 bytes, and the checksum of the row, 4 bytes, so that a row read on its own can be checked on its own.
 """
 
 import json
@@ -20,7 +20,7 @@ from inpformer.errors import UserError
 SHARD_IMAGES = 64
 # Enough for the header of a full shard: one read of a bucket gets it.
 HEADER_BYTES = 8192
-FEATURES = "features"
+FEATURES, VIEWS = "features", "views"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ def pack(keys: Sequence[str], features: Tensor) -> bytes:
     half = features.to(torch.float16).cpu().contiguous()
     if not torch.isfinite(half).all():
         raise UserError("the encoder gave values beyond 16 bit: check its weights and the images' transform.")
-    checksums = "".join(f"{zlib.crc32(row.tobytes()):08x}" for row in half.numpy())
-    return save({FEATURES: half}, metadata={"keys": "".join(keys), "crc32": checksums})
+    rows = [f"{key}{zlib.crc32(row.tobytes()):08x}" for key, row in zip(keys, half.numpy(), strict=True)]
+    # In one text: safetensors writes several in no fixed order, and the same shard must have the same bytes.
+    return save({FEATURES: half}, metadata={VIEWS: "".join(rows)})
 
 
 def unpack_header(head: bytes) -> ShardHeader | None:
@@ -70,11 +71,10 @@ def unpack_header(head: bytes) -> ShardHeader | None:
     length = int.from_bytes(head[:8], "little")
     try:
         header = json.loads(head[8 : 8 + length])
-        metadata, shape = header["__metadata__"], header[FEATURES]["shape"]
-        keys = key_array([metadata["keys"]])
-        checksums = np.frombuffer(bytes.fromhex(metadata["crc32"]), dtype=">u4").astype(np.uint32)
+        shape = header[FEATURES]["shape"]
+        views = np.frombuffer(bytes.fromhex(header["__metadata__"][VIEWS]), [("key", "S32"), ("crc32", ">u4")])
     except (ValueError, KeyError, TypeError):
         return None
-    if not len(keys) == len(checksums) == shape[0]:
+    if len(views) != shape[0]:
         return None
-    return ShardHeader(keys, checksums, tuple(shape[1:]), 8 + length)
+    return ShardHeader(views["key"].copy(), views["crc32"].astype(np.uint32), tuple(shape[1:]), 8 + length)

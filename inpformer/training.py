@@ -14,7 +14,9 @@ GRADIENT_CLIP = 0.1
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: this worker's losses, the gradient norm before clipping, and whether it was refused."""
+    """What a step did: this worker's losses, weighted so that their mean over the workers is the batch's, the gradient
+    norm before clipping, and whether it was refused.
+    """
 
     total: Tensor
     soft_mining: Tensor
@@ -31,24 +33,26 @@ def train_step(
     settings: LossSettings,
     autocast: bool = False,
     clip: float = GRADIENT_CLIP,
+    weight: float = 1.0,
 ) -> Step:
     """One optimiser step on `target` [B, G, N, C], this worker's share of the batch.
 
     `model` is an `INPFormer` or a DistributedDataParallel of one; `autocast` runs it in bfloat16; `clip` is the
-    largest gradient norm. A step whose
-    loss or gradient is not finite is refused: the weights stay as they are. Gradients are averaged over the
-    workers before that is decided, so all of them decide alike.
+    largest gradient norm. `weight` is this share's size over that of an equal share: DistributedDataParallel takes
+    the plain mean of the workers' gradients. A step whose loss or gradient is not finite is refused: the weights stay
+    as they are. Gradients are averaged over the workers before that is decided, so all of them decide alike.
     """
     amp = torch.autocast(target.device.type, torch.bfloat16) if autocast else contextlib.nullcontext()
     with amp:
         output = model(target)
     loss = losses(output, settings)
+    total, soft_mining, coherence = (weight * part for part in (loss.total, loss.soft_mining, loss.coherence))
     optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()
+    total.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     finite = bool(torch.isfinite(norm))
     if finite:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-    return Step(loss.total.detach(), loss.soft_mining.detach(), loss.coherence.detach(), norm, not finite)
+    return Step(total.detach(), soft_mining.detach(), coherence.detach(), norm, not finite)

@@ -84,7 +84,7 @@ def main() -> None:
     settings = read_section("calibrate", CalibrationSettings)
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.model, device=best_device(), load=load_encoder)
-    detector.thresholds = calibrated(detector, manifest.root, manifest.split("val"), settings)
+    detector.thresholds = calibrated(detector, manifest.root, list(manifest.held_out), settings)
     with stage.written_whole(args.out) as folder:
         detector.save(folder)
     for category, threshold in sorted(detector.thresholds.items()):

@@ -4,16 +4,22 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Otherwise Ray prints every line of a worker twice.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+# Where a node died, Ray may ask once more for workers on it: then it is not to wait for them for a minute.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
 
 import ray
 import ray.train
 
 from inpformer.errors import UserError
 from pipelines import ray_address
+
+# An elastic run looks so often (seconds) whether nodes have come that it could use.
+RESIZE_SECONDS = 60.0
 
 
 @contextmanager
@@ -54,22 +60,24 @@ def _connect(address: str) -> None:
         raise ray_address.explained(address, error) from None
 
 
-def scaling(num_workers: int) -> ray.train.ScalingConfig:
-    """One GPU a worker if the cluster has that many, else an equal share of the CPUs of one machine.
+def scaling(num_workers: int | tuple[int, int]) -> ray.train.ScalingConfig:
+    """One GPU a worker if the cluster has that many, else an equal share of the CPUs of one machine. A pair is the
+    fewest and the most workers of an elastic run.
 
     Raises UserError if the cluster has fewer CPUs than workers.
     """
-    total = ray.cluster_resources()
-    if total.get("GPU", 0) >= num_workers:
-        return ray.train.ScalingConfig(num_workers=num_workers, use_gpu=True)
-    if total.get("CPU", 0) < num_workers:
-        raise UserError(
-            f"params.yaml: train.num_workers is {num_workers}: the cluster has {int(total.get('CPU', 0))} CPUs."
-        )
+    total = {kind: int(count) for kind, count in ray.cluster_resources().items()}
+    fewest, most = (num_workers, num_workers) if isinstance(num_workers, int) else num_workers
+    options: dict[str, Any] = {"num_workers": num_workers, "elastic_resize_monitor_interval_s": RESIZE_SECONDS}
+    if total.get("GPU", 0) >= fewest:
+        return ray.train.ScalingConfig(use_gpu=True, **options)
+    if total.get("CPU", 0) < fewest:
+        raise UserError(f"params.yaml: train.num_workers is {num_workers}: the cluster has {total.get('CPU', 0)} CPUs.")
+    workers = min(most, total["CPU"])
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     # The largest with which all find a place: a worker's CPUs are of one machine.
-    share = next(n for n in range(max(machines), 0, -1) if sum(cpus // n for cpus in machines) >= num_workers)
-    return ray.train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": share})
+    share = next(n for n in range(max(machines), 0, -1) if sum(cpus // n for cpus in machines) >= workers)
+    return ray.train.ScalingConfig(resources_per_worker={"CPU": share}, **options)
 
 
 def gpus_a_model() -> int:
@@ -77,12 +85,22 @@ def gpus_a_model() -> int:
     return 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
 
 
-def cause(error: BaseException) -> str:
-    """What went wrong in a worker, in its own words."""
+def failure(what: str, error: BaseException) -> UserError:
+    """What to tell a person of a training that Ray gave up."""
+    cause = _cause(error)
+    if isinstance(cause, UserError):
+        return cause
+    # Ray wraps what a worker raised; the last line says what happened.
+    lines = str(cause).strip().splitlines()
+    return UserError(
+        f"{what} failed: {lines[-1] if lines else type(cause).__name__}. Run the same command again to go on from what "
+        "is finished; Ray's own logs are under /tmp/ray/session_latest."
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    for rank, failure in failures.items():
-        # Ray wraps what a worker raised; the first line that is not Ray's own says what happened.
-        cause = getattr(failure, "cause", None) or failure.__cause__ or failure
-        message = str(cause).strip().splitlines()
-        return f"worker {rank}: {message[-1] if message else type(cause).__name__}"
-    return str(error).strip().splitlines()[-1]
+    # If one worker fails, the others only say that it is gone.
+    causes = [getattr(failure, "cause", None) or failure.__cause__ or failure for failure in failures.values()]
+    told = [cause for cause in causes if isinstance(cause, UserError)]
+    return (told or causes or [getattr(error, "cause", None) or error])[0]

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # First of ours: it silences Ray, which looks at its environment when it is imported.
-from pipelines.cluster import cause, cluster, gpus_a_model  # isort: skip
+from pipelines.cluster import cluster, failure, gpus_a_model  # isort: skip
 
 import ray
 import ray.exceptions
@@ -73,7 +73,7 @@ def encode_on_cluster(
             while pending:
                 _finish_one(pending, progress)
         except ray.exceptions.RayError as error:
-            raise UserError(f"encoding on the cluster failed: {cause(error)}") from None
+            raise failure("encoding on the cluster", error) from None
 
 
 def _finish_one(pending: dict[Any, Any], progress: tqdm) -> Any:

@@ -90,7 +90,7 @@ def held_out(rows: Sequence[Row], false_alarm_rate: float, confidence: float | N
     promise += f" at {confidence:.3g} confidence" if confidence is not None else ""
     findings = []
     for category, members in _by_category(rows):
-        held = len({row.part or row.sha256 for row in members if row.split == "val"})
+        held = len({row.part or row.sha256 for row in members if row.split == "val" and not row.label})
         if held < needed:
             text = f"{held} good images are held out, {promise} takes {needed}: {needed - held} more are needed"
             findings.append(Finding("held_out", WARNING, category, (), text))

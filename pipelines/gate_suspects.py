@@ -41,7 +41,7 @@ def suspects(manifest: Manifest) -> list[Finding]:
     (exp5_num_117030; the tile's other exposures are filed under test/break), the other has a chipped corner.
     """
     encoder = load_encoder(ENCODER).to("cuda" if torch.cuda.is_available() else "cpu")
-    learnt = {row.sha256: row for row in manifest.rows if row.split != "test"}
+    learnt = {row.sha256: row for row in manifest.rows if row.split != "test" and not row.label}
     found: list[tuple[float, Finding]] = []
     with tqdm(total=len(learnt), desc="gate: suspects", unit="image", disable=None) as progress:
         for category in sorted({row.category for row in learnt.values()}):

@@ -82,6 +82,11 @@ class Manifest:
         return [row for row in self.rows if row.split == name]
 
     @property
+    def held_out(self) -> Iterator[Row]:
+        """The good images of val, for thresholds and for the search of parameters."""
+        return (row for row in self.rows if row.split == "val" and not row.label)
+
+    @property
     def data_sets(self) -> list[str]:
         """The names of the data sets if there are several: their categories are called <data set>/<category>."""
         return sorted({name.split("/")[0] for name in self.categories}) if self.layout == SEVERAL else []

@@ -11,7 +11,7 @@ from inpformer.settings import build
 
 T = TypeVar("T")
 PARAMS_FILE = Path("params.yaml")
-SECTIONS = ("demo_data", "manifest", "gate", "features", "train", "calibrate", "evaluate", "register")
+SECTIONS = ("demo_data", "manifest", "gate", "features", "tune", "train", "calibrate", "evaluate", "register")
 
 
 def read_section(section: str, cls: type[T]) -> T:

@@ -23,12 +23,14 @@ def git_commit() -> str:
     return _git("rev-parse", "HEAD") or os.environ.get(COMMIT_VARIABLE, "none")
 
 
-def source_digest() -> str:
-    """sha256 (hex) of our code for training: equal whatever the commit, as long as the code is the same."""
+def source_digest(*modules: str) -> str:
+    """sha256 (hex) of the method and of the pipeline's modules whose names begin so: equal whatever the commit, as long
+    as the code is the same.
+    """
     packages = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1] / "inpformer"
     digest = hashlib.sha256()
     for file in sorted(file for package in packages for file in package.rglob("*.py")):
-        if file.parent == packages[1] or file.name.startswith(("train", "features")):
+        if file.parent == packages[1] or file.name.startswith(modules):
             digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 

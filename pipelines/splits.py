@@ -31,13 +31,13 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
     """Moves `fraction` of the parts of each category's training images to val, chosen by their content alone.
 
     An image without a part is its own. Copies of one image and images of one part go to the same side, and an added
-    image moves few of the others. A category that brings validation images of its own keeps all training images.
+    image moves few of the others. A category that brings good validation images of its own keeps all training images.
 
     Raises UserError if a category has too few to have both.
     """
     chosen: set[tuple[str, str]] = set()
     for category, members in _by_category(rows).items():
-        if any(row.split == "val" for row in members):
+        if any(row.split == "val" and not row.label for row in members):
             continue
         train = [row for row in members if row.split == "train"]
         together = _together(train)

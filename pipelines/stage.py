@@ -1,5 +1,6 @@
 """How every entry point of the pipeline ends: a sentence for a person and an exit code, never a traceback."""
 
+import errno
 import re
 import shutil
 import signal
@@ -28,21 +29,36 @@ def without_password(text: str) -> str:
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
+def out_of_space(error: BaseException) -> bool:
+    """Whether a disk is full, or somebody's part of it used up; safetensors says so in words alone."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
+
+
+def no_space(place: str) -> str:
+    """The sentence about it."""
+    return f"no space left in {place}: free some and run the same command again, which goes on from what is finished."
+
+
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside `target`; renames it to `target` at the end, removes it on any failure.
 
-    A file or a folder may be written there. An existing `target` is replaced.
+    A file or a folder may be written there. An existing `target` is replaced. Raises UserError if the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     # One name for all processes: what a killed one left is removed by the next.
     temporary = target.with_name(f".{target.name}.tmp")
-    _remove(temporary)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)
         yield temporary
         if target.is_dir():
             _remove(target)
         temporary.replace(target)
+    except Exception as error:
+        if out_of_space(error):
+            raise UserError(no_space(str(target.parent.resolve()))) from None
+        raise
     finally:
         _remove(temporary)
 

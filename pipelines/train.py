@@ -1,7 +1,7 @@
 """Stage train: INP-Former on Ray, from the feature store, under one MLflow run.
 
 python -m pipelines.train --manifest MANIFEST.parquet --features FEATURES.json \
-    --model FOLDER --run RUN.json --loss LOSS.csv
+    --model FOLDER --run RUN.json --loss LOSS.csv [--tuned TUNED.json]
 
 Interrupted, it goes on from its last checkpoint when called again with the same data and parameters.
 """
@@ -10,18 +10,19 @@ import argparse
 import csv
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from inpformer.detector import CONFIG_FILE, Detector
-from inpformer.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.trained import ALL, Training
 from pipelines import pictures, provenance, stage
+from pipelines.checkpoints import open_checkpoints
+from pipelines.encoder_check import check_encoder
 from pipelines.features import FeatureIndex, FeatureSettings, read_index
 from pipelines.manifest_table import Manifest, read_manifest
 from pipelines.params import flat, read_all, read_section
@@ -30,6 +31,7 @@ from pipelines.tracking import Run, tracking_uri
 from pipelines.training_features import training_features
 from pipelines.training_job import History, Job, borrow, train_apart, train_together
 from pipelines.training_loop import TrainSettings
+from pipelines.tuned import read_tuned, with_values
 from pipelines.weights import load_encoder
 
 LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
@@ -39,17 +41,8 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, ta
     """Names a training: equal for equal code, data and parameters, so that a repeated call resumes. `taken` names the
     weights that are taken as they are, "" for none.
     """
-    identity = [provenance.source_digest(), manifest.digest, index.encoder_key, index.table]
+    identity = [provenance.source_digest("train", "features"), manifest.digest, index.encoder_key, index.table]
     return hashlib.sha256(json.dumps([*identity, asdict(settings), taken], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def check_encoder(encoder: Encoder, index: FeatureIndex) -> None:
-    """Raises UserError if the weights are no longer those that made the features."""
-    if encoder.key != index.encoder_key:
-        raise UserError(
-            f"the weights of {index.encoder.name} in {index.encoder.weights} changed since the features were computed: "
-            "run `dvc repro --force --single-item features`, or put the old ones back."
-        )
 
 
 def train(job: Job, training: Training) -> tuple[Detector, History]:
@@ -61,6 +54,7 @@ def train(job: Job, training: Training) -> tuple[Detector, History]:
             job.run.log_epochs(history, prefix=f"{name}.")
         return Detector(job.encoder, models, losses, training, {}, tiling), _mean(list(histories.values()))
     model, history = train_together(job)
+    job.run.log_epochs(history)  # all that workers could not tell
     return Detector(job.encoder, {ALL: model}, losses, training, {}, tiling), history
 
 
@@ -82,8 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--manifest", "--features", "--model", "--run", "--loss"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--tuned", type=Path, help="what the stage tune found")
     args = parser.parse_args()
-    settings = read_section("train", TrainSettings)
+    tuned = read_tuned(args.tuned) if args.tuned is not None else {}
+    settings = with_values(read_section("train", TrainSettings), tuned, f"{args.tuned}: train")
+    if tuned:
+        print(f"tuned: {', '.join(f'{name} {value:.4g}' for name, value in tuned.items())}", flush=True)
     stored = read_section("features", FeatureSettings)
     manifest, index = read_manifest(args.manifest), read_index(args.features)
     encoder = load_encoder(index.encoder)
@@ -103,12 +101,14 @@ def main() -> None:
         "data.folder": manifest.root.as_posix(),
         "encoder.digest": index.encoder_digest,
     }
+    checkpoints = open_checkpoints(settings.storage, key)
     # Later sections may change without another training: register says on the version what they were.
     params = {name: values for name, values in read_all().items() if name in ("manifest", "features", "train")}
-    run = Run.open(key, f"{manifest.root.name}-{key[:6]}", flat(params), tags)
+    used = flat(params) | {f"train.{name}": value for name, value in tuned.items()}
+    run = Run.open(key, f"{manifest.root.name}-{key[:6]}", used, tags)
     print(f"{training.setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
     features = training_features(stored, index)
-    job = Job(manifest, index, encoder, settings, features, run, key)
+    job = Job(manifest, index, encoder, settings, features, run, checkpoints)
     try:
         if other is None:
             detector, history = train(job, training)
@@ -121,15 +121,13 @@ def main() -> None:
         pictures.losses(history, picture)
         run.log_file(picture, "pictures")
         write_run(run, args.run)
-    except KeyboardInterrupt:
-        run.end("KILLED")
-        raise
-    except BaseException:
-        run.end("FAILED")
+    except BaseException as error:
+        with suppress(UserError):  # a server that is down is not to hide what happened
+            Run(run.run_id, patience=0).end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     run.end("FINISHED")
     # Only now: the outputs stand, so a later `dvc repro --force` is to train anew, not to find itself finished.
-    shutil.rmtree(job.storage / key, ignore_errors=True)
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
 """What Ray runs: one worker of a training that several share, or a whole training of one category."""
 
 import logging
-import tempfile
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
 
-from pipelines import stage
+from inpformer.errors import UserError
+from pipelines.checkpoints import NAME, Checkpoints
 from pipelines.tracking import Run
 from pipelines.training_loop import LoopConfig, TrainingLoop
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """A loop, and the MLflow run to log to: its id and its server."""
+    """A loop; its checkpoints, and the one to go on from, if an earlier call left any; the MLflow run to log to: its
+    id and its server.
+    """
 
     loop: LoopConfig
+    checkpoints: Checkpoints
+    resume: str | None
     run_id: str
     tracking_uri: str
 
@@ -38,46 +42,63 @@ def train_worker(config: Mapping[str, Any]) -> None:
         context.get_world_size(),
         wrap=ray.train.torch.prepare_model,
     )
-    run = Run(worker.run_id, worker.tracking_uri) if loop.rank == 0 else None
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
+    reached = ray.train.get_checkpoint()
+    name = worker.resume if reached is None else reached.path.rpartition("/")[2]
+    if name is None:
         loop.start()
     else:
-        with checkpoint.as_directory() as folder:
-            loop.load(Path(folder))
-        if run is not None:
-            run.log_epochs(loop.progress.history)  # the interruption may have come between checkpoint and MLflow
+        with worker.checkpoints.fetched(name) as folder:
+            loop.load(folder)
     while not loop.done:
         loop.epoch()
-        _report(loop, run)
+        _report(loop, worker)
 
 
-def _report(loop: TrainingLoop, run: Run | None) -> None:
-    """Tells Ray the epoch's numbers; every `checkpoint_every` epochs, and at the end, with a checkpoint."""
-    row = loop.progress.history[-1]
-    if run is not None:
+def _report(loop: TrainingLoop, worker: WorkerConfig) -> None:
+    """Prints the epoch's line; every `checkpoint_every` epochs, at the end, and from the moment that a worker's machine
+    has notice to go, leaves a checkpoint and tells Ray and MLflow. Ray takes a report every two seconds, no more.
+    """
+    epoch, checkpoint = loop.progress.epoch, None
+    regular = loop.done or epoch % loop.settings.checkpoint_every == 0
+    # Asked by every worker in every epoch, as Ray wants it, so that all get one answer.
+    due = ray.train.get_preemption_info() is not None or regular
+    if loop.rank == 0:
         print(_line(loop), flush=True)
-    due = loop.done or loop.progress.epoch % loop.settings.checkpoint_every == 0
-    if run is None or not due:
-        ray.train.report(row)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            loop.save(Path(folder))
-            ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        # Only what a checkpoint holds is never computed a second time.
-        run.log_epochs(loop.progress.history)
+    if not due:
+        return
+    if loop.rank == 0:
+        name = NAME.format(epoch)
+        with worker.checkpoints.saving(name) as folder:
+            loop.save(folder)
+        checkpoint = ray.train.Checkpoint(worker.checkpoints.path(name), worker.checkpoints.filesystem)
+    ray.train.report(
+        loop.progress.history[-1],
+        checkpoint=checkpoint,
+        checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+    )
+    if checkpoint is not None:
+        _log(loop, worker)
 
 
-def train_category(config: LoopConfig, category: str, folder: Path) -> None:
-    """Trains one category's model to the end and leaves its checkpoint in `folder`: the body of a Ray task."""
+def _log(loop: TrainingLoop, worker: WorkerConfig) -> None:
+    """Tells MLflow what a checkpoint holds, as that is never computed a second time. A server that is down holds
+    nothing up: the next checkpoint, or the end, tells it all.
+    """
+    try:
+        Run(worker.run_id, worker.tracking_uri, patience=0).log_epochs(loop.progress.history)
+    except UserError:
+        print("MLflow does not answer: it gets these epochs later.", file=sys.stderr, flush=True)
+
+
+def train_category(config: LoopConfig, category: str, checkpoints: Checkpoints, name: str) -> None:
+    """Trains one category's model to the end and leaves its checkpoint as `name`: the body of a Ray task."""
     loop = TrainingLoop(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     loop.start()
     while not loop.done:
         loop.epoch()
         print(f"{category}: {_line(loop)}", flush=True)
-    with stage.written_whole(folder) as temporary:
-        temporary.mkdir()
-        loop.save(temporary)
+    with checkpoints.saving(name) as folder:
+        loop.save(folder)
 
 
 def _line(loop: TrainingLoop) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 # First of ours: it silences Ray, which looks at its environment when it is imported.
-from pipelines.cluster import cause, cluster, gpus_a_model, scaling  # isort: skip
+from pipelines.cluster import cluster, failure, gpus_a_model, scaling  # isort: skip
 
 import ray
 import ray.exceptions
@@ -22,6 +22,7 @@ from inpformer.errors import UserError
 from inpformer.model import ModelShape
 from inpformer.setting import ZERO_SHOT
 from inpformer.trained import ALL, Trained
+from pipelines.checkpoints import Checkpoints
 from pipelines.features import FeatureIndex
 from pipelines.manifest_table import Manifest
 from pipelines.tracking import Run
@@ -39,7 +40,7 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Job:
-    """A training as the driver sees it. `key` names it: equal for equal code, data and parameters."""
+    """A training as the driver sees it."""
 
     manifest: Manifest
     index: FeatureIndex
@@ -47,12 +48,7 @@ class Job:
     settings: TrainSettings
     features: TrainingFeatures
     run: Run
-    key: str
-
-    @property
-    def storage(self) -> Path:
-        """Where its checkpoints lie until it is finished."""
-        return Path(self.settings.storage).resolve()
+    checkpoints: Checkpoints
 
     def loop(self, category: str | None = None) -> LoopConfig:
         """The training loop over a category, or over all of them.
@@ -91,15 +87,17 @@ def train_together(job: Job) -> tuple[Trained, History]:
 
     Raises UserError if the workers keep failing, and for what `Job.loop` refuses.
     """
-    config = WorkerConfig(job.loop(), job.run.run_id, job.run.uri)
+    loop, checkpoints = job.loop(), job.checkpoints
+    config = WorkerConfig(loop, checkpoints, checkpoints.newest(), job.run.run_id, job.run.uri)
     with cluster():
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
             train_loop_config={"worker": config},
             scaling_config=scaling(job.settings.num_workers),
             run_config=ray.train.RunConfig(
-                name=job.key,
-                storage_path=str(job.storage),
+                name=checkpoints.key,
+                storage_path=checkpoints.root,
+                storage_filesystem=checkpoints.filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=MOST_WORKER_FAILURES),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
                 # The epoch lines are enough; what fails is said in one sentence below, and Ray's files have it all.
@@ -108,13 +106,12 @@ def train_together(job: Job) -> tuple[Trained, History]:
         )
         try:
             result = _fit(trainer)
-        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            raise UserError(
-                f"training failed: {cause(error)}. Ray's own logs are under /tmp/ray/session_latest."
-            ) from None
-    if result.checkpoint is None:
-        raise UserError(f"training left no checkpoint in {job.storage / job.key}: remove that folder and run again.")
-    return read_checkpoint(Path(result.checkpoint.path), config.loop)
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError, OSError) as error:
+            raise failure("training", error) from None
+    last = config.resume if result.checkpoint is None else result.checkpoint.path.rpartition("/")[2]
+    if last is None:
+        raise UserError(f"training left no checkpoint in {checkpoints.address}: remove that and run again.")
+    return read_checkpoint(checkpoints, last, loop)
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -134,13 +131,13 @@ def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
     Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
     """
     configs = {name: job.loop(name) for name in job.manifest.categories}
-    folders = {name: job.storage / job.key / name.replace("/", "--") for name in configs}
+    places = {name: name.replace("/", "--") for name in configs}
     with cluster():
         task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
         pending = {
-            task.remote(config, name, folders[name]): name
+            task.remote(config, name, job.checkpoints, places[name]): name
             for name, config in configs.items()
-            if not folders[name].is_dir()
+            if not job.checkpoints.whole(places[name])
         }
         with tqdm(total=len(configs), initial=len(configs) - len(pending), desc="models", disable=None) as progress:
             while pending:
@@ -149,17 +146,18 @@ def train_apart(job: Job) -> tuple[dict[str, Trained], dict[str, History]]:
                 try:
                     ray.get(finished)
                 except ray.exceptions.RayError as error:
-                    raise UserError(f"training of {name} failed: {cause(error)}.") from None
+                    raise failure(f"training of {name}", error) from None
                 progress.update()
-    trained = {name: read_checkpoint(folders[name], config) for name, config in configs.items()}
+    trained = {name: read_checkpoint(job.checkpoints, places[name], config) for name, config in configs.items()}
     return {name: model for name, (model, _) in trained.items()}, {name: rows for name, (_, rows) in trained.items()}
 
 
-def read_checkpoint(folder: Path, config: LoopConfig) -> tuple[Trained, History]:
+def read_checkpoint(checkpoints: Checkpoints, name: str, config: LoopConfig) -> tuple[Trained, History]:
     """The model and the history that a training left."""
-    tensors = {k: v for k, v in load_file(folder / CHECKPOINT_TENSORS).items() if not k.startswith("optimizer.")}
-    trained = Trained.load_tensors(tensors, config.encoder_channels, config.shape, str(folder))
-    history: History = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
+    with checkpoints.fetched(name) as folder:
+        tensors = {k: v for k, v in load_file(folder / CHECKPOINT_TENSORS).items() if not k.startswith("optimizer.")}
+        trained = Trained.load_tensors(tensors, config.encoder_channels, config.shape, f"{checkpoints.address}/{name}")
+        history: History = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
     return trained, history
 
 

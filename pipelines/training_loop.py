@@ -38,8 +38,9 @@ class TrainSettings:
     `setting` is multi-class (one model for all categories), single-class (one each) or zero-shot (the distance to
     the image's own prototypes, by a model of other data). `weights` is null to train, or the folder of a detector
     whose models are taken as they are; zero-shot needs it.
-    `batch_size` is the global batch, shared out over `num_workers`. `channels` are those of the projection, null
-    for ViTs, which need none. `checkpoint_every` in epochs. `lr`, `final_lr` and `warmup` (iterations) make the
+    `batch_size` is the global batch, shared out over `num_workers`: a number, or the fewest and the most of an elastic
+    run, which goes on with as many as the cluster has. `channels` are those of the projection, null for ViTs, which
+    need none. `checkpoint_every` in epochs. `lr`, `final_lr` and `warmup` (iterations) make the
     schedule.
     """
 
@@ -54,7 +55,7 @@ class TrainSettings:
     final_lr: float = 1e-4
     warmup: int = 100
     seed: int = 1
-    num_workers: int = 1
+    num_workers: int | tuple[int, int] = 1
     checkpoint_every: int = 10
     storage: str = ".runs"
 
@@ -66,13 +67,11 @@ class TrainSettings:
         require(self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)")
         require(self.channels is None or self.channels >= 1, "channels", self.channels, "at least 1, or null for ViTs")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(self.num_workers >= 1, "num_workers", self.num_workers, "at least 1")
-        require(
-            self.batch_size >= 1 and self.batch_size % self.num_workers == 0,
-            "batch_size",
-            self.batch_size,
-            f"a multiple of num_workers, {self.num_workers}",
-        )
+        pair = (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+        right = "at least 1, or the fewest and the most of them, e.g. [1, 4]"
+        require(len(pair) == 2 and 1 <= pair[0] <= pair[1], "num_workers", self.num_workers, right)
+        right = f"at least {pair[1]}, an image for each of num_workers"
+        require(self.batch_size >= pair[1], "batch_size", self.batch_size, right)
         require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
         require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, f"between 0 and lr, {self.lr}")
         require(self.warmup >= 0, "warmup", self.warmup, "0 or more")
@@ -96,6 +95,11 @@ class Progress:
     epoch: int = 0
     steps: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def share(size: int, rank: int, workers: int) -> slice:
+    """Which images of a batch of `size` are a worker's: shares differ by one at most."""
+    return slice(rank * size // workers, (rank + 1) * size // workers)
 
 
 class TrainingLoop:
@@ -160,11 +164,11 @@ class TrainingLoop:
         steps = count // size
         generator = torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
         order = torch.randperm(count, generator=generator).tolist()
-        share = size // self.workers
-        mine = (order[n * size + self.rank * share :][:share] for n in range(steps))
+        mine = share(size, self.rank, self.workers)
+        batches = (order[n * size : (n + 1) * size][mine] for n in range(steps))
         total = torch.zeros(3, device=self.device)
         norms, refused, refused_in_a_row = 0.0, 0, 0
-        for target in self.targets("train", mine):
+        for target in self.targets("train", batches):
             rate = self.rate(steps)
             step = train_step(
                 self.wrapped,
@@ -173,6 +177,7 @@ class TrainingLoop:
                 rate,
                 self.settings.losses,
                 autocast=self.device.type == "cuda",
+                weight=(mine.stop - mine.start) * self.workers / size,
             )
             self.progress.steps += 1
             refused_in_a_row = refused_in_a_row + 1 if step.refused else 0

@@ -27,7 +27,7 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self.access_key, self.secret_key = secrets.token_hex(10), secrets.token_hex(20)
-        self._ports = _free_ports(len(PORTS))
+        self._ports = free_ports(len(PORTS))
         self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
         self.log = folder / "weed.log"
         keys = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
@@ -101,7 +101,7 @@ class S3Server:
                     left.unlink()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on, all open at once so that they differ."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

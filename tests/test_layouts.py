@@ -430,7 +430,7 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
         "samples.csv, row 4: split is 'exam': it must be one of train, val, test",
         "samples.csv, row 5: b.png has a mask but no defect: name the kind of defect, or remove the mask",
         "a.png: listed 2 times in samples.csv",
-        "c.png: defective, but in split train of samples.csv: only test may be",
+        "c.png: defective, but in split train of samples.csv: only val and test may be",
         "gone.png: no such file, but samples.csv lists it",
         f"/etc/hostname: samples.csv must give its path relative to {tmp_path}, without '..'",
         f"{'long' * 99}: File name too long, but samples.csv lists it",

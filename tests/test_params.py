@@ -1,6 +1,7 @@
 """params.yaml: what is refused, and that a preset changes its values alone."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from pipelines.params import flat, read_section
 from pipelines.preset import apply_preset
 from pipelines.register import RegisterSettings
 from pipelines.training_loop import TrainSettings
+from pipelines.tune_settings import TuneSettings
+from pipelines.tune_space import distributions
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +36,7 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
         "demo_data": DemoData,
         "manifest": ManifestSettings,
         "features": FeatureSettings,
+        "tune": TuneSettings,
         "train": TrainSettings,
         "evaluate": EvaluateSettings,
         "register": RegisterSettings,
@@ -50,7 +54,16 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
         ("train: {prototypes: 6}", "train.prototypes is not a known key: use one of setting, weights, num_prototypes"),
         ("train: {losses: {mining_power: -1}}", "train.losses.mining_power is -1.0: it must be between 0 and 16"),
         ("train: {epochs: many}", "train.epochs is 'many': it must be a whole number"),
-        ("train: {batch_size: 16, num_workers: 3}", "train.batch_size is 16: it must be a multiple of num_workers, 3"),
+        (
+            "train: {batch_size: 2, num_workers: [1, 3]}",
+            "train.batch_size is 2: it must be at least 3, an image for each",
+        ),
+        (
+            "train: {num_workers: [4, 1]}",
+            "train.num_workers is (4, 1): it must be at least 1, or the fewest and the most",
+        ),
+        ("train: {num_workers: [1, 2, 3]}", "train.num_workers is (1, 2, 3): it must be at least 1, or the fewest"),
+        ("train: {num_workers: 1.5}", "train.num_workers is 1.5: it must be a whole number"),
         ("train: 5", "train must be a table"),
         ("trian: {epochs: 5}", "trian is not a known section: use one of demo_data"),
         ("train: [", "is not valid YAML"),
@@ -80,6 +93,14 @@ def test_the_paper_preset_is_the_paper(params: Path) -> None:
     assert (train.epochs, train.batch_size, train.num_prototypes, train.channels) == (200, 16, 6, None)
     assert before.count("#") == after.count("#")  # its comments stay
     assert yaml.safe_load(before)["manifest"] == yaml.safe_load(after)["manifest"]
+
+
+def test_our_search_space_is_one_that_train_can_take(params: Path) -> None:
+    for preset in (None, "paper"):
+        if preset:
+            apply_preset(preset)
+        settings = replace(read_section("tune", TuneSettings), trials=16)
+        assert set(distributions(settings.space, read_section("train", TrainSettings))) == set(settings.space)
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(params: Path) -> None:

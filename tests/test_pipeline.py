@@ -112,9 +112,10 @@ def test_a_second_run_does_nothing(checkout: Checkout) -> None:
     ("change", "first"),
     [
         ({"calibrate": {"false_alarm_rate": 0.2}}, "gate"),  # which says how many images that takes
-        ({"train": {"losses": {"coherence_weight": 0.5}}}, "train"),
-        ({"train": {"losses": {"mining_power": 2.0}}}, "train"),
-        ({"train": {"num_prototypes": 4}}, "train"),
+        ({"tune": {"trials": 4}}, "tune"),  # which searches around the values of train
+        ({"train": {"losses": {"coherence_weight": 0.5}}}, "tune"),
+        ({"train": {"losses": {"mining_power": 2.0}}}, "tune"),
+        ({"train": {"num_prototypes": 4}}, "tune"),
         ({"features": {"encoder": {"resize": 72}}}, "features"),
         ({"manifest": {"val_fraction": 0.3}}, "manifest"),
     ],

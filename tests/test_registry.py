@@ -1,5 +1,8 @@
 """Runs, versions and aliases in a real MLflow on SQLite."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,38 @@ def test_a_run_registers_one_version_however_often(registry: MlflowClient, detec
     assert run.register(tmp_path / "detector", NAME, {"seed": "2"}) == "1"
     version = registry.get_model_version_by_alias(NAME, "challenger")
     assert (str(version.version), version.run_id, version.tags["seed"]) == ("1", run.run_id, "2")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import mlflow.pyfunc
+from pipelines.tracking import Run
+log_model = mlflow.pyfunc.log_model
+def log_and_die(**options):
+    log_model(**options)
+    os.kill(os.getpid(), signal.SIGKILL)
+mlflow.pyfunc.log_model = log_and_die
+Run(sys.argv[1]).register(Path("detector"), sys.argv[2], {})
+"""
+
+
+def test_a_call_killed_before_it_registers_leaves_one_version(
+    registry: MlflowClient, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector.save(tmp_path / "detector")
+    run = Run.open("key", "a run", {}, {})
+    run.end("FINISHED")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    killed = subprocess.run([sys.executable, "-c", KILLED, run.run_id, NAME], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert registry.get_run(run.run_id).info.status == "RUNNING"
+    assert run.register(tmp_path / "detector", NAME, {}) == "1"
+    held = registry.get_run(run.run_id)
+    assert held.info.status == "FINISHED"
+    assert len(registry.search_model_versions(f"name = '{NAME}'")) == 1
+    assert len(registry.search_logged_models([held.info.experiment_id])) == 1
+    assert Detector.load(download_detector(NAME, "1", tmp_path / "fetched")).thresholds == detector.thresholds
 
 
 def test_new_thresholds_are_a_new_version(registry: MlflowClient, detector: Detector, tmp_path: Path) -> None:

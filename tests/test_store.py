@@ -104,7 +104,8 @@ def test_one_read_of_a_bucket_gets_the_header_of_a_full_shard() -> None:
 
 
 def test_the_same_images_again_are_the_same_shard(store: FeatureStore) -> None:
-    store.add([digest(n) for n in "abc"], features(3))
+    for _ in range(8):
+        store.add([digest(n) for n in "abc"], features(3))
     assert len(shards(store)) == 2
 
 

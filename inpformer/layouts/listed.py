@@ -28,7 +28,7 @@ def read_csv(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
 
 def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[str]:
     """What is wrong with the samples that the file `source` lists: files that are missing, listed twice or not given
-    relative to `root`, defective images outside the test split, categories that lack good or test images.
+    relative to `root`, defective training images, categories that lack good or test images.
     """
     times = Counter(os.path.normpath(sample.path) for sample in samples)
     problems = [f"{path}: listed {n} times in {source}" for path, n in times.items() if n > 1]
@@ -38,8 +38,8 @@ def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[st
                 problems.append(f"{file}: {source} must give its path relative to {root}, without '..'")
             elif fault := _fault(file):
                 problems.append(f"{file}: {fault}, but {source} lists it")
-        if sample.defect != GOOD and sample.split != "test":
-            problems.append(f"{sample.path}: defective, but in split {sample.split} of {source}: only test may be")
+        if sample.defect != GOOD and sample.split == "train":
+            problems.append(f"{sample.path}: defective, but in split train of {source}: only val and test may be")
     for category in sorted({sample.category for sample in samples}):
         where = f"{source}, category {category}"
         problems += lacking([sample for sample in samples if sample.category == category], where, where)

@@ -36,7 +36,8 @@ def read_table(root: Path, parquet: ParquetReader | None, problems: list[str]) -
 
     Columns: `path` and `mask` relative to the table's folder, masks of 0 and 255; `category` (default: the folder's
     name); `defect`, "good" (default) or the kind; `split`, train, val or test (default: train for good images, test
-    for defective ones); `part`. A defective image may lack a mask: it counts for image metrics only.
+    for defective ones); `part`. A defective image may lack a mask: it counts for image metrics only. Defective val
+    images are for the search of parameters alone.
 
     Adds to `problems` every other column, and every row that cannot be used. Raises UserError if there is no table or
     it cannot be read.
