@@ -81,6 +81,7 @@ class Checkpoints:
             shutil.rmtree(local, ignore_errors=True)
             local.mkdir()
             yield local
+            self._remove(name)  # of a process that died before Ray knew: half of each would look whole
             self.filesystem.create_dir(target)
             for file in (CHECKPOINT_TENSORS, CHECKPOINT_PROGRESS):
                 copy_files(
@@ -163,7 +164,7 @@ def open_checkpoints(storage: str, key: str) -> Checkpoints:
     Raises UserError if S3 cannot be reached, has no such bucket or refuses the keys.
     """
     if not storage.startswith("s3://"):
-        root = Path(storage).resolve().as_posix()
+        root = Path(storage).expanduser().resolve().as_posix()
         return Checkpoints(LocalFileSystem(), root, key, f"{root}/{key}")
     location = s3.parse(storage.rstrip("/"))
     client = s3.connect()

@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
 
 import ray
 import ray.train
+from ray._private.state import available_resources_per_node
 
 from inpformer.errors import UserError
 from pipelines import ray_address
@@ -48,7 +49,7 @@ def _start() -> None:
     try:
         ray.init(address="local", logging_level=logging.ERROR)
     except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"Ray does not start on this machine ({reason}): try again.") from None
 
 
@@ -74,7 +75,10 @@ def scaling(num_workers: int | tuple[int, int]) -> ray.train.ScalingConfig:
     if total.get("CPU", 0) < fewest:
         raise UserError(f"params.yaml: train.num_workers is {num_workers}: the cluster has {total.get('CPU', 0)} CPUs.")
     workers = min(most, total["CPU"])
-    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    # What is free: the process of a job may hold some itself. All of it if too little is, as it may be free soon.
+    machines = [int(free.get("CPU", 0)) for free in available_resources_per_node().values()]
+    if sum(machines) < workers:
+        machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     # The largest with which all find a place: a worker's CPUs are of one machine.
     share = next(n for n in range(max(machines), 0, -1) if sum(cpus // n for cpus in machines) >= workers)
     return ray.train.ScalingConfig(resources_per_worker={"CPU": share}, **options)

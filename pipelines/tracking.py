@@ -77,7 +77,7 @@ def reaching_mlflow(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        patience = args[0].patience if args and isinstance(args[0], Run) else PATIENCE_AT_START
+        patience = getattr(args[0], "patience", PATIENCE_AT_START) if args else PATIENCE_AT_START
         end, pause = time.monotonic() + patience, 1.0
         while True:
             try:

@@ -76,6 +76,8 @@ class TrainSettings:
         require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, f"between 0 and lr, {self.lr}")
         require(self.warmup >= 0, "warmup", self.warmup, "0 or more")
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
+        right = "a folder or s3://bucket/prefix"
+        require("://" not in self.storage or self.storage.startswith("s3://"), "storage", self.storage, right)
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,19 @@ def judged_set(manifest: Manifest, encoder: Encoder, tiling: Tiling | None, sett
 
     Raises UserError if an image changed, or if there is no labelled validation image where these are asked for.
     """
-    good = choose(manifest.held_out, tiling, settings.images)
     if settings.objective == PSEUDO:
+        good = choose(manifest.held_out, tiling, settings.images)
         count, pictures = 2 * len(good), _with_pseudo_anomalies(manifest, good, encoder.transform, settings.seed)
     else:
         defective = _labelled(manifest, tiling)
-        both = {row.category for row, _ in good} & {row.category for row, _ in defective}
-        seen = [(row, view) for row, view in [*good, *defective] if row.category in both]
+        wanted = {row.category for row, _ in defective}
+        good = choose((row for row in manifest.held_out if row.category in wanted), tiling, settings.images)
+        if lacking := wanted - {row.category for row, _ in good}:
+            raise UserError(
+                f"params.yaml: tune.images is {settings.images}, too few for good ones of every category with labelled "
+                f"defects (none of {min(lacking)}), or it has none in val: raise it, or hold some out."
+            )
+        seen = [*good, *defective]
         count, pictures = len(seen), _with_labels(manifest, seen, encoder.transform, tiling)
     features, made = [], []
     with tqdm(total=count, desc="encoding what trials are judged on", unit="image", disable=None) as progress:

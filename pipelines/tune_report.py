@@ -26,6 +26,7 @@ BEST_COLOUR, STOPPED_COLOUR = "#d7301f", "#9aa5b1"
 TICKS = 5
 TICK_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 FEWEST_FOR_IMPORTANCE = 4
+SAME = 1e-6  # objectives closer than that are equal
 
 
 def write(trials: Sequence[Trial], space: Mapping[str, BaseDistribution], folder: Path) -> None:
@@ -112,7 +113,9 @@ def importance(trials: Sequence[Trial], space: Mapping[str, BaseDistribution], f
     default, PED-ANOVA, in 14.
     """
     figure, axes = plt.subplots(figsize=(7, 1 + 0.5 * len(space)), layout="constrained")
-    if len(trials) < FEWEST_FOR_IMPORTANCE:
+    # The forests that fANOVA asks cannot tell apart what is as good as equal.
+    reached = [trial.objective for trial in trials if trial.objective is not None]
+    if len(trials) < FEWEST_FOR_IMPORTANCE or max(reached) - min(reached) < SAME:
         axes.text(0.5, 0.5, f"{len(trials)} trials say nothing of it", ha="center", transform=axes.transAxes)
         axes.axis("off")
     else:

@@ -21,24 +21,27 @@ class TrialRuns(MLflowLoggerCallback):
     def __init__(self, run_key: str) -> None:
         super().__init__(experiment_name=tracking.EXPERIMENT)
         self._run_key = run_key
+        self.patience = tracking.PATIENCE  # a search is under way
 
     @tracking.reaching_mlflow
     def setup(self, *args: Any, **kwargs: Any) -> None:
-        """Finds the parent and the runs that it has already."""
+        """Finds the parent."""
         parent = tracking.Run.unfinished(self._run_key)
         if parent is None:
             raise UserError("the MLflow run of this search is gone: run the same command again.")
-        self.tracking_uri = parent.uri
+        self.tracking_uri, self._parent_id = parent.uri, parent.run_id
         self.tags = {tracking.PARENT_TAG: parent.run_id}
         super().setup(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._earlier = parent.nested()
 
     @tracking.reaching_mlflow
     def log_trial_start(self, trial: Trial) -> None:
         """Opens the trial's run, again if need be, with its values as parameters."""
-        if trial not in self._trial_runs and str(trial) in self._earlier:
-            self._trial_runs[trial] = self._earlier[str(trial)]
-            tracking.Run(self._trial_runs[trial], self.tracking_uri).reopen()
+        if trial not in self._trial_runs:
+            # Of an interrupted search, or of a call whose answer was lost.
+            earlier = tracking.Run(self._parent_id, self.tracking_uri).nested()
+            if str(trial) in earlier:
+                self._trial_runs[trial] = earlier[str(trial)]
+                tracking.Run(self._trial_runs[trial], self.tracking_uri).reopen()
         super().log_trial_start(trial)
 
     @tracking.reaching_mlflow

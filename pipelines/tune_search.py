@@ -62,8 +62,16 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
 
 
 def make_task(search: Search, manifest: Manifest, index: FeatureIndex, encoder: Encoder, job: Job) -> TrialTask:
-    """What all trials share: the judged pictures go through the encoder here, and the projection is fitted here."""
+    """What all trials share: the judged pictures go through the encoder here, and the projection is fitted here.
+
+    Raises UserError if a batch that may be tried is larger than the training images are many.
+    """
     loop = job.loop()
+    count, batch = loop.features.open().count("train"), search.settings.space.get("batch_size")
+    if batch is not None and (most := max(batch.choices or (batch.high or 0,))) > count:
+        raise UserError(
+            f"params.yaml: tune.space.batch_size goes up to {most:g}: there are only {count} training images."
+        )
     probe = TrainingLoop(loop, torch.device("cpu"))
     probe.start()
     projection = None if probe.projection is None else probe.projection.state_dict()

@@ -43,14 +43,9 @@ def distributions(space: Mapping[str, Domain], train: TrainSettings) -> dict[str
         if name not in known:
             raise UserError(f"params.yaml: tune.space.{name} cannot be searched: use some of {', '.join(known)}.")
         values[name] = _extremes(domain, known[name], f"params.yaml: tune.space.{name}")
-    # What train refuses is refused now, not by a trial in an hour: values that bound each other, in all corners ...
+    # What train refuses is refused now, not by a trial in an hour. Values bound each other, so in all corners.
     for corner in itertools.product(*([min(v), max(v)] for v in values.values())):
         with_values(train, dict(zip(values, corner, strict=True)), "params.yaml: tune.space: train")
-    # ... and numbers between that are no multiples.
-    for name, listed in values.items():
-        whole = known[name] is int and space[name].choices is None
-        for value in range(int(listed[0]), int(listed[1]) + 1) if whole else listed:
-            with_values(train, {name: value}, "params.yaml: tune.space: train")
     return {name: _distribution(space[name], values[name], known[name]) for name in space}
 
 

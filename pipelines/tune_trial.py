@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -41,8 +41,8 @@ def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
     logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every checkpoint
     settings = with_values(task.loop.settings, values, "train")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loops = [_loop(task, replace(settings, seed=settings.seed + n), device) for n in range(task.seeds)]
-    report = _resume(loops)
+    every = [replace(settings, seed=settings.seed + n) for n in range(task.seeds)]
+    loops, report = _resume(lambda: [_loop(task, one, device) for one in every])
     if report.get("epoch") == task.reports[-1]:
         tune.report(report)  # the interruption came between the last checkpoint and the end
     began = time.monotonic() - report.get("seconds", 0.0)
@@ -79,17 +79,17 @@ def _loop(task: TrialTask, settings: TrainSettings, device: torch.device) -> Tra
     return loop
 
 
-def _resume(loops: list[TrainingLoop]) -> dict[str, Any]:
-    """Loads what an interrupted trial left; returns its last report, empty if it begins."""
-    checkpoint = tune.get_checkpoint()
+def _resume(begin: Callable[[], list[TrainingLoop]]) -> tuple[list[TrainingLoop], dict[str, Any]]:
+    """What an interrupted trial left, with its last report; if there is nothing, what begins, and an empty one."""
+    loops, checkpoint = begin(), tune.get_checkpoint()
     if checkpoint is None:
-        return {}
+        return loops, {}
     try:
         with checkpoint.as_directory() as folder:
             report: dict[str, Any] = json.loads((Path(folder) / CHECKPOINT_REPORT).read_text())
             for number, loop in enumerate(loops):
                 loop.load(Path(folder) / str(number))
-            return report
+            return loops, report
     except FileNotFoundError:
         # The driver was killed in the moment in which a newer checkpoint took its place: begin anew.
-        return {}
+        return begin(), {}

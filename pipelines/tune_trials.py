@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from pipelines.tune_table import FAILED, FINISHED, STOPPED, Trial, winner
 from pipelines.tune_trial import TrialTask, run_trial
 
 METRIC, EPOCH = "objective", "epoch"
-MOST_TRIAL_FAILURES = 3  # of a trial's machine or process; it goes on from its checkpoint
+MOST_TRIAL_FAILURES = 3  # of a trial, which goes on from its checkpoint
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ def make_tuner(search: Search, task: TrialTask, kept: Checkpoints) -> tune.Tuner
     trainable = tune.with_resources(tune.with_parameters(run_trial, task=task), resources)
     if is_restorable(kept):
         path = f"{kept.root}/{kept.key}"
-        return tune.Tuner.restore(path, trainable, resume_errored=True, storage_filesystem=kept.filesystem)
+        try:
+            return tune.Tuner.restore(path, trainable, resume_errored=True, storage_filesystem=kept.filesystem)
+        except (EOFError, pickle.UnpicklingError):
+            raise UserError(f"the search in {kept.address} is damaged: remove that to search anew.") from None
     kept.remove()
     return tune.Tuner(
         trainable,
@@ -142,8 +146,10 @@ def is_restorable(kept: Checkpoints) -> bool:
     states = sorted(file.path for file in files if file.base_name.startswith("experiment_state-"))
     if not states or not any(file.base_name == "tuner.pkl" and file.size for file in files):
         return False
-    with suppress(OSError, ValueError, KeyError), kept.filesystem.open_input_stream(states[-1]) as state:
-        return bool(json.loads(state.read())["trial_data"])
+    for state in reversed(states):
+        with suppress(OSError, ValueError, KeyError), kept.filesystem.open_input_stream(state) as note:
+            return bool(json.loads(note.read())["trial_data"])
+        kept.filesystem.delete_file(state)  # half written: Ray would take it for the latest
     return False
 
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.fs
 import pytest
 import ray.cloudpickle as pickle
 
@@ -65,6 +66,22 @@ def test_what_is_not_finished_does_not_appear(checkpoints: Checkpoints) -> None:
         stop()
     assert not list(Path("/tmp").glob("inpformer-key-one*"))
     assert not checkpoints.whole("one")
+
+
+def test_one_of_the_same_name_is_not_whole_until_it_is_new(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(checkpoints, NAME.format(5))
+    seen, copy_files = [], pyarrow.fs.copy_files
+
+    def watched(*arguments: object, **options: object) -> None:
+        seen.append(checkpoints.whole(NAME.format(5)))
+        copy_files(*arguments, **options)
+
+    monkeypatch.setattr("pipelines.checkpoints.copy_files", watched)
+    write(checkpoints, NAME.format(5), size=20)
+    assert seen == [False, False]
+    assert checkpoints.whole(NAME.format(5))
 
 
 def test_the_patience_goes_along_to_other_processes(s3_server: S3Server) -> None:

@@ -68,3 +68,17 @@ def test_shares_cover_the_batch_and_differ_by_one_at_most(size: int, workers: in
     assert [number for part in parts for number in part] == list(range(size))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert all(parts)
+
+
+def test_a_training_that_goes_on_computes_what_one_in_one_piece_does(tmp_path: Path) -> None:
+    settings = TrainSettings(channels=None, epochs=2, batch_size=7, warmup=3, lr=1e-2)
+    config = LoopConfig(settings, ModelShape(24, 2, 2, 3), 24, Noise())  # type: ignore[arg-type]
+    whole, first, second = (TrainingLoop(config, torch.device("cpu")) for _ in range(3))
+    for _ in range(2):
+        whole.epoch()
+    first.epoch()
+    first.save(tmp_path)
+    second.load(tmp_path)
+    second.epoch()
+    assert second.progress == whole.progress
+    assert all(torch.equal(a, b) for a, b in zip(second.model.parameters(), whole.model.parameters(), strict=True))

@@ -299,6 +299,14 @@ def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
             assert picture.width > 500
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 0.1])
+def test_trials_that_reach_the_same_are_reported_too(tmp_path: Path, spread: float) -> None:
+    objectives = [1.0 - spread * n for n in range(6)]
+    trials = [Trial({"lr": 1.0 + n / 2}, FINISHED, 2, o, o, None, 1.0) for n, o in enumerate(objectives)]
+    write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
+    assert (tmp_path / "pictures/importance.png").stat().st_size > 1000
+
+
 def test_asha_knows_after_an_interruption_what_earlier_trials_reached() -> None:
     def add(scheduler: Asha, judged: list[tuple[int, float]]) -> RayTrial:
         trial = RayTrial("stub", stub=True)
