@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,10 @@ os.environ |= {
     "DVC_NO_ANALYTICS": "1",
 }
 
+import numpy as np
 import ray
 import torch
+from PIL import Image
 
 from inpformer.calibration import Threshold
 from inpformer.detector import Detector
@@ -26,6 +29,8 @@ from inpformer.losses import LossSettings
 from inpformer.model import INPFormer, ModelShape
 from inpformer.projection import Projection
 from inpformer.trained import ALL, Trained, Training
+from pipelines.manifest import ManifestSettings, build_manifest
+from pipelines.manifest_table import Manifest
 from tests.ray_head import ray_head as ray_head
 from tests.s3_server import s3_here as s3_here
 from tests.s3_server import s3_server as s3_server
@@ -56,6 +61,34 @@ def ray_cluster() -> Iterator[str]:
 def encoder() -> Encoder:
     """The bundled encoder on 64-pixel images: 4×4 tokens."""
     return load_encoder(EncoderSettings(resize=64, crop=64, grid=4))
+
+
+def noise_parts(root: Path, train: int) -> Manifest:
+    """The manifest of one category of noise pictures: so many good training images, and two test images."""
+    rng = np.random.default_rng(0)
+    for name in [*(f"train/good/{n}" for n in range(train)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
+        file = root / "nut" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
+    return build_manifest(root, ManifestSettings("unused"))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """Twelve good training images, of which some are held out, and two test images."""
+    return noise_parts(tmp_path / "data", 12)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, which its test may make another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def limits(fail: float, review: float | None = None) -> Threshold:

@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
@@ -18,7 +16,6 @@ from inpformer.objects import Range
 from inpformer.view_table import Views
 from pipelines.bucket import Bucket, cache_folder, open_objects
 from pipelines.features import FeatureIndex, FeatureSettings, compute_features
-from pipelines.manifest import ManifestSettings, build_manifest
 from pipelines.manifest_table import Manifest
 from pipelines.training_features import training_features
 from tests.relay import relay
@@ -30,17 +27,6 @@ def server(s3_here: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """The server, and a cache of one's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return s3_here
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Manifest:
-    """Twelve good training images and two test images of one category."""
-    rng = np.random.default_rng(0)
-    for name in [*(f"train/good/{n}" for n in range(12)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
-        file = tmp_path / "data" / "nut" / f"{name}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
-    return build_manifest(tmp_path / "data", ManifestSettings("unused"))
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from inpformer.encoder import Encoder
@@ -14,19 +12,14 @@ from inpformer.errors import UserError
 from pipelines.encode import ImageViews
 from pipelines.encode_on_cluster import encode_on_cluster
 from pipelines.features import FeatureSettings, compute_features
-from pipelines.manifest import ManifestSettings, build_manifest
 from pipelines.training_features import training_features
+from tests.conftest import noise_parts
 
 
 def test_a_cluster_makes_the_features_that_one_machine_makes(
     encoder: Encoder, tmp_path: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(0)
-    for name in [*(f"train/good/{n}" for n in range(150)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
-        file = tmp_path / "data" / "nut" / f"{name}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
-    manifest = build_manifest(tmp_path / "data", ManifestSettings("unused"))
+    manifest = noise_parts(tmp_path / "data", 150)
     here = FeatureSettings(encoder.settings, store=str(tmp_path / "here"))
     there = replace(here, store=str(tmp_path / "there"))
     index = compute_features(manifest, encoder, here)

@@ -214,18 +214,6 @@ def test_nodes_die_come_back_and_are_taken_away(project: Path, nodes: Nodes, mlf
     nodes.add(B)  # for whoever comes next
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system that takes one checkpoint of a model, but not two."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_ends_the_run_until_there_is_room(
     project: Path, nodes: Nodes, mlflow_server: MlflowServer, small_disk: Path, tmp_path: Path
 ) -> None:

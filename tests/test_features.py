@@ -24,20 +24,8 @@ from pipelines.features import (
     wanted_views,
     write_index,
 )
-from pipelines.manifest import ManifestSettings, build_manifest
 from pipelines.manifest_table import Manifest, StoredRows, read_manifest, write_manifest
 from pipelines.training_features import training_features
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Manifest:
-    """Twelve good training images and two test images of one category."""
-    rng = np.random.default_rng(0)
-    for name in [*(f"train/good/{n}" for n in range(12)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
-        file = tmp_path / "data" / "nut" / f"{name}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
-    return build_manifest(tmp_path / "data", ManifestSettings("unused"))
 
 
 @pytest.fixture
