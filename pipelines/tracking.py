@@ -12,7 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -165,6 +166,19 @@ class Run:
         return list(
             self._client.search_runs([experiment_id], f"tags.`{PARENT_TAG}` = '{self.run_id}'{more}", max_results=10000)
         )
+
+    @contextmanager
+    def underway(self) -> Iterator[None]:
+        """Ends the run with what is done inside: FINISHED, KILLED by an interruption, or FAILED."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(UserError):  # a server that is down is not to hide what happened
+                Run(self.run_id, self.uri, patience=0).end(
+                    "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+                )
+            raise
+        self.end("FINISHED")
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers by name; `step` is the epoch."""

@@ -11,13 +11,11 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from inpformer.detector import CONFIG_FILE, Detector
-from inpformer.errors import UserError
 from inpformer.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.trained import ALL, Training
 from pipelines import pictures, provenance, stage
@@ -107,9 +105,8 @@ def main() -> None:
     used = flat(params) | {f"train.{name}": value for name, value in tuned.items()}
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", used, tags)
     print(f"{training.setting}, MLflow run {run.run_id} at {stage.without_password(tracking_uri())}", flush=True)
-    features = training_features(stored, index)
-    job = Job(manifest, index, encoder, settings, features, run, checkpoints)
-    try:
+    with run.underway():
+        job = Job(manifest, index, encoder, settings, training_features(stored, index), run, checkpoints)
         if other is None:
             detector, history = train(job, training)
         else:
@@ -121,11 +118,6 @@ def main() -> None:
         pictures.losses(history, picture)
         run.log_file(picture, "pictures")
         write_run(run, args.run)
-    except BaseException as error:
-        with suppress(UserError):  # a server that is down is not to hide what happened
-            Run(run.run_id, patience=0).end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    run.end("FINISHED")
     # Only now: the outputs stand, so a later `dvc repro --force` is to train anew, not to find itself finished.
     checkpoints.remove()
 

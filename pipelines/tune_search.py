@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -92,16 +91,11 @@ def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: P
     mlflow_run = Run.open(search.key, f"tune {manifest.root.name}-{search.key[-6:]}", flat(params), tags)
     where = stage.without_password(tracking_uri())
     print(f"{settings.trials} trials, MLflow run {mlflow_run.run_id} at {where}", flush=True)
-    try:
+    with mlflow_run.underway():
         stored = training_features(features, index)
         job = Job(manifest, index, encoder, search.train, stored, mlflow_run, kept)
         trials = find(search, make_task(search, manifest, index, encoder, job), kept)
         _leave(trials, search, mlflow_run, out, report)
-    except BaseException as error:
-        with suppress(UserError):  # a server that is down is not to hide what happened
-            Run(mlflow_run.run_id, patience=0).end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    mlflow_run.end("FINISHED")
     # Only now: the outputs stand, so a later `dvc repro --force` is to search anew, not to find itself finished.
     kept.remove()
 
