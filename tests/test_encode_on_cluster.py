@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tqdm import tqdm
 
 from inpformer.encoder import Encoder
 from inpformer.errors import UserError
-from pipelines.encode import ImageViews
-from pipelines.encode_on_cluster import encode_on_cluster
+from pipelines.encode_on_cluster import held_encoder
 from pipelines.features import FeatureSettings, compute_features
 from pipelines.training_features import training_features
 from tests.conftest import noise_parts
@@ -31,9 +29,7 @@ def test_a_cluster_makes_the_features_that_one_machine_makes(
     assert len(list((tmp_path / "there").glob("*/*.safetensors"))) == 3  # shards of 64 views
 
 
-def test_other_weights_on_the_workers_are_refused(encoder: Encoder, tmp_path: Path, ray_cluster: str) -> None:
-    other = Encoder(encoder.settings, encoder.network, encoder.transform)
-    other.digest = "0" * 64
-    image = ImageViews(b"", [], [])
+def test_other_weights_on_the_workers_are_refused(encoder: Encoder) -> None:
     with pytest.raises(UserError, match="the weights of tf_efficientnet_lite0 in bundled differ between driver and"):
-        encode_on_cluster([image], other, str(tmp_path), 16, tqdm(disable=True))
+        held_encoder(encoder.settings, "0" * 64)
+    assert held_encoder(encoder.settings, encoder.key).key == encoder.key
