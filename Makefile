@@ -5,16 +5,16 @@ BIN := .venv/bin
 .PHONY: demo test test-faults test-others check lock
 
 demo: .venv/ready  ## from nothing to a served decision
-	$(BIN)/python -m pipelines.demo
+	$(BIN)/python -m demo
 
 test: .venv/ready  ## what CI runs; the faults, which mostly wait, beside the rest
 	$(MAKE) --jobs=2 test-faults test-others
 
 test-faults: .venv/ready
-	$(BIN)/python -m pytest --quiet tests/test_faults.py
+	$(BIN)/python -m pytest --quiet tests/training/test_faults.py
 
 test-others: .venv/ready
-	$(BIN)/python -m pytest --ignore=tests/test_faults.py
+	$(BIN)/python -m pytest --ignore=tests/training/test_faults.py
 
 check: .venv/ready  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -21,17 +21,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.stored import stored_views
-from inpformer.encoder import BUNDLED, Encoder, EncoderSettings, load_encoder
-from inpformer.layouts.sample import IMAGE_SUFFIXES
-from inpformer.losses import LossSettings
-from inpformer.model import INPFormer, ModelShape
-from inpformer.objects import Folder
-from inpformer.optim import StableAdamW
-from inpformer.projection import Projection
-from inpformer.store import FeatureStore
-from inpformer.training import train_step
-from inpformer.transform import read_image
-from inpformer.view_table import Views
+from inpformer.encoders.encoder import BUNDLED, Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
+from inpformer.features.objects import Folder
+from inpformer.features.store import FeatureStore
+from inpformer.features.view_table import Views
+from inpformer.images.layouts.sample import IMAGE_SUFFIXES
+from inpformer.images.transform import read_image
+from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.nn.optim import StableAdamW
+from inpformer.nn.projection import Projection
+from inpformer.training.step import train_step
 
 BATCH = 16
 PROJECTED_CHANNELS, CHANNELS_PER_HEAD = 128, 32

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inpformer.objects import Folder
-from inpformer.shard import SHARD_IMAGES
-from inpformer.store import FeatureStore, Known
-from inpformer.view_table import Views, Wanted, write_table
-from pipelines.features import wanted_views
-from pipelines.manifest_table import Manifest, Row, read_manifest, write_manifest
+from inpformer.features.objects import Folder
+from inpformer.features.shard import SHARD_IMAGES
+from inpformer.features.store import FeatureStore, Known
+from inpformer.features.view_table import Views, Wanted, write_table
+from pipelines.features.index import wanted_views
+from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 
 GRAIN = 100_000
 

@@ -21,8 +21,8 @@ from anomalib.metrics import AUPIMO, AUPRO
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inpformer.aupimo import AupimoStream
-from inpformer.pixel_metrics import pixel_metrics
+from inpformer.metrics.aupimo import AupimoStream
+from inpformer.metrics.pixel import pixel_metrics
 
 SIZE = 256
 ANOMALOUS = 0.3

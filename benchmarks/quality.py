@@ -17,22 +17,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.stored import stored_views
-from inpformer.encoder import Encoder, EncoderSettings, load_encoder
-from inpformer.layouts import read_data
-from inpformer.layouts.masks import union
-from inpformer.layouts.sample import GOOD, Sample
-from inpformer.losses import LossSettings
-from inpformer.metrics import image_metrics
-from inpformer.model import INPFormer, ModelShape
-from inpformer.objects import Folder
-from inpformer.optim import StableAdamW, learning_rate
-from inpformer.pixel_metrics import pixel_metrics
-from inpformer.projection import Projection
-from inpformer.scoring import image_scores, reconstruction_map, to_map
-from inpformer.shard import SHARD_IMAGES, key_array
-from inpformer.store import FeatureStore
-from inpformer.training import train_step
-from inpformer.transform import MAP_SIZE, read_image
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
+from inpformer.features.objects import Folder
+from inpformer.features.shard import SHARD_IMAGES, key_array
+from inpformer.features.store import FeatureStore
+from inpformer.images.layouts import read_data
+from inpformer.images.layouts.masks import union
+from inpformer.images.layouts.sample import GOOD, Sample
+from inpformer.images.transform import MAP_SIZE, read_image
+from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.metrics.image import image_metrics
+from inpformer.metrics.pixel import pixel_metrics
+from inpformer.nn.maps import image_scores, reconstruction_map, to_map
+from inpformer.nn.optim import StableAdamW, learning_rate
+from inpformer.nn.projection import Projection
+from inpformer.training.step import train_step
 
 CHANNELS, HEADS, PROTOTYPES = 128, 4, 6
 BATCH = 16

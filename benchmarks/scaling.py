@@ -25,14 +25,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stored import store_table
-from inpformer.encoder import Encoder, EncoderSettings, load_encoder
-from inpformer.losses import LossSettings
-from inpformer.model import INPFormer, ModelShape
-from inpformer.objects import Folder
-from inpformer.optim import StableAdamW
-from inpformer.store import FeatureStore
-from inpformer.training import train_step
-from inpformer.view_table import Views
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
+from inpformer.features.objects import Folder
+from inpformer.features.store import FeatureStore
+from inpformer.features.view_table import Views
+from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.nn.optim import StableAdamW
+from inpformer.training.step import train_step
 
 BATCH, STEPS, PAIRS = 16, 8, 3
 # What the demo trains on: 128 channels, four levels, 16×16 tokens, 6 prototypes.

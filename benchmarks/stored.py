@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inpformer.shard import key_array
-from inpformer.store import FeatureStore
-from inpformer.view_table import Views, Wanted, write_table
+from inpformer.features.shard import key_array
+from inpformer.features.store import FeatureStore
+from inpformer.features.view_table import Views, Wanted, write_table
 
 
 def stored_views(store: FeatureStore, keys: Sequence[str]) -> Views:

@@ -26,16 +26,19 @@ import yaml
 from torch import Tensor
 
 from benchmarks.epoch import epoch
-from inpformer.encoder import load_encoder
-from inpformer.training import train_step
-from inpformer.transform import read_image
-from pipelines.demo_data import DemoData, generate
-from pipelines.devices import best_device
-from pipelines.features import FeatureSettings, read_index
-from pipelines.manifest_table import read_manifest
-from pipelines.training_features import training_features
-from pipelines.training_job import Job
-from pipelines.training_loop import TrainingLoop, TrainSettings
+from demo.data import generate
+from demo.settings import DemoData
+from inpformer.encoders.encoder import load_encoder
+from inpformer.images.transform import read_image
+from inpformer.training.loop import TrainingLoop
+from inpformer.training.settings import TrainSettings
+from inpformer.training.step import train_step
+from pipelines.features.index import read_index
+from pipelines.features.settings import FeatureSettings
+from pipelines.manifest.table import read_manifest
+from pipelines.platform.devices import best_device
+from pipelines.training.features import training_features
+from pipelines.training.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMED_EPOCHS = 3

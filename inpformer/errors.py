@@ -1,4 +1,6 @@
-"""The one exception that is meant for a person."""
+"""The one exception that is meant for a person, and what must not be told to one."""
+
+import re
 
 
 class UserError(Exception):
@@ -6,3 +8,8 @@ class UserError(Exception):
 
     Entry points print the message alone and exit with a non-zero status; they never show a traceback of it.
     """
+
+
+def without_password(text: str) -> str:
+    """A text with the user and password of every address in it left out."""
+    return re.sub(r"://[^/\s]*@", "://", text)

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 
 from inpformer.errors import UserError
-from pipelines import stage
-from pipelines.provenance import COMMIT_VARIABLE
+from pipelines.platform import command
+from pipelines.platform.provenance import COMMIT_VARIABLE
 
 
 def check_remote() -> None:
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    command.run(main)

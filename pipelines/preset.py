@@ -11,8 +11,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from inpformer.errors import UserError
-from pipelines import stage
-from pipelines.params import PARAMS_FILE, read_all
+from pipelines.platform import command, files
+from pipelines.platform.params import PARAMS_FILE, read_all
 
 PRESETS = Path("presets")
 
@@ -29,7 +29,7 @@ def apply_preset(name: str) -> None:
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
     params = yaml.load(PARAMS_FILE)
     _merge(params, yaml.load(PRESETS / f"{name}.yaml"))
-    with stage.written_whole(PARAMS_FILE) as temporary:
+    with files.written_whole(PARAMS_FILE) as temporary:
         yaml.dump(params, temporary)
 
 
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    command.run(main)

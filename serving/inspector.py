@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpformer.detector import Detector
 from inpformer.errors import UserError
+from inpformer.judging.detector import Detector
 from serving.answers import DefectRegion, Health, RequestError, Verdict
 from serving.registry import Registry
 from serving.settings import Settings

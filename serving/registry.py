@@ -13,9 +13,10 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from inpformer.detector import Detector
-from inpformer.encoder import Encoder, EncoderSettings, load_fetched
+from inpformer.encoders.encoder import Encoder, load_fetched
+from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
+from inpformer.judging.detector import Detector
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
 DETECTOR_FOLDER = "artifacts/detector"

@@ -8,8 +8,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from inpformer.depth import refuse_deep
 from inpformer.errors import UserError
+from inpformer.images.depth import refuse_deep
 from serving.answers import RequestError
 
 FIELD = "image"

@@ -22,15 +22,17 @@ import ray
 import torch
 from PIL import Image
 
-from inpformer.calibration import Threshold
-from inpformer.detector import Detector
-from inpformer.encoder import Encoder, EncoderSettings, load_encoder
-from inpformer.losses import LossSettings
-from inpformer.model import INPFormer, ModelShape
-from inpformer.projection import Projection
-from inpformer.trained import ALL, Trained, Training
-from pipelines.manifest import ManifestSettings, build_manifest
-from pipelines.manifest_table import Manifest
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
+from inpformer.judging.calibration import Threshold
+from inpformer.judging.detector import Detector
+from inpformer.judging.trained import ALL, Trained, Training
+from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.nn.projection import Projection
+from pipelines.manifest.build import build_manifest
+from pipelines.manifest.settings import ManifestSettings
+from pipelines.manifest.table import Manifest
 from tests.ray_head import ray_head as ray_head
 from tests.s3_server import s3_here as s3_here
 from tests.s3_server import s3_server as s3_server

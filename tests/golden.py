@@ -13,13 +13,14 @@ from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from inpformer.losses import LossSettings, losses
-from inpformer.model import INPFormer, ModelShape
-from inpformer.official import encoder_state, trained_key, trained_state
-from inpformer.optim import StableAdamW, learning_rate
-from inpformer.scoring import image_scores, reconstruction_map, zero_shot_map
-from inpformer.training import train_step
-from inpformer.vit import ViTEncoder
+from inpformer.encoders.vit import ViTEncoder
+from inpformer.methods.inp_former.losses import losses
+from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.official import encoder_state, trained_key, trained_state
+from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.nn.optim import StableAdamW, learning_rate
+from inpformer.training.step import train_step
 
 TOLERANCE = {"eval": 1e-5, "train": 1e-4}
 # The key half of this bias has a zero gradient (softmax does not see it): Adam's steps there follow rounding.
@@ -167,7 +168,7 @@ def main() -> None:
         sys.exit("usage: python tests/golden.py FILE.safetensors")
     file = Path(sys.argv[1])
     if not file.is_file():
-        sys.exit(f"error: {file} is not a file: name a golden file, such as tests/golden.safetensors.")
+        sys.exit(f"error: {file} is not a file: name a golden file, such as golden.safetensors.")
     rows = compare(file)
     for row in rows:
         verdict = "ok" if row.error <= row.allowed else "TOO LARGE"

@@ -17,10 +17,10 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
-from inpformer.detector import Detector
-from inpformer.metrics import image_metrics
-from inpformer.transform import read_image
-from pipelines.manifest_table import read_manifest
+from inpformer.images.transform import read_image
+from inpformer.judging.detector import Detector
+from inpformer.metrics.image import image_metrics
+from pipelines.manifest.table import read_manifest
 from tests.conftest import SHARED_DATA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,7 +221,7 @@ def test_an_experiment_is_a_second_run_and_the_demo_serves_it(checkout: Checkout
     assert "Running stage 'train'" in output
     assert "Running stage 'features'" not in output
     assert checkout.aliases()["challenger"] == "2"
-    answer = json.loads(checkout.run(["python", "-m", "pipelines.demo"]).strip().splitlines()[-1])
+    answer = json.loads(checkout.run(["python", "-m", "demo"]).strip().splitlines()[-1])
     assert (answer["category"], answer["model_version"]) == ("board", 2)
     assert (answer["decision"] == "FAIL") == (answer["score"] > answer["threshold"])
     with Image.open(checkout.folder / answer["overlay"]) as overlay:

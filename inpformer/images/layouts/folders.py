@@ -1,0 +1,127 @@
+"""Layouts that say by folders which image is what: MVTec-AD and its relatives MVTec-AD 2, MVTec LOCO and BTAD.
+
+Sources: the papers' archives, as anomalib's datasets describe them (MPDD and VisA converted to one-class folders are
+MVTec-AD, the latter with masks `<stem>.png`).
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpformer.errors import UserError
+from inpformer.images.layouts.sample import (
+    CLASS_NUMBERS,
+    GOOD,
+    HALF_SCALE,
+    Sample,
+    lacking,
+    list_folders,
+    list_images,
+    strangers,
+)
+
+MASK_ENDING = "_mask"
+# MVTec-AD 2 photographs a test part under several lights: 000_regular, 000_overexposed, 000_shift_1 ...
+EXPOSURE = re.compile(r"(\d+)_(regular|overexposed|underexposed|shift_\d+)")
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """Folder names below a category: good parts, test images, masks; and what masks are called and hold.
+
+    A `mask` with a folder in it means a folder of masks for each image.
+    """
+
+    good: str = "good"
+    test: str = "test"
+    truth: str = "ground_truth"
+    mask: str = f"{{stem}}{MASK_ENDING}.png"
+    mask_level: int = HALF_SCALE
+
+
+FOLDER_LAYOUTS = {
+    "mvtec": FolderLayout(),
+    "mvtec2": FolderLayout(test="test_public", truth="test_public/ground_truth"),
+    "loco": FolderLayout(mask="{stem}/000.png", mask_level=CLASS_NUMBERS),
+    "btad": FolderLayout(good="ok", mask="{stem}.png"),
+}
+
+
+def category_layout(folder: Path) -> str | None:
+    """Which of FOLDER_LAYOUTS a category's folder has; None if it is no category's folder."""
+    if not any((folder / name).is_dir() for name in ("train", "test", "test_public")):
+        return None
+    if (folder / "test_public").is_dir():
+        return "mvtec2"
+    if (folder / "train/ok").is_dir() or (folder / "test/ko").is_dir():
+        return "btad"
+    if any(list_folders(kind) for kind in list_folders(folder / "ground_truth")):
+        return "loco"
+    return "mvtec"
+
+
+def category_folders(root: Path) -> list[Path]:
+    """The folders of the categories: `root` itself if it has a train folder, else its subfolders that are some."""
+    return [root] if (root / "train").is_dir() else [f for f in list_folders(root) if category_layout(f)]
+
+
+def read_folders(root: Path, layout: FolderLayout, problems: list[str]) -> list[Sample]:
+    """The samples of a folder of categories, or of one category, in a fixed order.
+
+    `<category>/train/<good>/*`, `<category>/validation/<good>/*` (may be absent), `<category>/<test>/<good or
+    defect>/*` and `<category>/<truth>/<defect>/<mask>`; a mask's suffix may be any image's and it may lack `_mask`.
+
+    Adds to `problems` every category without good images or without test images, every image or mask that lacks its
+    counterpart, and whatever lies among the images without being one. Raises UserError if there is no category.
+    """
+    folders = category_folders(root)
+    if not folders:
+        raise UserError(f"the data folder {root} holds no category: it needs <category>/train/{layout.good}/ images.")
+    return [sample for folder in folders for sample in _read_category(folder, layout, problems)]
+
+
+def _read_category(folder: Path, layout: FolderLayout, problems: list[str]) -> list[Sample]:
+    category = Path(os.path.abspath(folder)).name  # not resolved: a linked folder keeps the link's name
+    samples = []
+    for split, name in (("train", "train"), ("val", "validation")):
+        good = folder / name / layout.good
+        samples += [Sample(image, category, split, GOOD) for image in list_images(good)]
+        problems += strangers(good)
+    test, truth = folder / layout.test, folder / layout.truth
+    for kind in list_folders(test):
+        if kind != truth:
+            samples += _read_kind(kind, truth / kind.name, category, layout, problems)
+    for orphan in list_folders(truth):
+        if not (test / orphan.name).is_dir():
+            problems += [_orphan(mask, test / orphan.name) for mask in _masks(orphan, layout).values()]
+    problems += lacking(samples, folder / "train" / layout.good, test)
+    return samples
+
+
+def _read_kind(kind: Path, truth: Path, category: str, layout: FolderLayout, problems: list[str]) -> list[Sample]:
+    good = kind.name == layout.good
+    masks = {} if good else _masks(truth, layout)
+    samples = []
+    for image in list_images(kind):
+        found = masks.pop(image.stem, ())
+        if not found and not good:
+            problems.append(f"{image}: it has no mask, expected {truth / layout.mask.format(stem=image.stem)}")
+        exposure = EXPOSURE.fullmatch(image.stem) if layout is FOLDER_LAYOUTS["mvtec2"] else None
+        part = f"{kind.name}/{exposure[1]}" if exposure else ""
+        defect = GOOD if good else kind.name
+        samples.append(Sample(image, category, "test", defect, found, layout.mask_level, part))
+    problems += [_orphan(mask, kind) for mask in masks.values()]
+    problems += strangers(kind)
+    return samples
+
+
+def _orphan(masks: tuple[Path, ...], kind: Path) -> str:
+    return f"{masks[0]}: a mask without an image in {kind}"
+
+
+def _masks(folder: Path, layout: FolderLayout) -> dict[str, tuple[Path, ...]]:
+    """By the stem of the image that they belong to."""
+    if "/" in layout.mask:
+        return {f.name: images for f in list_folders(folder) if (images := tuple(list_images(f)))}
+    return {image.stem.removesuffix(MASK_ENDING): (image,) for image in list_images(folder)}

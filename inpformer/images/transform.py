@@ -1,0 +1,73 @@
+"""From an image file to what the encoder sees, and from a mask to what the metrics see."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from inpformer.config import require
+from inpformer.errors import UserError
+from inpformer.images.depth import refuse_deep
+from inpformer.images.frame import Frame
+
+# Anomaly maps and the masks that they are held against have this side, in pixels.
+MAP_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize to `resize`×`resize` (bilinear), centre crop to `crop`, scale by `mean` and `std` a colour."""
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
+        require(self.resize >= self.crop, "resize", self.resize, f"at least the crop, {self.crop}")
+
+    def image(self, image: Image.Image) -> Tensor:
+        """A picture of any size and mode to [3, crop, crop] float32."""
+        pixels = np.asarray(self._crop(image.convert("RGB")), dtype=np.float32) / 255
+        scaled = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return torch.from_numpy(scaled.transpose(2, 0, 1).copy())
+
+    def mask(self, mask: Image.Image) -> NDArray[np.bool_]:
+        """A ground-truth mask, its size that of its image, to [256, 256]: true where the defect is.
+
+        Binarised at half of full scale after the image's own resize and crop, then nearest neighbour.
+        """
+        cropped = torch.from_numpy(np.asarray(self._crop(mask.convert("L")), dtype=np.float32))
+        binary = (cropped / 255 > 0.5).float()[None, None]
+        resized = torch.nn.functional.interpolate(binary, size=(MAP_SIZE, MAP_SIZE), mode="nearest")
+        return resized[0, 0].numpy() > 0
+
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """The map of an image of `size` (width, height): MAP_SIZE pixels square, without the margin of the crop."""
+        margin = round((self.resize - self.crop) / 2)
+        edges = (margin, margin, margin + self.crop, margin + self.crop)
+        left, top, right, bottom = (edge * size[n % 2] / self.resize for n, edge in enumerate(edges))
+        return Frame(size, (left, top, right, bottom), (MAP_SIZE, MAP_SIZE))
+
+    def _crop(self, image: Image.Image) -> Image.Image:
+        resized = image.resize((self.resize, self.resize), Image.Resampling.BILINEAR)
+        margin = round((self.resize - self.crop) / 2)
+        return resized.crop((margin, margin, margin + self.crop, margin + self.crop))
+
+
+def read_image(path: Path) -> Image.Image:
+    """A fully decoded picture. Raises UserError naming the file if it is missing, broken or deeper than 8 bit."""
+    try:
+        with Image.open(path) as image:
+            refuse_deep(image, str(path))
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: put it back, or run `dvc repro` to take stock anew.") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it.") from None

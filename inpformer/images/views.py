@@ -1,0 +1,39 @@
+"""What the encoder sees of one image: the whole of it, or its tiles, and in few-shot training 22 forms of each."""
+
+import hashlib
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from inpformer.images.augment import augmentations
+from inpformer.images.frame import Box
+from inpformer.images.tiling import Tiling
+from inpformer.images.transform import Transform
+
+FORMS = augmentations()
+
+
+@dataclass(frozen=True)
+class View:
+    """`window` is a tile of the image, None the whole; `form` the number of an augmentation, 0 none."""
+
+    window: Box | None = None
+    form: int = 0
+
+    def key(self, sha256: str) -> str:
+        """Names the view of the image whose file has that sha256 (hex): the same digest for the plain image."""
+        if self == View():
+            return sha256
+        return hashlib.sha256(f"{sha256} window {self.window} form {self.form}".encode()).hexdigest()
+
+    def pixels(self, image: Image.Image, transform: Transform) -> Tensor:
+        """The encoder's input: [3, S, S]."""
+        part = image if self.window is None else image.crop(self.window)
+        return FORMS[self.form](transform.image(part))
+
+
+def views(size: tuple[int, int], tiling: Tiling | None, augmented: bool) -> list[View]:
+    """All views of an image of `size` (width, height), in a fixed order."""
+    windows = [None] if tiling is None else tiling.windows(size)
+    return [View(window, form) for window in windows for form in range(len(FORMS) if augmented else 1)]

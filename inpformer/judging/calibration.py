@@ -1,0 +1,114 @@
+"""Thresholds with a promise, from held-out normal images alone: split conformal, one a category, never test data.
+
+The one assumption: the next good parts come from the same production as the held-out images (exchangeability).
+Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005), for the marginal bound; Vovk,
+"Conditional validity of inductive conformal predictors" (2012), for the bound that holds with a confidence.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from inpformer.config import require
+from inpformer.errors import UserError
+from inpformer.judging.settings import CalibrationSettings
+
+Verdict = Literal["PASS", "REVIEW", "FAIL"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One category's limits, and what they are worth.
+
+    A score above `threshold` is a FAIL, one above `review_threshold` alone a REVIEW. `scores` are those of the
+    held-out normal images, lowest first. `false_alarm_rate` is the bound that holds on the share of good parts
+    that FAIL: with `confidence`, or on average where that is null. `missing_images` is 0 where this keeps what
+    was asked for; otherwise the claim is refused, the largest score is the threshold, and so many more held-out
+    images would keep it.
+    """
+
+    threshold: float
+    review_threshold: float
+    false_alarm_rate: float
+    confidence: float | None
+    missing_images: int
+    scores: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.threshold), "threshold", self.threshold, "a finite number")
+        right = f"at most the threshold, {self.threshold}"
+        require(self.review_threshold <= self.threshold, "review_threshold", self.review_threshold, right)
+
+    def decide(self, score: float) -> Verdict:
+        """A score that is no number is a FAIL: a broken camera must not pass parts."""
+        if not score <= self.threshold:
+            return "FAIL"
+        return "PASS" if score <= self.review_threshold else "REVIEW"
+
+    def p_value(self, score: float) -> float:
+        """The conformal p-value of a score: a good part's is at most α with a probability of at most α."""
+        as_high = sum(not held < score for held in self.scores)
+        return (1 + as_high) / (1 + len(self.scores))
+
+
+def calibrate(scores: Mapping[str, Sequence[float]], settings: CalibrationSettings) -> dict[str, Threshold]:
+    """Thresholds by category from the image scores of held-out normal images.
+
+    Raises UserError for a category without images and for a score that is not finite.
+    """
+    return {category: _calibrate(category, values, settings) for category, values in scores.items()}
+
+
+def _calibrate(category: str, values: Sequence[float], settings: CalibrationSettings) -> Threshold:
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not ordered.size:
+        raise UserError(f"category {category} has no held-out normal images: raise manifest.val_fraction.")
+    if not np.isfinite(ordered).all():
+        raise UserError(f"category {category} has scores that are not finite: the model is broken, train it again.")
+    n, confidence = ordered.size, settings.confidence
+    rank = _rank(n, settings.false_alarm_rate, confidence)
+    # Between two ranks lies their difference over n + 1 of the good parts, on average: a budget, not a promise.
+    review_rank = max(1, rank - math.floor((n + 1) * settings.review_rate + 1e-9))
+    return Threshold(
+        threshold=float(ordered[rank - 1]),
+        review_threshold=float(ordered[review_rank - 1]),
+        false_alarm_rate=false_alarm_bound(n, rank, confidence),
+        confidence=confidence,
+        missing_images=max(0, images_needed(settings.false_alarm_rate, confidence) - n),
+        scores=tuple(ordered.tolist()),
+    )
+
+
+def _rank(images: int, rate: float, confidence: float | None) -> int:
+    """The lowest rank among the n scores whose score keeps `rate`; n if none does."""
+    if confidence is None:
+        # The small number keeps (n + 1)(1 - rate) = 19.000000000000004 from becoming 20.
+        return min(images, math.ceil((images + 1) * (1 - rate) - 1e-9))
+    ranks = np.arange(1, images + 1)
+    keeps = stats.beta.ppf(confidence, images - ranks + 1, ranks) <= rate
+    return int(ranks[keeps][0]) if keeps.any() else images
+
+
+def false_alarm_bound(images: int, rank: int, confidence: float | None) -> float:
+    """The bound on the share of good parts that score above the `rank`-th lowest of `images` scores.
+
+    That share is at most a Beta(n - k + 1, k) variable (k the rank): its mean is the bound on average, its
+    quantile the bound that holds with `confidence`. Ties only lower the share.
+    """
+    if confidence is None:
+        return (images + 1 - rank) / (images + 1)
+    return float(stats.beta.ppf(confidence, images - rank + 1, rank))
+
+
+def images_needed(false_alarm_rate: float, confidence: float | None) -> int:
+    """The fewest held-out normal images a category with which a threshold keeps the rate.
+
+    On average 1/α - 1 (1 %: 99); with confidence c as many as let (1 - α)ⁿ fall to 1 - c (1 %, 95 %: 299).
+    """
+    if confidence is None:
+        return math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+    return math.ceil(math.log(1 - confidence) / math.log(1 - false_alarm_rate) - 1e-9)

@@ -1,0 +1,48 @@
+"""From distances on the token grid to the anomaly map and the image score (INP-Former, section 3.6)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inpformer.images.transform import MAP_SIZE
+from inpformer.methods.inp_former.losses import distance_maps, nearest_prototype_distance
+from inpformer.methods.inp_former.network import Reconstruction
+
+BLUR_SIZE, BLUR_SIGMA = 5, 4.0
+TOP_FRACTION = 0.01
+
+
+def reconstruction_map(output: Reconstruction, image_size: int) -> Tensor:
+    """The anomaly map [B, 256, 256]: how badly each place was rebuilt. `image_size` in pixels."""
+    return to_map(distance_maps(output.target, output.decoded), image_size)
+
+
+def zero_shot_map(fused: Tensor, prototypes: Tensor, image_size: int) -> Tensor:
+    """The anomaly map [B, 256, 256] of a model trained on other data: distance to the nearest prototype."""
+    return to_map(nearest_prototype_distance(fused, prototypes)[:, None], image_size)
+
+
+def image_scores(maps: Tensor) -> Tensor:
+    """The mean of a map's largest 1 % of pixels (of one at least): [B, H, W] gives [B]."""
+    pixels = maps.flatten(1)
+    top = pixels.topk(max(1, int(pixels.shape[1] * TOP_FRACTION)), dim=1).values
+    # Rounding must not lift the mean above the largest value: a score above the threshold has a place on the map.
+    return top.mean(dim=1).minimum(top[:, 0])
+
+
+def to_map(distances: Tensor, image_size: int) -> Tensor:
+    """[B, G, N] on a square grid, to pixels, mean of the groups, to 256×256, blurred."""
+    side = round(distances.shape[-1] ** 0.5)
+    grid = distances.unflatten(-1, (side, side))
+    pixels = F.interpolate(grid, size=(image_size, image_size), mode="bilinear", align_corners=True)
+    mean = pixels.mean(dim=1, keepdim=True)
+    resized = F.interpolate(mean, size=(MAP_SIZE, MAP_SIZE), mode="bilinear", align_corners=False)
+    kernel = _gaussian(resized)
+    rows = F.conv2d(resized, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))[:, 0]
+
+
+def _gaussian(like: Tensor) -> Tensor:
+    offset = torch.arange(BLUR_SIZE, device=like.device, dtype=like.dtype) - BLUR_SIZE // 2
+    weight = torch.exp(-offset.square() / (2 * BLUR_SIGMA**2))
+    return weight / weight.sum()

@@ -1,0 +1,141 @@
+"""The numbers of one category's test images, taken one image at a time: metrics, their intervals, its scores."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpformer.errors import UserError
+from inpformer.judging.calibration import Threshold
+from inpformer.metrics.aupimo import AupimoStream
+from inpformer.metrics.bootstrap import PixelReplicateStream, Replicates, image_replicates, mean_replicates
+from inpformer.metrics.closing import Closing
+from inpformer.metrics.image import image_metrics
+from inpformer.metrics.pixel import PixelMetricsStream
+from inpformer.metrics.settings import BootstrapSettings
+from pipelines.manifest.table import Row
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test image, its score [float], its map [H, W] and its true mask [H, W]."""
+
+    row: Row
+    score: float
+    anomaly_map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A category's metrics by name, their bootstrap replicates, and its images with their scores. `unmasked` counts
+    the anomalous images without a mask: they count for image metrics only.
+    """
+
+    metrics: dict[str, float]
+    replicates: dict[str, Replicates]
+    rows: list[Row]
+    scores: NDArray[np.float32]
+    unmasked: int
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[n], 1 for anomalous."""
+        return np.array([row.label for row in self.rows], np.int64)
+
+
+class Measurement(Closing):
+    """Takes a category's judged images one by one; memory does not grow with their maps. A context manager."""
+
+    def __init__(self, settings: BootstrapSettings) -> None:
+        self._settings = settings
+        self._rows: list[Row] = []
+        self._scores: list[float] = []
+        self._unmasked = self._masked = 0
+        self._with_map: list[int] = []
+        self._open = ExitStack()
+        self._pixels = self._open.enter_context(PixelMetricsStream())
+        self._replicates = self._open.enter_context(PixelReplicateStream(settings))
+        self._aupimo = self._open.enter_context(AupimoStream())
+
+    def close(self) -> None:
+        """Lets go of the temporary files."""
+        self._open.close()
+
+    def add(self, judged: Judged) -> None:
+        """Takes one image. An anomalous one with an empty mask says nothing of its pixels: its map is left out."""
+        self._rows.append(judged.row)
+        self._scores.append(judged.score)
+        anomalous_pixels = bool(judged.mask.any())
+        if judged.row.label and not anomalous_pixels:
+            self._unmasked += 1
+            return
+        self._masked += anomalous_pixels
+        self._pixels.add(judged.anomaly_map, judged.mask)
+        self._replicates.add(judged.anomaly_map, judged.mask, judged.row.part)
+        self._aupimo.add(judged.anomaly_map, judged.mask)
+        self._with_map.append(len(self._rows) - 1)
+
+    def report(self, threshold: Threshold) -> Report:
+        """All numbers so far; rates are shares of the test images at `threshold`. Pixel metrics are left out where
+        no anomalous image has a mask. Raises UserError if good or anomalous images are absent.
+        """
+        scores, labels = np.array(self._scores, np.float32), np.array([row.label for row in self._rows])
+        groups = [row.part or row.path for row in self._rows]
+        metrics = {f"image_{name}": value for name, value in asdict(image_metrics(scores, labels)).items()}
+        replicates = image_replicates(scores, labels, self._settings, groups)
+        if self._masked:
+            pixel = asdict(self._pixels.result())
+            metrics |= {f"pixel_{name}": value for name, value in pixel.items() if name != "aupro"}
+            metrics["aupro"] = pixel["aupro"]
+            replicates |= self._replicates.result()
+        means = self._aupimo_of_images() | at_thresholds(self._scores, labels, threshold)
+        by_part = part_metrics(self._rows, scores, self._settings)
+        metrics |= {name: float(values[0]) for name, values in by_part.items()}
+        replicates |= by_part
+        for name, values in means.items():
+            replicates[name] = mean_replicates(values, labels > 0, self._settings, groups)
+            metrics[name] = float(replicates[name][0])
+        return Report(metrics, replicates, self._rows, scores, self._unmasked)
+
+    def _aupimo_of_images(self) -> dict[str, NDArray[np.float64]]:
+        """[n], NaN for images that have none; nothing where too few good pixels resolve its false-positive rates."""
+        values = np.full(len(self._rows), np.nan)
+        try:
+            values[self._with_map] = self._aupimo.result().images
+        except UserError:
+            return {}
+        return {"aupimo": values}
+
+
+def at_thresholds(
+    scores: Sequence[float], labels: NDArray[np.int64], threshold: Threshold
+) -> dict[str, NDArray[np.float64]]:
+    """What becomes of each image at the thresholds: [n], 1 where it is so, NaN where it cannot be. Of the good images
+    those that FAIL and those that go to REVIEW, of the anomalous ones those that PASS.
+    """
+    decisions = np.array([threshold.decide(score) for score in scores])
+    return {
+        "false_alarm_rate": np.where(labels == 0, decisions == "FAIL", np.nan),
+        "review_rate": np.where(labels == 0, decisions == "REVIEW", np.nan),
+        "miss_rate": np.where(labels == 1, decisions == "PASS", np.nan),
+    }
+
+
+def part_metrics(
+    rows: Sequence[Row], scores: NDArray[np.float32], settings: BootstrapSettings
+) -> dict[str, Replicates]:
+    """Image metrics with a physical part as the unit, where several images show one (Real-IAD's views): a part's
+    score is its highest, and it is anomalous if any of its images is. Empty without such parts.
+    """
+    parts: dict[str, tuple[float, int]] = {}
+    for row, score in zip(rows, scores, strict=True):
+        high, label = parts.get(row.part or row.path, (-np.inf, 0))
+        parts[row.part or row.path] = (max(high, float(score)), max(label, row.label))
+    highest, labels = np.array([high for high, _ in parts.values()]), np.array([label for _, label in parts.values()])
+    if len(parts) == len(rows) or labels.all() or not labels.any():
+        return {}
+    found = image_replicates(highest, labels, settings)
+    return {name.replace("image_", "part_"): values for name, values in found.items()}

@@ -1,0 +1,168 @@
+"""The pictures that people look at: loss curves, score histograms, ROC and precision-recall curves, galleries."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from inpformer.metrics.image import precision_recall_curve, roc_curve
+from pipelines.platform import files
+
+GOOD_COLOUR, BAD_COLOUR = "#2c7fb8", "#d7301f"
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One picture of the gallery: `image`, `mask` and `anomaly_map` are of one size; `threshold` of its category."""
+
+    title: str
+    image: Image.Image
+    mask: NDArray[np.bool_]
+    anomaly_map: NDArray[np.float32]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The test scores of one category: `scores` [n] and `labels` [n], 1 for anomalous."""
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    threshold: float
+
+
+def losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
+    """Training and validation loss by epoch."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    if not history:
+        axes.text(0.5, 0.5, "nothing was trained (zero-shot)", ha="center", transform=axes.transAxes)
+    for name, label in (("loss", "training"), ("val_loss", "held-out good images"), ("coherence", "coherence (train)")):
+        axes.plot(epochs, [row[name] for row in history], label=label)
+    axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    axes.legend(frameon=False)
+    _save(figure, file)
+
+
+def histograms(categories: Mapping[str, Scores], file: Path) -> None:
+    """The image scores of good and defective test images, and the threshold, a row a category."""
+    figure, rows = plt.subplots(
+        len(categories), figsize=(8, 2.2 * len(categories) + 0.5), layout="constrained", squeeze=False
+    )
+    for axes, (name, c) in zip(rows[:, 0], categories.items(), strict=True):
+        edges = np.linspace(float(c.scores.min()), float(c.scores.max()) + 1e-9, 41)
+        for label, colour, text in ((0, GOOD_COLOUR, "good"), (1, BAD_COLOUR, "defective")):
+            axes.hist(c.scores[c.labels == label], edges, color=colour, alpha=0.65, label=text)
+        axes.axvline(c.threshold, color="black", linestyle="--", label="threshold")
+        axes.set(title=name, xlabel="image score", ylabel="images")
+        axes.legend(frameon=False)
+    _save(figure, file)
+
+
+def curves(categories: Mapping[str, Scores], file: Path) -> None:
+    """ROC and precision-recall curves of the image scores, a line a category."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
+    for name, c in categories.items():
+        roc, pr = roc_curve(c.scores, c.labels), precision_recall_curve(c.scores, c.labels)
+        left.plot(roc.fpr, roc.tpr, label=name)
+        right.step(pr.recall, pr.precision, where="pre", label=name)
+    left.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+    left.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC", aspect="equal")
+    right.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(0, 1.03))
+    left.legend(frameon=False)
+    _save(figure, file)
+
+
+def intervals(
+    metrics: Mapping[str, Mapping[str, float]],
+    bounds: Mapping[str, Mapping[str, tuple[float, float]]],
+    folder: Path,
+) -> None:
+    """Each category's metrics with their confidence intervals, a panel a metric: intervals.png in `folder`."""
+    names = list(dict.fromkeys(name for by_name in bounds.values() for name in by_name))
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(2.3 * len(names), 1.2 + 0.35 * len(metrics)), layout="constrained", sharey=True
+    )
+    for axes, name in zip(panels, names, strict=True):
+        for number, (category, values) in enumerate(metrics.items()):
+            if name in bounds[category]:
+                low, high = bounds[category][name]
+                axes.plot([low, high], [number, number], color=GOOD_COLOUR, linewidth=4, alpha=0.4)
+                axes.plot(values[name], number, "o", color=GOOD_COLOUR)
+        axes.set(title=name, ylim=(len(metrics) - 0.5, -0.5))
+        axes.set_yticks(range(len(metrics)), list(metrics))
+        axes.grid(axis="x", alpha=0.3)
+    _save(figure, folder / "intervals.png")
+
+
+def gallery(misses: Sequence[Miss], file: Path) -> None:
+    """Three pictures in a row for each: image with the true outline, map, map over image."""
+    columns = 2 if len(misses) > 1 else 1
+    rows = math.ceil(len(misses) / columns)
+    figure, grid = plt.subplots(
+        rows, columns * 3, figsize=(columns * 7, rows * 2.6), layout="constrained", squeeze=False
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for number, miss in enumerate(misses):
+        row, column = divmod(number, columns)
+        image, heat, both = grid[row, column * 3 : column * 3 + 3]
+        image.imshow(miss.image)
+        if miss.mask.any():
+            image.contour(miss.mask, [0.5], colors=[BAD_COLOUR], linewidths=1)
+        image.set_title(miss.title, fontsize=8, loc="left")
+        heat.imshow(miss.anomaly_map, vmin=0, vmax=2 * miss.threshold, cmap="inferno")
+        both.imshow(miss.image)
+        both.imshow(miss.anomaly_map, vmin=0, vmax=2 * miss.threshold, cmap="inferno", alpha=0.5)
+        if (miss.anomaly_map > miss.threshold).any():
+            both.contour(miss.anomaly_map, [miss.threshold], colors=["white"], linewidths=1)
+    _save(figure, file)
+
+
+def overlay(image: Image.Image, anomaly_map: Image.Image, answer: Mapping[str, Any], file: Path) -> None:
+    """What the service saw in one picture: image, map, and the boxes and outlines of the regions.
+
+    `anomaly_map` is its 8-bit map, where half of full scale is the threshold; `answer` its JSON.
+    """
+    left, top, right, bottom = answer["map_box"]  # the service's crop leaves the margin of some pictures out
+    inside = anomaly_map.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    heat = np.full((image.height, image.width), np.nan, np.float32)
+    heat[top:bottom, left:right] = np.asarray(inside, np.float32) / 127.5
+    figure, panels = plt.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
+    figure.suptitle(
+        f"{answer['category']}: {answer['decision']}, score {answer['score']:.3f}, threshold "
+        f"{answer['threshold']:.3f}, {answer['model_name']} version {answer['model_version']}"
+    )
+    panels[0].imshow(image)
+    panels[1].imshow(heat, vmin=0, vmax=2, cmap="inferno")
+    panels[2].imshow(image)
+    if answer["regions"]:
+        panels[2].contour(heat, [1.0], colors=[BAD_COLOUR], linewidths=1.5)
+    for region in answer["regions"]:
+        left, top, right, bottom = region["box"]
+        panels[2].add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linestyle=":")
+        )
+    for axes, title in zip(panels, ("image", "anomaly map, 1 = threshold", "regions above the threshold"), strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    figure.colorbar(panels[1].images[0], ax=panels[1], shrink=0.7)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    with files.written_whole(file) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)

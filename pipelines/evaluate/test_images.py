@@ -1,0 +1,221 @@
+"""What the calibrated detector is worth on the test images. Nothing earlier has seen them."""
+
+import csv
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from tqdm import tqdm
+
+from inpformer.errors import UserError
+from inpformer.images.transform import read_image
+from inpformer.judging.detector import Detector
+from inpformer.methods.setting import ZERO_SHOT
+from inpformer.metrics.bootstrap import Replicates, intervals
+from inpformer.metrics.image import precision_recall_curve, roc_curve
+from inpformer.metrics.settings import BootstrapSettings
+from pipelines.calibrate.thresholds import predict
+from pipelines.evaluate import pictures
+from pipelines.evaluate.measure import Judged, Measurement, Report
+from pipelines.evaluate.settings import EvaluateSettings
+from pipelines.gate.log import log_gate
+from pipelines.manifest.build import read_mask
+from pipelines.manifest.table import Manifest, Row, read_manifest
+from pipelines.platform import files
+from pipelines.platform.devices import best_device
+from pipelines.platform.params import read_section
+from pipelines.platform.weights import load_encoder
+from pipelines.train.run_record import read_run
+
+Numbers = dict[str, float]
+
+
+class Gallery:
+    """Keeps the images on the wrong side of their threshold, farthest first, then the narrowest right ones."""
+
+    def __init__(self, size: int, detector: Detector) -> None:
+        self._size, self._detector = size, detector
+        self.worst: list[Judged] = []
+
+    def add(self, judged: Judged) -> None:
+        """Takes one image, and forgets the least bad one if it is full."""
+        self.worst = sorted([*self.worst, judged], key=self._margin)[: self._size]
+
+    def _margin(self, judged: Judged) -> float:
+        ratio = judged.score / self._detector.thresholds[judged.row.category].threshold - 1
+        return ratio if judged.row.label else -ratio
+
+
+def check_setting(detector: Detector, manifest: Manifest) -> None:
+    """Raises UserError where the detector's numbers on this data would bear a wrong name."""
+    training = detector.training
+    if missing := sorted({row.category for row in manifest.split("test")} - set(detector.thresholds)):
+        raise UserError(f"category {missing[0]} has no threshold: it needs good images in val, for calibrate.")
+    if training.setting == ZERO_SHOT:
+        return
+    if strange := sorted(set(manifest.categories) - set(training.categories)):
+        raise UserError(
+            f"the detector was trained {training.setting} on {', '.join(training.categories)}, not on {strange[0]}: "
+            "set train.setting to zero-shot to judge other data, or train on it."
+        )
+
+
+def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqdm) -> Iterator[Judged]:
+    """Scores test images. Raises UserError naming an image or mask that cannot be read."""
+    paths, categories = [manifest.root / row.path for row in rows], [row.category for row in rows]
+    for row, (score, anomaly_map) in zip(rows, predict(detector, paths, categories, progress), strict=True):
+        yield Judged(row, score, anomaly_map, detector.mask(read_mask(manifest.root, row)))
+
+
+def evaluate(
+    manifest: Manifest, detector: Detector, settings: EvaluateSettings
+) -> tuple[dict[str, Report], list[Judged]]:
+    """Each category's report, and the gallery's images. Memory does not grow with the number of images."""
+    test = manifest.split("test")
+    gallery = Gallery(settings.gallery, detector)
+    reports: dict[str, Report] = {}
+    with tqdm(total=len(test), desc="evaluating", unit="image", disable=None) as progress:
+        for category in sorted({row.category for row in test}):
+            # Draws of its own for each category: their mean then varies as independent categories do.
+            bootstrap = replace(settings.bootstrap, seed=settings.bootstrap.seed + len(reports))
+            with Measurement(bootstrap) as measurement:
+                for judged in judge(manifest, detector, [r for r in test if r.category == category], progress):
+                    measurement.add(judged)
+                    gallery.add(judged)
+                reports[category] = measurement.report(detector.thresholds[category])
+    return reports, gallery.worst
+
+
+def mean(reports: Mapping[str, Report]) -> Numbers:
+    """Metric by metric over the categories that have it."""
+    names = dict.fromkeys(name for report in reports.values() for name in report.metrics)
+    return {name: fmean(r.metrics[name] for r in reports.values() if name in r.metrics) for name in names}
+
+
+def mean_replicates(reports: Mapping[str, Report]) -> dict[str, Replicates]:
+    """The replicates of `mean`."""
+    having = {name: [r.replicates[name] for r in reports.values() if name in r.replicates] for name in mean(reports)}
+    return {name: np.mean(values, axis=0) for name, values in having.items()}
+
+
+def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, dict[str, Numbers] | Numbers]:
+    """What metrics.json holds of a setting: the mean, that of each data set where there are several, the categories."""
+    whole: dict[str, dict[str, Numbers] | Numbers] = {"mean": mean(reports)}
+    if data_sets:
+        whole["data_set"] = {
+            name: mean({c: report for c, report in reports.items() if c.startswith(f"{name}/")}) for name in data_sets
+        }
+    return whole | {"category": {category: report.metrics for category, report in reports.items()}}
+
+
+def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
+    """The metrics as a Markdown table, each with its confidence interval where it has one."""
+    columns = list(mean(reports))
+    rows = {name: (report.metrics, intervals(report.replicates, settings)) for name, report in reports.items()}
+    rows["mean"] = (mean(reports), intervals(mean_replicates(reports), settings))
+    lines = [
+        f"{setting}; in brackets the {settings.confidence:.0%} interval of {settings.replicates} bootstrap draws "
+        "of the test images",
+        "",
+        "| category | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for row, (metrics, bounds) in rows.items():
+        cells = [
+            f"{metrics[name]:.3f} [{bounds[name][0]:.3f}, {bounds[name][1]:.3f}]" if name in metrics else "–"
+            for name in columns
+        ]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_curves(reports: Mapping[str, Report], folder: Path) -> None:
+    """The points of the ROC and precision-recall curves, for `dvc plots`."""
+    tables: dict[str, list[tuple[str, float, float]]] = {"fpr,tpr": [], "recall,precision": []}
+    for name, report in reports.items():
+        roc = roc_curve(report.scores, report.labels)
+        pr = precision_recall_curve(report.scores, report.labels)
+        for axes, x, y in (("fpr,tpr", roc.fpr, roc.tpr), ("recall,precision", pr.recall, pr.precision)):
+            tables[axes] += [(name, float(a), float(b)) for a, b in zip(x, y, strict=True)]
+    for file, (axes, points) in zip(("roc", "precision_recall"), tables.items(), strict=True):
+        with (folder / f"{file}.csv").open("w", newline="") as f:
+            writer = csv.writer(f)
+            writer.writerow(("category", *axes.split(",")))
+            writer.writerows(points)
+
+
+def write_scores(reports: Mapping[str, Report], detector: Detector, file: Path) -> None:
+    """A line a test image: what was decided and what is true."""
+    with files.written_whole(file) as temporary, temporary.open("w", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(("path", "category", "defect", "label", "score", "p_value", "threshold", "decision"))
+        for category, report in reports.items():
+            limits = detector.thresholds[category]
+            for row, score in zip(report.rows, report.scores.tolist(), strict=True):
+                judged = (score, limits.p_value(score), limits.threshold, limits.decide(score))
+                writer.writerow((row.path, category, row.defect, row.label, *judged))
+
+
+def draw(
+    reports: Mapping[str, Report],
+    worst: list[Judged],
+    manifest: Manifest,
+    detector: Detector,
+    settings: BootstrapSettings,
+    folder: Path,
+) -> None:
+    """Writes the pictures and curve tables into `folder`, which it makes."""
+    folder.mkdir(parents=True)
+    categories = {
+        name: pictures.Scores(report.scores, report.labels, detector.thresholds[name].threshold)
+        for name, report in reports.items()
+    }
+    write_curves(reports, folder)
+    pictures.curves(categories, folder / "curves.png")
+    pictures.histograms(categories, folder / "histograms.png")
+    bounds = {name: intervals(report.replicates, settings) for name, report in reports.items()}
+    pictures.intervals({name: report.metrics for name, report in reports.items()}, bounds, folder)
+    misses = []
+    for j in worst:
+        limits = detector.thresholds[j.row.category]
+        decision = limits.decide(j.score)
+        kind = {(0, "FAIL"): "false alarm", (1, "PASS"): "missed"}.get((j.row.label, decision), f"{decision}, narrowly")
+        title = f"{j.row.path}: {kind}, {j.score:.3f} against {limits.threshold:.3f}"
+        image = read_image(manifest.root / j.row.path)
+        seen = detector.frame(image.size).visible(image)
+        misses.append(pictures.Miss(title, seen, j.mask, j.anomaly_map, limits.threshold))
+    pictures.gallery(misses, folder / "worst.png")
+
+
+def run(args: Namespace) -> None:
+    """Writes metrics, scores and pictures, and logs them to the pipeline's MLflow run."""
+    settings = read_section("evaluate", EvaluateSettings)
+    manifest = read_manifest(args.manifest)
+    detector = Detector.load(args.detector, device=best_device(), load=load_encoder)
+    check_setting(detector, manifest)
+    run = read_run(args.run)
+    reports, worst = evaluate(manifest, detector, settings)
+    if unmasked := sum(report.unmasked for report in reports.values()):
+        print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
+    setting = detector.training.setting
+    with files.written_whole(args.plots) as folder:
+        draw(reports, worst, manifest, detector, settings.bootstrap, folder)
+    write_scores(reports, detector, args.scores)
+    lines = table(setting, reports, settings.bootstrap)
+    with files.written_whole(args.table) as temporary:
+        temporary.write_text(lines)
+    with files.written_whole(args.metrics) as temporary:
+        temporary.write_text(json.dumps({setting: summary(reports, manifest.data_sets)}, indent=2) + "\n")
+    run.log_metrics({f"{setting}.{name}": value for name, value in mean(reports).items()})
+    for category, report in reports.items():
+        run.log_metrics({f"{setting}.{category}.{name}": value for name, value in report.metrics.items()})
+    # Here, not in train: what the gate says must not train anew.
+    log_gate(run, args.gate, args.findings)
+    run.log_files(args.plots, "pictures")
+    for file in (args.scores, args.metrics, args.table):
+        run.log_file(file, "evaluation")
+    print(lines)

@@ -1,0 +1,27 @@
+"""Stage features: sends each view of a training image through the frozen encoder once and keeps what came out.
+
+python -m pipelines.features --manifest MANIFEST.parquet --out FEATURES.json
+
+The features lie in the store (`features.store`), keyed by content; the output is a small index that says which.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipelines.platform import command
+
+
+def main() -> None:
+    """Fills the store and writes the index."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    from pipelines.features.index import run
+
+    run(args)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,34 @@
+"""The section `features` of params.yaml."""
+
+from dataclasses import dataclass, field
+
+from inpformer.config import require
+from inpformer.encoders.settings import EncoderSettings
+from inpformer.features.shard import SHARD_IMAGES
+from inpformer.images.tiling import Tiling
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """`tiling` cuts images into tiles, null takes each whole. `store` is the address of the feature store, a folder or
+    s3://bucket/prefix, which runs, branches and colleagues may share; of one in S3, each machine keeps up to
+    `cache_gigabytes` on its own disk. `batch_size` views go through the encoder at a time.
+    """
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    tiling: Tiling | None = None
+    store: str = ".features"
+    cache_gigabytes: float = 20
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        require(1 <= self.batch_size <= SHARD_IMAGES, "batch_size", self.batch_size, f"between 1 and {SHARD_IMAGES}")
+        require(
+            self.tiling is None or self.encoder.crop == self.encoder.resize,
+            "encoder.crop",
+            self.encoder.crop,
+            f"equal to resize, {self.encoder.resize}, with tiling: else every tile's margin would go uninspected",
+        )
+        right = "a folder or s3://bucket/prefix"
+        require("://" not in self.store or self.store.startswith("s3://"), "store", self.store, right)
+        require(self.cache_gigabytes >= 0, "cache_gigabytes", self.cache_gigabytes, "0 or more")

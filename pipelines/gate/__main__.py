@@ -1,0 +1,28 @@
+"""Stage gate: looks for what would spoil a model or its thresholds, before any work is done, and shows it.
+
+python -m pipelines.gate --manifest MANIFEST.parquet --report FOLDER --findings FINDINGS.json
+
+Errors stop the pipeline, warnings do not. The report is FOLDER/index.html; FINDINGS.json holds the same for machines.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipelines.platform import command
+
+
+def main() -> None:
+    """Writes report and findings, then stops the pipeline if there are errors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--findings", type=Path, required=True)
+    args = parser.parse_args()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    from pipelines.gate.inspect import run
+
+    run(args)
+
+
+if __name__ == "__main__":
+    command.run(main)

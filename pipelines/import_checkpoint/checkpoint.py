@@ -1,0 +1,158 @@
+"""Brings the authors' checkpoint (model.pth: DINOv2 encoder and INP-Former in one state dict) into the registry."""
+
+import hashlib
+import pickle
+import warnings
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
+from inpformer.errors import UserError
+from inpformer.judging.detector import Detector
+from inpformer.judging.trained import ALL, Trained, Training
+from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.official import encoder_state, trained_state
+from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.methods.setting import SINGLE_CLASS
+from inpformer.nn.tensors import load_exactly
+from pipelines.platform import files, provenance
+from pipelines.platform.aliases import CHALLENGER
+from pipelines.platform.params import read_section
+from pipelines.platform.tracking import Run
+from pipelines.register.settings import RegisterSettings
+
+# By the channels of their tokens: the ViTs that the authors publish checkpoints for.
+ENCODERS = {
+    384: "vit_small_patch14_reg4_dinov2.lvd142m",
+    768: "vit_base_patch14_reg4_dinov2.lvd142m",
+    1024: "vit_large_patch14_reg4_dinov2.lvd142m",
+}
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file, by name.
+
+    Raises UserError if it is missing, damaged or holds anything but tensors.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's protocols: what cannot be read is said below
+            state: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist: give the path of the authors' model.pth.") from None
+    except pickle.UnpicklingError:
+        raise UserError(f"{file} holds more than tensors, so it is not loaded: save its state_dict alone.") from None
+    except (OSError, RuntimeError, SafetensorError, EOFError, ValueError) as error:
+        reason = (str(error) or "it is cut short").splitlines()[0][:200]
+        raise UserError(f"{file} cannot be read ({reason}): fetch it again.") from None
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{file} is no plain state dict of tensors: save the model's state_dict alone.")
+    return dict(state)
+
+
+def bring_encoder(official: Mapping[str, Tensor], name: str, resize: int, crop: int, folder: Path) -> Encoder:
+    """Writes the checkpoint's encoder into `folder` in timm's naming, every key and shape checked, and loads it.
+
+    Raises UserError if it is not of the ViT `name`.
+    """
+    if not timm.is_model(name):
+        raise UserError(f"--encoder is {name}: timm has no such model.")
+    probe = timm.create_model(name, pretrained=False, num_classes=0)
+    state = encoder_state(official)
+    load_exactly(probe, state, f"the checkpoint's encoder as {name}")
+    content = save({key: tensor.contiguous() for key, tensor in state.items()})
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = folder / f"{name}-{sha256[:12]}.safetensors"
+    with files.written_whole(file) as temporary:
+        temporary.write_bytes(content)
+    return load_encoder(EncoderSettings(name, file.as_posix(), sha256, resize, crop, levels=None, grid=None))
+
+
+def import_detector(official: Mapping[str, Tensor], encoder: Encoder, training: Training, source: str) -> Detector:
+    """The detector of an official state dict, without thresholds.
+
+    Raises UserError naming `source` and the first key that is missing, unknown or of another shape.
+    """
+    state = trained_state(official)
+    if "prototype_token" not in state or state["prototype_token"].ndim != 2:
+        raise UserError(f"{source} has no prototype_token: it is no INP-Former checkpoint.")
+    if encoder.heads is None:
+        raise UserError(f"{encoder.settings.name} is no ViT: give the encoder that the checkpoint was trained on.")
+    prototypes, channels = state["prototype_token"].shape
+    model = INPFormer(ModelShape(channels, encoder.heads, encoder.groups, prototypes))
+    load_exactly(model, state, source)
+    return Detector(encoder, {ALL: Trained(None, model)}, LossSettings(), training, thresholds={})
+
+
+def load_checkpoint(
+    file: Path, name: str | None, weights: str | None, resize: int, crop: int, folder: Path, training: Training
+) -> Detector:
+    """Reads a checkpoint with its encoder, or with the encoder `weights` (hub or a file) where those are given: then
+    the checkpoint's own, if it has one, must be the same by digest.
+    """
+    official = read_tensors(file)
+    channels = official["prototype_token"].shape[-1] if "prototype_token" in official else 0
+    name = name or ENCODERS.get(channels)
+    if name is None:
+        raise UserError(f"{file} has tokens of {channels} channels, of no ViT that the authors used: give --encoder.")
+    brought = any(key.startswith("encoder.") for key in official)
+    if not brought and weights is None:
+        raise UserError(f"{file} holds no encoder: give --weights hub, or the path of a .safetensors file.")
+    encoder = bring_encoder(official, name, resize, crop, folder) if brought else None
+    if weights is not None:
+        given = load_encoder(EncoderSettings(name, weights, None, resize, crop, levels=None, grid=None))
+        if encoder is not None and encoder.digest != given.digest:
+            raise UserError(
+                f"the encoder in {file} is {encoder.digest[:12]}, {name} from {weights} is {given.digest[:12]}: "
+                "leave --weights out to use the checkpoint's own."
+            )
+        encoder = given
+    assert encoder is not None
+    return import_detector(official, encoder, training, str(file))
+
+
+def run(args: Namespace) -> None:
+    """Imports, saves the detector folder and registers it under @challenger."""
+    model_name = read_section("register", RegisterSettings).model_name
+    training = Training(args.setting, "", tuple(args.categories))
+    if SINGLE_CLASS in args.setting and len(args.categories) != 1:
+        raise UserError(f"--setting is {args.setting}: name the one category that it was trained on (--categories).")
+    detector = load_checkpoint(
+        args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, training
+    )
+    with files.written_whole(args.out) as folder:
+        detector.save(folder)
+    with args.checkpoint.open("rb") as f:
+        sha256 = hashlib.file_digest(f, "sha256").hexdigest()
+    tags = {
+        **provenance.tags(),
+        "imported.from": args.checkpoint.name,
+        "imported.sha256": sha256,
+        "encoder.digest": detector.encoder.digest,
+        "setting": args.setting,
+        "calibrated": "no",
+    }
+    run = Run.open(f"import {sha256}", f"import-{args.checkpoint.stem}", {}, tags)
+    version = run.register(args.out, model_name, tags)
+    run.end("FINISHED")
+    print(
+        f"{args.out} is {model_name} version {version}, @{CHALLENGER}; its encoder: {detector.encoder.settings.weights}"
+    )
+    settings = detector.encoder.settings
+    print(
+        f"to measure it on your data, set in params.yaml: features.encoder {{name: {settings.name}, weights: "
+        f"{settings.weights}, resize: {settings.resize}, crop: {settings.crop}, levels: null, grid: null}}, "
+        f"train.channels null, train.weights {args.out}; then: dvc repro"
+    )
+    print(f"to give it thresholds alone: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")

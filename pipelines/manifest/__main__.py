@@ -1,0 +1,25 @@
+"""Stage manifest: takes stock of the images, once and completely; everything after it reads this table.
+
+python -m pipelines.manifest --data FOLDER --out MANIFEST.parquet
+"""
+
+import argparse
+from pathlib import Path
+
+from pipelines.platform import command
+
+
+def main() -> None:
+    """Writes the manifest and says what it found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    from pipelines.manifest.build import run
+
+    run(args)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,149 @@
+"""Takes stock of the images, once and completely; everything after it reads this table."""
+
+import hashlib
+import io
+import json
+import os
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from inpformer.errors import UserError
+from inpformer.images.depth import refuse_deep
+from inpformer.images.layouts import detect, read_data
+from inpformer.images.layouts.masks import union
+from inpformer.images.layouts.sample import GOOD, Sample, refuse_all
+from pipelines.manifest.settings import ManifestSettings
+from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
+from pipelines.manifest.table import Manifest, Row, write_manifest
+from pipelines.platform.params import read_section
+
+
+def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
+    """Reads every image and mask of `root`.
+
+    Raises UserError that lists all the broken files at once: unreadable images, masks of another size, images
+    and masks without their counterpart, categories without good images; or all the parts in more than one split. Also
+    if `root` is a file: DVC would watch it alone, and changed images would leave stale results.
+    """
+    if root.is_file():
+        raise UserError(f"{root} is a file: name its folder in manifest.data, where a table is called samples.csv.")
+    data = read_data(root, settings.layout, parquet=_read_parquet)
+
+    def inspect(sample: Sample) -> tuple[Row, list[str]] | str:
+        try:
+            return _inspect(sample, data.root)
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(tqdm(pool.map(inspect, data.samples), "images", len(data.samples), disable=None))
+    refuse_all(problem for problem in found if isinstance(problem, str))
+    inspected = [pair for pair in found if not isinstance(pair, str)]
+    rows = [row for row, _ in inspected]
+    if settings.part is not None:
+        rows = name_parts(rows, settings.part)
+    rows = cut_validation(rows, settings.val_fraction)
+    refuse_leaks(rows)
+    if settings.shots is not None:
+        rows = keep_shots(rows, settings.shots)
+    masks = {row.path: digests for row, digests in inspected}
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([asdict(row), masks[row.path]]).encode())
+    return Manifest(data.root, digest.hexdigest(), rows, data.layout, settings.shots)
+
+
+def _read_parquet(file: Path) -> list[dict[str, object]]:
+    try:
+        rows: list[dict[str, object]] = pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file} cannot be read as a Parquet file ({error}): mend it.") from None
+    return rows
+
+
+def _inspect(sample: Sample, root: Path) -> tuple[Row, list[str]]:
+    """A sample's row and its masks' sha256. Raises UserError naming an image or mask that cannot be used."""
+    image, digest = _decode(sample.path)
+    masks = []
+    for file in sample.masks:
+        mask, mask_digest = _decode(file)
+        if mask.size != image.size:
+            sizes = f"{mask.width}×{mask.height}, its image {sample.path} is {image.width}×{image.height} pixels"
+            raise UserError(f"{file}: the mask is {sizes}")
+        masks.append((mask, mask_digest))
+    marked = np.asarray(union([mask for mask, _ in masks], sample.mask_level)) if masks else np.zeros(0)
+    row = Row(
+        path=sample.path.relative_to(root).as_posix(),
+        category=sample.category,
+        split=sample.split,
+        label=int(sample.defect != GOOD),
+        defect=sample.defect,
+        masks=[file.relative_to(root).as_posix() for file in sample.masks],
+        mask_level=sample.mask_level,
+        mask_pixels=int(np.count_nonzero(marked)),
+        width=image.width,
+        height=image.height,
+        sha256=digest,
+        part=sample.part,
+    )
+    return row, [mask_digest for _, mask_digest in masks]
+
+
+def _decode(path: Path) -> tuple[Image.Image, str]:
+    """The picture and the sha256 of its file. Raises UserError that says what is wrong with it."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            refuse_deep(image, str(path))
+            image.load()
+            return image, hashlib.sha256(content).hexdigest()
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise UserError(f"{path}: it cannot be read ({reason})") from None
+
+
+def read_mask(root: Path, row: Row) -> Image.Image:
+    """Where a row's image is defective: its size, mode "L", 255 where any of its masks says so and 0 elsewhere.
+
+    Raises UserError naming a mask that cannot be read or is no longer of the image's size.
+    """
+    masks = [_decode(root / name)[0] for name in row.masks]
+    for name, mask in zip(row.masks, masks, strict=True):
+        if mask.size != (row.width, row.height):
+            raise UserError(f"{root / name} changed since the manifest was made: run `dvc repro` to take stock anew.")
+    return union(masks, row.mask_level) if masks else Image.new("L", (row.width, row.height))
+
+
+def run(args: Namespace) -> None:
+    """Writes the manifest and says what it found."""
+    manifest = build_manifest(args.data, read_section("manifest", ManifestSettings))
+    write_manifest(manifest, args.out)
+    print(describe(manifest))
+
+
+def describe(manifest: Manifest) -> str:
+    """What was found, for people: the layout, and a line a category."""
+    layout = "; ".join(f"{name} is {detect(manifest.root / name)}" for name in manifest.data_sets) or manifest.layout
+    table = [["category", "train", "val", "test good", "test defective", "masks", "kinds of defect"]]
+    for category in manifest.categories:
+        rows = [row for row in manifest.rows if row.category == category]
+        roles = [(row.split, row.label) for row in rows]
+        counts = [roles.count(role) for role in (("train", 0), ("val", 0), ("test", 0), ("test", 1))]
+        counts.append(sum(len(row.masks) for row in rows))
+        table.append([category, *map(str, counts), ", ".join(sorted({row.defect for row in rows if row.label}))])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [f"{manifest.root}: layout {layout}, {len(manifest.rows)} images, {len(table) - 1} categories"]
+    for first, *numbers, last in table:
+        middle = "  ".join(f"{text:>{width}}" for text, width in zip(numbers, widths[1:-1], strict=True))
+        lines.append(f"{first:{widths[0]}}  {middle}  {last}")
+    return "\n".join(lines)

@@ -1,0 +1,108 @@
+"""Who is trained on, who validates and who tests: parts are never on two sides, and content alone decides."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from inpformer.errors import UserError
+from inpformer.images.layouts.sample import refuse_all
+
+if TYPE_CHECKING:
+    from pipelines.manifest.table import Row
+
+
+def name_parts(rows: Sequence[Row], pattern: str) -> list[Row]:
+    """The rows with the part that the first group of the regular expression `pattern` finds in their path, or "".
+
+    Raises UserError if it fits no path at all.
+    """
+    found = [re.search(pattern, row.path) for row in rows]
+    if not any(found):
+        example = f", e.g. {rows[0].path}" if rows else ""
+        raise UserError(f"manifest.part {pattern!r} fits none of the {len(rows)} paths{example}: mend it, or null.")
+    return [replace(row, part=(match[1] or "") if match else "") for row, match in zip(rows, found, strict=True)]
+
+
+def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
+    """Moves `fraction` of the parts of each category's training images to val, chosen by their content alone.
+
+    An image without a part is its own. Copies of one image and images of one part go to the same side, and an added
+    image moves few of the others. A category that brings good validation images of its own keeps all training images.
+
+    Raises UserError if a category has too few to have both.
+    """
+    chosen: set[tuple[str, str]] = set()
+    for category, members in _by_category(rows).items():
+        if any(row.split == "val" and not row.label for row in members):
+            continue
+        train = [row for row in members if row.split == "train"]
+        together = _together(train)
+        groups = sorted(set(together.values()))
+        if len(groups) < 2:
+            found = "one good training image" if len(train) == 1 else "good training images of one part only"
+            raise UserError(f"category {category} has {found}: add more, a threshold needs images of its own.")
+        count = min(len(groups) - 1, max(1, round(fraction * len(groups))))
+        val = set(groups[:count])
+        chosen |= {(category, sha256) for sha256, group in together.items() if group in val}
+    return [
+        replace(row, split="val") if row.split == "train" and (row.category, row.sha256) in chosen else row
+        for row in rows
+    ]
+
+
+def _together(rows: Sequence[Row]) -> dict[str, str]:
+    """By each image's hash: the smallest hash of all the images that it belongs to, by part or as their copy."""
+    smaller = {row.sha256: row.sha256 for row in rows}
+
+    def smallest(sha256: str) -> str:
+        while smaller[sha256] != sha256:
+            sha256 = smaller[sha256]
+        return sha256
+
+    first_of_part: dict[str, str] = {}
+    for row in rows:
+        if row.part:
+            one, other = smallest(first_of_part.setdefault(row.part, row.sha256)), smallest(row.sha256)
+            smaller[max(one, other)] = min(one, other)
+    return {sha256: smallest(sha256) for sha256 in smaller}
+
+
+def refuse_leaks(rows: Sequence[Row]) -> None:
+    """Raises one UserError that lists every part with images in more than one split."""
+    sides: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)  # category, part: an image of each split
+    for row in rows:
+        if row.part:
+            sides[row.category, row.part].setdefault(row.split, row.path)
+    refuse_all(
+        f"category {category}, part {part}: it is in " + " and in ".join(f"{s} ({p})" for s, p in found.items())
+        for (category, part), found in sides.items()
+        if len(found) > 1
+    )
+
+
+def keep_shots(rows: Sequence[Row], shots: int) -> list[Row]:
+    """Leaves each category `shots` training images, chosen by their content alone, copies left out.
+
+    Raises UserError if a category has fewer.
+    """
+    kept: set[str] = set()
+    for category, members in _by_category(rows).items():
+        train = {row.sha256: row.path for row in members if row.split == "train"}
+        if len(train) < shots:
+            raise UserError(
+                f"manifest.shots is {shots}, but category {category} has {len(train)} different training images left "
+                f"after validation: ask for {len(train)} or add images."
+            )
+        kept |= {train[sha256] for sha256 in sorted(train)[:shots]}
+    return [row for row in rows if row.split != "train" or row.path in kept]
+
+
+def _by_category(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    members: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        members[row.category].append(row)
+    return members

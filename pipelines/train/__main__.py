@@ -1,0 +1,29 @@
+"""Stage train: INP-Former on Ray, from the feature store, under one MLflow run.
+
+python -m pipelines.train --manifest MANIFEST.parquet --features FEATURES.json \
+    --model FOLDER --run RUN.json --loss LOSS.csv [--tuned TUNED.json]
+
+Interrupted, it goes on from its last checkpoint when called again with the same data and parameters.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipelines.platform import command
+
+
+def main() -> None:
+    """Trains, and leaves the model, the record of the MLflow run and the losses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--manifest", "--features", "--model", "--run", "--loss"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--tuned", type=Path, help="what the stage tune found")
+    args = parser.parse_args()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    from pipelines.train.fit import run
+
+    run(args)
+
+
+if __name__ == "__main__":
+    command.run(main)

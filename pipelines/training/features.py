@@ -1,0 +1,31 @@
+"""What a training is told of its features: where they are, not what they are; any machine can open them."""
+
+from dataclasses import dataclass
+
+from inpformer.features.store import FeatureStore
+from inpformer.features.view_table import Views
+from pipelines.features.index import FeatureIndex
+from pipelines.features.settings import FeatureSettings
+from pipelines.platform.bucket import open_objects
+
+
+@dataclass(frozen=True)
+class TrainingFeatures:
+    """`store` is the address, `table` the digest of the data set's views in it, `category` None for all of them."""
+
+    store: str
+    cache_gigabytes: float
+    encoder_key: str
+    table: str
+    category: str | None = None
+
+    def open(self) -> Views:
+        """The features, by split and number. Raises UserError if the store lacks them."""
+        store = FeatureStore(open_objects(self.store, self.cache_gigabytes), self.encoder_key)
+        return Views(store, self.table, self.category)
+
+
+def training_features(settings: FeatureSettings, index: FeatureIndex) -> TrainingFeatures:
+    """What workers need to find the features of an index in the store."""
+    address = open_objects(settings.store, settings.cache_gigabytes).address
+    return TrainingFeatures(address, settings.cache_gigabytes, index.encoder_key, index.table)

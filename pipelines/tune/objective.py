@@ -1,0 +1,67 @@
+"""What a trial is judged by: average precision of images and of pixels, of a model as it stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inpformer.judging.trained import Trained
+from inpformer.metrics.image import image_metrics
+from inpformer.metrics.pixel import pixel_metrics
+from inpformer.nn.maps import image_scores, reconstruction_map
+from pipelines.tune.judged import JudgedSet
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Means over the categories, each in [0, 1]; `pixel_ap` is None where no anomalous image has a mask."""
+
+    image_ap: float
+    pixel_ap: float | None
+
+    @property
+    def value(self) -> float:
+        """What the search makes as large as it can."""
+        return self.image_ap if self.pixel_ap is None else (self.image_ap + self.pixel_ap) / 2
+
+    @classmethod
+    def mean(cls, several: Sequence["Objective"]) -> "Objective":
+        """Over seeds, or categories."""
+        pixel = [objective.pixel_ap for objective in several if objective.pixel_ap is not None]
+        return cls(fmean(objective.image_ap for objective in several), fmean(pixel) if pixel else None)
+
+
+def judge(trained: Trained, judged: JudgedSet, device: torch.device) -> Objective:
+    """Scores all pictures as the detector does. The model is as it was afterwards."""
+    maps = []
+    training = trained.model.training
+    trained.model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(judged.labels), BATCH_SIZE):
+            # A copy: what all trials share on a machine is read-only.
+            features = torch.tensor(judged.features[start : start + BATCH_SIZE], device=device)
+            target = features.float() if trained.projection is None else trained.projection(features)
+            maps.append(reconstruction_map(trained.model(target), judged.image_size).cpu())
+    trained.model.train(training)
+    return rate(torch.cat(maps).numpy(), judged)
+
+
+def rate(maps: NDArray[np.float32], judged: JudgedSet) -> Objective:
+    """The objective of anomaly maps [n, 256, 256].
+
+    Raises UserError if a value in them is not finite.
+    """
+    scores = image_scores(torch.from_numpy(maps)).numpy()
+    found = []
+    for category in np.unique(judged.categories):
+        mine = judged.categories == category
+        with_mask = mine & judged.mask_known
+        image_ap = image_metrics(scores[mine], judged.labels[mine]).ap
+        pixel_ap = pixel_metrics(maps[with_mask], judged.masks[with_mask]).ap if judged.masks[with_mask].any() else None
+        found.append(Objective(image_ap, pixel_ap))
+    return Objective.mean(found)

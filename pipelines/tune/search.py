@@ -1,0 +1,117 @@
+"""The search from parameters to report: what is searched, what trials share, and what is left of them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError, without_password
+from inpformer.methods.setting import MULTI_CLASS
+from inpformer.training.loop import TrainingLoop
+from inpformer.training.settings import TrainSettings
+from pipelines.features.encoder_check import check_encoder
+from pipelines.features.index import FeatureIndex, read_index
+from pipelines.features.settings import FeatureSettings
+from pipelines.manifest.table import Manifest, read_manifest
+from pipelines.platform import files, provenance
+from pipelines.platform.devices import best_device
+from pipelines.platform.params import flat, read_all, read_section
+from pipelines.platform.tracking import Run, tracking_uri
+from pipelines.platform.weights import load_encoder
+from pipelines.training.checkpoints import open_checkpoints
+from pipelines.training.features import training_features
+from pipelines.training.job import Job
+from pipelines.tune.judged import judged_set
+from pipelines.tune.report import write as write_report
+from pipelines.tune.settings import TuneSettings
+from pipelines.tune.space import distributions
+from pipelines.tune.table import Trial, winner
+from pipelines.tune.trial import TrialTask
+from pipelines.tune.trials import METRIC, Search, find
+from pipelines.tune.winner import write_tuned
+
+
+def report_epochs(settings: TuneSettings, train: TrainSettings) -> tuple[int, ...]:
+    """After which epochs a trial is judged and saved: at ASHA's rungs, as often as train saves, and at the end."""
+    rungs, epoch = set(range(train.checkpoint_every, train.epochs, train.checkpoint_every)), settings.grace
+    while epoch < train.epochs:
+        rungs.add(epoch)
+        epoch *= settings.reduction
+    return (*sorted(rungs), train.epochs)
+
+
+def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index: FeatureIndex) -> Search:
+    """Raises UserError where there is nothing to tune, and for a space or a duration that cannot be."""
+    if train.setting != MULTI_CLASS or train.weights is not None:
+        what = "train.weights is set" if train.weights is not None else f"train.setting is {train.setting}"
+        raise UserError(
+            f"params.yaml: {what}: a search tunes the training of one model for all categories, set tune.trials to 0 "
+            f"(or search with train.setting {MULTI_CLASS}, and take the values over)."
+        )
+    space = distributions(settings.space, train)
+    # Workers that share a batch give the losses of one: a trial has one.
+    train = replace(train, num_workers=1, epochs=settings.epochs or train.epochs)
+    if settings.grace > train.epochs:
+        raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {train.epochs} epochs, set fewer.")
+    code = provenance.source_digest("inpformer", "pipelines/features", "pipelines/training", "pipelines/tune")
+    identity = [code, manifest.digest, index.encoder_key, index.table, asdict(settings), asdict(train)]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return Search(settings, train, space, f"tune-{key}")
+
+
+def make_task(search: Search, manifest: Manifest, index: FeatureIndex, encoder: Encoder, job: Job) -> TrialTask:
+    """What all trials share: the judged pictures go through the encoder here, and the projection is fitted here.
+
+    Raises UserError if a batch that may be tried is larger than the training images are many.
+    """
+    loop = job.loop()
+    count, batch = loop.features.open().count("train"), search.settings.space.get("batch_size")
+    if batch is not None and (most := max(batch.choices or (batch.high or 0,))) > count:
+        raise UserError(
+            f"params.yaml: tune.space.batch_size goes up to {most:g}: there are only {count} training images."
+        )
+    probe = TrainingLoop(loop, torch.device("cpu"))
+    probe.start()
+    projection = None if probe.projection is None else probe.projection.state_dict()
+    judged = judged_set(manifest, encoder.to(best_device()), index.tiling, search.settings)
+    return TrialTask(loop, projection, judged, report_epochs(search.settings, search.train), search.settings.seeds)
+
+
+def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: Path, report: Path) -> None:
+    """The stage: searches, and leaves the winner's values and the report."""
+    train, features = read_section("train", TrainSettings), read_section("features", FeatureSettings)
+    manifest, index = read_manifest(manifest_file), read_index(features_file)
+    search = plan(settings, train, manifest, index)
+    encoder = load_encoder(index.encoder)
+    check_encoder(encoder, index)
+    kept = open_checkpoints(train.storage, search.key)
+    params = {name: values for name, values in read_all().items() if name in ("manifest", "features", "train", "tune")}
+    tags = {**provenance.tags(), "kind": "tune", "data.digest": manifest.digest}
+    mlflow_run = Run.open(search.key, f"tune {manifest.root.name}-{search.key[-6:]}", flat(params), tags)
+    where = without_password(tracking_uri())
+    print(f"{settings.trials} trials, MLflow run {mlflow_run.run_id} at {where}", flush=True)
+    with mlflow_run.underway():
+        stored = training_features(features, index)
+        job = Job(manifest, index, encoder, search.train, stored, mlflow_run, kept)
+        trials = find(search, make_task(search, manifest, index, encoder, job), kept)
+        _leave(trials, search, mlflow_run, out, report)
+    # Only now: the outputs stand, so a later `dvc repro --force` is to search anew, not to find itself finished.
+    kept.remove()
+
+
+def _leave(trials: Sequence[Trial], search: Search, mlflow_run: Run, out: Path, report: Path) -> None:
+    best = winner(trials)
+    assert best is not None
+    assert best.objective is not None
+    with files.written_whole(report) as folder:
+        folder.mkdir()
+        write_report(trials, search.space, folder)
+    mlflow_run.log_files(report, "tune")
+    mlflow_run.log_metrics({METRIC: best.objective})
+    write_tuned(out, best.objective, best.values)
+    values = ", ".join(f"{name} {value:.4g}" for name, value in best.values.items())
+    print(f"best of {len(trials)} trials: objective {best.objective:.4f} with {values}", flush=True)

@@ -1,0 +1,65 @@
+"""The section `tune` of params.yaml: what is searched, how long, on what trials are judged. Free of torch and Ray."""
+
+from dataclasses import dataclass, field
+
+from inpformer.config import require
+
+PSEUDO, LABELLED = "pseudo", "labelled"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where one parameter is looked for: from `low` to `high`, both included, evenly or (`log`) evenly in its
+    logarithm; or among `choices`.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices is not None:
+            require(self.low is None and self.high is None and not self.log, "choices", self.choices, "alone")
+            distinct = len(set(self.choices)) == len(self.choices) >= 2
+            require(distinct, "choices", list(self.choices), "two or more different values")
+            return
+        require(self.low is not None, "low", self.low, "a number (or give choices)")
+        require(self.high is not None and self.low is not None and self.low < self.high, "high", self.high, "above low")
+        require(not self.log or (self.low or 0) > 0, "low", self.low, "above 0 where log is true")
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """`trials` in all, 0 for no search; `concurrency` of them at a time, each with `cpus` and `gpus`, which may be
+    fractions. A full trial takes `epochs` (null: as many as train.epochs); one that is not among the best 1 of
+    `reduction` of those before it is stopped, first after `grace` epochs, then after `reduction` times as many.
+
+    The objective is the mean over `seeds` trainings, judged on at most `images` held-out good images against
+    pseudo-anomalies ("pseudo"), or the labelled validation images ("labelled"). `seed` is that of the sampler and of
+    the pseudo-anomalies. `space` holds the parameters of train that are searched, by name.
+    """
+
+    trials: int = 0
+    concurrency: int = 2
+    cpus: float = 1.0
+    gpus: float = 0.0
+    epochs: int | None = None
+    grace: int = 2
+    reduction: int = 4
+    seeds: int = 1
+    images: int = 64
+    objective: str = PSEUDO
+    seed: int = 0
+    space: dict[str, Domain] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.trials >= 0, "trials", self.trials, "0 (no search) or more")
+        for name in ("concurrency", "grace", "seeds", "images"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.cpus > 0, "cpus", self.cpus, "above 0, a fraction where trials share a CPU")
+        require(self.gpus >= 0, "gpus", self.gpus, "0 or more, a fraction where trials share a GPU")
+        require(self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1, or null for train.epochs")
+        require(self.reduction >= 2, "reduction", self.reduction, "at least 2")
+        require(self.objective in (PSEUDO, LABELLED), "objective", self.objective, f"{PSEUDO} or {LABELLED}")
+        require(bool(self.space) or not self.trials, "space", self.space, "the parameters to search, one at least")

@@ -1,0 +1,96 @@
+"""What Ray runs for each trial: trainings with the sampled values, judged and saved every few epochs."""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from ray import tune
+from torch import Tensor
+
+from inpformer.judging.trained import Trained
+from inpformer.training.loop import LoopConfig, TrainingLoop
+from inpformer.training.settings import TrainSettings
+from pipelines.tune.judged import JudgedSet
+from pipelines.tune.objective import Objective, judge
+from pipelines.tune.winner import with_values
+
+CHECKPOINT_REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What all trials share. `projection` is the state of the one fitted to the training features, None for ViTs;
+    after each of the epochs `reports`, rising, a trial is judged and saved; the last one is the end.
+    """
+
+    loop: LoopConfig
+    projection: Mapping[str, Tensor] | None
+    judged: JudgedSet
+    reports: tuple[int, ...]
+    seeds: int
+
+
+def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
+    """Trains with `values`, by dotted name of train, once for each seed, side by side. Goes on from its checkpoint."""
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every checkpoint
+    settings = with_values(task.loop.settings, values, "train")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    every = [replace(settings, seed=settings.seed + n) for n in range(task.seeds)]
+    loops, report = _resume(lambda: [_loop(task, one, device) for one in every])
+    if report.get("epoch") == task.reports[-1]:
+        tune.report(report)  # the interruption came between the last checkpoint and the end
+    began = time.monotonic() - report.get("seconds", 0.0)
+    for epoch in task.reports:
+        if epoch <= loops[0].progress.epoch:
+            continue
+        for loop in loops:
+            while loop.progress.epoch < epoch:
+                loop.epoch()
+        objective = Objective.mean([judge(Trained(loop.projection, loop.model), task.judged, device) for loop in loops])
+        report = {
+            "epoch": epoch,
+            "objective": objective.value,
+            "image_ap": objective.image_ap,
+            "pixel_ap": objective.pixel_ap,
+            "val_loss": fmean(loop.progress.history[-1]["val_loss"] for loop in loops),
+            "judged": [*report.get("judged", []), [epoch, objective.value]],
+            "seconds": time.monotonic() - began,
+            "ended": time.time(),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            for number, loop in enumerate(loops):
+                (Path(folder) / str(number)).mkdir()
+                loop.save(Path(folder) / str(number))
+            (Path(folder) / CHECKPOINT_REPORT).write_text(json.dumps(report))
+            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _loop(task: TrialTask, settings: TrainSettings, device: torch.device) -> TrainingLoop:
+    shape = replace(task.loop.shape, num_prototypes=settings.num_prototypes)
+    loop = TrainingLoop(replace(task.loop, settings=settings, shape=shape), device)
+    if loop.projection is not None and task.projection is not None:
+        loop.projection.load_state_dict(task.projection)
+    return loop
+
+
+def _resume(begin: Callable[[], list[TrainingLoop]]) -> tuple[list[TrainingLoop], dict[str, Any]]:
+    """What an interrupted trial left, with its last report; if there is nothing, what begins, and an empty one."""
+    loops, checkpoint = begin(), tune.get_checkpoint()
+    if checkpoint is None:
+        return loops, {}
+    try:
+        with checkpoint.as_directory() as folder:
+            report: dict[str, Any] = json.loads((Path(folder) / CHECKPOINT_REPORT).read_text())
+            for number, loop in enumerate(loops):
+                loop.load(Path(folder) / str(number))
+            return loops, report
+    except FileNotFoundError:
+        # The driver was killed in the moment in which a newer checkpoint took its place: begin anew.
+        return begin(), {}

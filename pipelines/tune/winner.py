@@ -1,0 +1,53 @@
+"""What the search found, artifacts/tuned.json, and how train takes it. Free of torch and Ray."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inpformer.config import build
+from inpformer.errors import UserError
+from pipelines.platform import files
+
+T = TypeVar("T")
+Values = Mapping[str, Any]  # by the name in the section `train`, dotted: losses.coherence_weight
+
+
+def write_tuned(file: Path, objective: float | None, values: Values) -> None:
+    """Writes the winner's values, and what it reached; `read_tuned` is the counterpart."""
+    with files.written_whole(file) as temporary:
+        temporary.write_text(json.dumps({"objective": objective, "train": dict(values)}, indent=2) + "\n")
+
+
+def read_tuned(file: Path) -> dict[str, Any]:
+    """The values that train takes instead of those in params.yaml; none if nothing was searched.
+
+    Raises UserError if `file` is missing or is not what `write_tuned` writes.
+    """
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force --single-item tune`.") from None
+    if not isinstance(found, dict) or set(found) != {"objective", "train"} or not isinstance(found["train"], dict):
+        raise UserError(
+            f"{file} does not hold just objective and train, a table: run `dvc repro --force --single-item tune`."
+        )
+    return found["train"]
+
+
+def with_values(settings: T, values: Values, where: str) -> T:
+    """A dataclass of settings with other values under some of its dotted names; `where` names it in messages.
+
+    Raises UserError for an unknown name, and for a value that the dataclass refuses.
+    """
+    merged = asdict(settings)  # type: ignore[call-overload]
+    for name, value in values.items():
+        *tables, key = name.split(".")
+        table = merged
+        for part in tables:
+            table = table.get(part)
+            if not isinstance(table, dict):
+                raise UserError(f"{where}.{name} is not a known key: mend or remove it.")
+        table[key] = value
+    return build(type(settings), merged, where)

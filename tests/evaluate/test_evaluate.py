@@ -1,0 +1,69 @@
+"""What evaluate refuses, keeps for the gallery, and writes as a table."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inpformer.errors import UserError
+from inpformer.judging.detector import Detector
+from inpformer.metrics.settings import BootstrapSettings
+from pipelines.evaluate.measure import Judged, Report
+from pipelines.evaluate.test_images import Gallery, check_setting, mean, summary, table
+from pipelines.manifest.table import Manifest
+from tests.conftest import limits
+from tests.evaluate.test_measure import row
+
+NOTHING = np.zeros((4, 4), np.float32), np.zeros((4, 4), bool)
+
+
+def report(**metrics: float) -> Report:
+    """Each metric's replicates spread by ±0.1 around it."""
+    spread = np.linspace(-0.1, 0.1, 101)
+    replicates = {name: np.array([value, *(value + spread)]) for name, value in metrics.items()}
+    return Report(metrics, replicates, [], np.zeros(0, np.float32), 0)
+
+
+def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> None:
+    manifest = Manifest(Path("data"), "1" * 64, [replace(row(0, 0), category="gear")], "mvtec", None)
+    with pytest.raises(UserError, match="category gear has no threshold: it needs good images in val, for calibrate"):
+        check_setting(detector, manifest)
+    detector.thresholds["gear"] = limits(1.0)
+    with pytest.raises(
+        UserError, match=r"trained multi-class on bolt, nut, not on gear: set train\.setting to zero-sh"
+    ):
+        check_setting(detector, manifest)
+    detector.training = replace(detector.training, setting="zero-shot")
+    check_setting(detector, manifest)
+
+
+def test_the_gallery_shows_the_farthest_on_the_wrong_side_first(detector: Detector) -> None:
+    detector.thresholds["nut"] = limits(1.0)
+    gallery = Gallery(3, detector)
+    for number, (label, score) in enumerate([(0, 0.5), (0, 1.5), (1, 0.2), (1, 0.8), (1, 3.0), (0, 1.1)]):
+        gallery.add(Judged(row(number, label), score, *NOTHING))
+    assert [j.row.path for j in gallery.worst] == ["2.png", "1.png", "3.png"]
+
+
+def test_means_are_over_the_categories_that_have_the_metric() -> None:
+    reports = {
+        "visa/candle": report(image_ap=0.6, aupro=0.5),
+        "mvtec/nut": report(image_ap=0.8),
+        "mvtec/bolt": report(image_ap=1.0, aupro=0.7),
+    }
+    assert mean(reports) == pytest.approx({"image_ap": 0.8, "aupro": 0.6})
+    whole = summary(reports, ["mvtec", "visa"])
+    assert whole["data_set"] == {
+        "mvtec": pytest.approx({"image_ap": 0.9, "aupro": 0.7}),
+        "visa": pytest.approx({"image_ap": 0.6, "aupro": 0.5}),
+    }
+    assert "data_set" not in summary(reports, [])
+
+
+def test_the_table_has_intervals_beside_the_numbers() -> None:
+    lines = table("multi-class", {"nut": report(image_ap=0.6), "bolt": report(aupro=0.5)}, BootstrapSettings())
+    assert "| nut | 0.600 [0.505, 0.695] | – |" in lines
+    assert "| bolt | – | 0.500 [0.405, 0.595] |" in lines
+    assert "| mean | 0.600 [0.505, 0.695] | 0.500 [0.405, 0.595] |" in lines
+    assert "the 95% interval of 1000 bootstrap draws" in lines

@@ -1,0 +1,310 @@
+"""Taking stock: what the manifest holds, and how it refuses data that is broken."""
+
+import csv
+import hashlib
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from inpformer.errors import UserError
+from pipelines.manifest.build import build_manifest, describe, read_mask
+from pipelines.manifest.settings import ManifestSettings
+from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
+from tests.conftest import SHARED_DATA
+from tests.images.test_transform import deep_png
+
+
+def picture(file: Path, seed: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(file)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Ten good training images of nuts, two test images, one of them chipped."""
+    root = tmp_path / "data"
+    for number in range(10):
+        picture(root / f"nut/train/good/{number}.png", number)
+    picture(root / "nut/test/good/0.png", 100)
+    picture(root / "nut/test/chip/0.png", 101)
+    mask = np.zeros((10, 12), np.uint8)
+    mask[2:4, 3:6] = 255
+    (root / "nut/ground_truth/chip").mkdir(parents=True)
+    Image.fromarray(mask).save(root / "nut/ground_truth/chip/0_mask.png")
+    return root
+
+
+SETTINGS = ManifestSettings(data="unused", val_fraction=0.2)
+
+
+def test_every_image_has_its_row(data: Path) -> None:
+    rows = build_manifest(data, SETTINGS).rows
+    assert Counter(row.split for row in rows) == {"train": 8, "val": 2, "test": 2}
+    chip = next(row for row in rows if row.label)
+    digest = hashlib.sha256((data / "nut/test/chip/0.png").read_bytes()).hexdigest()
+    masks = ["nut/ground_truth/chip/0_mask.png"]
+    assert chip == Row("nut/test/chip/0.png", "nut", "test", 1, "chip", masks, 127, 6, 12, 10, digest, "")
+
+
+def test_the_table_survives_the_file(data: Path, tmp_path: Path) -> None:
+    for settings in (SETTINGS, replace(SETTINGS, shots=3, part=r"train/good/(\d+)")):
+        manifest = build_manifest(data, settings)
+        write_manifest(manifest, tmp_path / "manifest.parquet")
+        read = read_manifest(tmp_path / "manifest.parquet")
+        assert replace(read, rows=list(read.rows)) == manifest
+        assert (manifest.layout, manifest.shots, manifest.data_sets) == ("mvtec", settings.shots, [])
+
+
+def test_val_is_cut_by_content_not_by_name(data: Path) -> None:
+    before = {row.sha256 for row in build_manifest(data, SETTINGS).split("val")}
+    folder = data / "nut/train/good"
+    for file in sorted(folder.iterdir()):
+        file.rename(folder / f"renamed{9 - int(file.stem)}.png")
+    assert {row.sha256 for row in build_manifest(data, SETTINGS).split("val")} == before
+
+
+def test_copies_of_an_image_stay_on_one_side(data: Path) -> None:
+    for file in sorted((data / "nut/train/good").iterdir()):
+        shutil.copy(file, file.with_name(f"copy{file.name}"))
+    manifest = build_manifest(data, SETTINGS)
+    sides = {side: {row.sha256 for row in manifest.split(side)} for side in ("train", "val")}
+    assert len(manifest.split("val")) == 4
+    assert not sides["train"] & sides["val"]
+
+
+def test_the_digest_follows_the_content(data: Path) -> None:
+    before = build_manifest(data, SETTINGS).digest
+    assert build_manifest(data, SETTINGS).digest == before
+    mask = data / "nut/ground_truth/chip/0_mask.png"
+    Image.fromarray(np.full((10, 12), 255, np.uint8)).save(mask)
+    assert build_manifest(data, SETTINGS).digest != before
+
+
+def test_all_broken_files_are_named_at_once(data: Path) -> None:
+    truncated = data / "nut/train/good/3.png"
+    truncated.write_bytes(truncated.read_bytes()[:60])
+    (data / "nut/train/good/4.png").write_text("no picture")
+    picture(data / "nut/ground_truth/chip/0_mask.png", 0, size=(6, 5), mode="L")
+    Image.fromarray(np.full((10, 12), 4095, np.uint16)).save(data / "nut/train/good/5.png")
+    (data / "nut/train/good/6.png").write_bytes(deep_png(2, 3))
+    with pytest.raises(UserError, match="5 problems") as error:
+        build_manifest(data, SETTINGS)
+    for name in (
+        "good/5.png has more than 8 bits a channel",
+        "good/6.png has more than 8 bits a channel (mode RGB)",
+        "good/3.png",
+        "good/4.png: it cannot be read (not an image)",
+        "0_mask.png: the mask is 6×5",
+    ):
+        assert name in str(error.value)
+
+
+def test_one_good_image_is_too_few(data: Path) -> None:
+    for file in list((data / "nut/train/good").iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(UserError, match="category nut has one good training image"):
+        build_manifest(data, SETTINGS)
+
+
+def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.parquet").write_text("nothing")
+    with pytest.raises(UserError, match="run `dvc repro manifest`"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_impossible_fraction_is_refused() -> None:
+    with pytest.raises(UserError, match=r"val_fraction is 1\.5"):
+        ManifestSettings(data="d", val_fraction=1.5)
+
+
+@pytest.mark.parametrize("part", ["(", "no group"])
+def test_an_expression_that_names_no_part_is_refused(part: str) -> None:
+    with pytest.raises(UserError, match=r"part is .* must be a regular expression whose first group names the part"):
+        ManifestSettings(data="d", part=part)
+
+
+def test_an_unknown_layout_and_no_shots_are_refused() -> None:
+    with pytest.raises(UserError, match="layout is 'coco': it must be one of auto, mvtec, "):
+        ManifestSettings(data="d", layout="coco")
+    with pytest.raises(UserError, match="shots is 0: it must be null or at least 1"):
+        ManifestSettings(data="d", shots=0)
+
+
+def split_of(manifest: Manifest) -> dict[str, str]:
+    """Each training or validation image's split, by its file's stem."""
+    return {Path(row.path).stem: row.split for row in manifest.rows if row.split != "test"}
+
+
+def test_views_of_a_part_go_to_one_side(data: Path) -> None:
+    folder = data / "nut/train/good"
+    for number in range(10):
+        (folder / f"{number}.png").rename(folder / f"{number}_front.png")
+        picture(folder / f"{number}_back.png", 200 + number)
+    shutil.copy(folder / "3_back.png", folder / "copy.png")  # without a part of its own
+    manifest = build_manifest(data, replace(SETTINGS, part=r"(\d+)_(?:front|back)"))
+    split = split_of(manifest)
+    sides = {number: {split[f"{number}_front"], split[f"{number}_back"]} for number in range(10)}
+    assert Counter(side for (side,) in sides.values()) == {"train": 8, "val": 2}
+    assert {split["copy"]} == sides[3]
+    assert {row.part for row in manifest.split("test")} == {""}
+    smallest = {}
+    for row in manifest.rows:
+        smallest[row.part] = min(row.sha256, smallest.get(row.part, row.sha256))
+    chosen = {row.part for row in manifest.split("val")} - {""}
+    assert chosen == set(sorted((part for part in smallest if part), key=lambda part: smallest[part])[:2])
+
+
+def test_a_part_on_two_sides_is_refused(data: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        build_manifest(data, replace(SETTINGS, part=r"(\d+)\.png$"))
+    first, line = str(caught.value).splitlines()
+    assert first.startswith("the data has 1 problem")
+    assert "category nut, part 0: it is in " in line
+    assert "in test (nut/test/chip/0.png)" in line
+
+
+def test_one_part_alone_is_too_few_and_an_expression_that_fits_nothing_is_refused(data: Path) -> None:
+    with pytest.raises(UserError, match="category nut has good training images of one part only"):
+        build_manifest(data, replace(SETTINGS, part=r"(train)"))
+    with pytest.raises(UserError, match=r"manifest\.part 'expE_\(\\\\d\+\)' fits none of the 12 paths, e\.g\. nut/"):
+        build_manifest(data, replace(SETTINGS, part=r"expE_(\d+)"))
+
+
+def test_validation_images_of_ones_own_are_kept_and_none_are_cut(data: Path) -> None:
+    shutil.copytree(data / "nut", data / "bolt")
+    for number in range(3):
+        picture(data / f"nut/validation/good/{number}.png", 300 + number)
+    counts = Counter((row.category, row.split) for row in build_manifest(data, SETTINGS).rows)
+    assert (counts["nut", "train"], counts["nut", "val"]) == (10, 3)
+    assert (counts["bolt", "train"], counts["bolt", "val"]) == (8, 2)
+
+
+def test_few_shots_are_chosen_by_content_after_validation_is_cut(data: Path) -> None:
+    everything = build_manifest(data, SETTINGS)
+    shutil.copy(data / "nut/train/good/0.png", data / "nut/train/good/copy.png")
+    few = build_manifest(data, replace(SETTINGS, shots=4))
+    train = [row.sha256 for row in few.split("train")]
+    assert sorted(train) == sorted({row.sha256 for row in everything.split("train")})[:4]
+    assert {row.sha256 for row in few.split("val")} == {row.sha256 for row in everything.split("val")}
+    assert few.split("test") == everything.split("test")
+    assert few.digest != everything.digest
+    assert build_manifest(data, replace(SETTINGS, shots=4)) == few
+    with pytest.raises(UserError, match=r"shots is 9, but category nut has 8 different training images left"):
+        build_manifest(data, replace(SETTINGS, shots=9))
+
+
+def loco(root: Path) -> Path:
+    """A category of MVTec LOCO whose one defect has two masks of class numbers."""
+    for number in range(4):
+        picture(root / f"box/train/good/{number}.png", number)
+    picture(root / "box/validation/good/0.png", 10)
+    picture(root / "box/test/good/0.png", 11)
+    picture(root / "box/test/logical_anomalies/0.png", 12)
+    (root / "box/ground_truth/logical_anomalies/0").mkdir(parents=True)
+    for number, columns in enumerate((slice(0, 2), slice(1, 5))):
+        mask = np.zeros((10, 12), np.uint8)
+        mask[3, columns] = number + 1
+        Image.fromarray(mask).save(root / f"box/ground_truth/logical_anomalies/0/{number:03}.png")
+    return root
+
+
+def test_the_masks_of_an_image_are_united(tmp_path: Path) -> None:
+    manifest = build_manifest(loco(tmp_path), SETTINGS)
+    good, bad = sorted(manifest.split("test"), key=lambda row: row.label)
+    assert (manifest.layout, len(bad.masks), bad.mask_level, bad.mask_pixels) == ("loco", 2, 0, 5)
+    mask = read_mask(manifest.root, bad)
+    assert (mask.mode, mask.size) == ("L", (12, 10))
+    assert [tuple(place) for place in np.argwhere(np.asarray(mask) == 255)] == [(3, column) for column in range(5)]
+    assert np.count_nonzero(np.asarray(mask)) == 5
+    none = read_mask(manifest.root, good)
+    assert (none.mode, none.size, none.getextrema()) == ("L", (12, 10), (0, 0))
+
+
+def test_a_mask_that_changed_or_broke_is_named(tmp_path: Path) -> None:
+    manifest = build_manifest(loco(tmp_path), SETTINGS)
+    row = next(row for row in manifest.rows if row.masks)
+    second = tmp_path / row.masks[1]
+    picture(second, 0, size=(6, 5), mode="L")
+    with pytest.raises(UserError, match=r"0/001\.png changed since the manifest was made"):
+        read_mask(manifest.root, row)
+    second.write_text("no picture")
+    with pytest.raises(UserError, match=r"0/001\.png: it cannot be read \(not an image\)"):
+        read_mask(manifest.root, row)
+
+
+def test_the_digest_covers_roles_parts_masks_and_their_level(data: Path) -> None:
+    table = data / "samples.csv"
+
+    def digest(**changed: str) -> str:
+        rows = [{"path": f"nut/train/good/{n}.png"} for n in range(10)]
+        rows += [{"path": "nut/test/good/0.png", "split": "test"}]
+        rows += [{"path": "nut/test/chip/0.png", "defect": "anomaly", **changed}]
+        with table.open("w", newline="") as f:
+            writer = csv.DictWriter(f, ("path", "category", "split", "defect", "mask", "part"))
+            writer.writeheader()
+            writer.writerows({"category": "nut", **row} for row in rows)
+        return build_manifest(data, SETTINGS).digest
+
+    mask = {"mask": "nut/ground_truth/chip/0_mask.png"}
+    found = [digest(), digest(defect="dent"), digest(part="p"), digest(**mask, part="p"), digest(**mask)]
+    assert digest() == found[0]
+    found.append(build_manifest(data, replace(SETTINGS, val_fraction=0.4)).digest)
+    # The same images in the same roles, but this layout's masks hold class numbers.
+    lines = ["object,split,label,image,mask", *(f"nut,train,normal,nut/train/good/{n}.png," for n in range(10))]
+    lines += ["nut,test,normal,nut/test/good/0.png,", f"nut,test,anomaly,nut/test/chip/0.png,{mask['mask']}"]
+    (data / "split_csv").mkdir()
+    (data / "split_csv/1cls.csv").write_text("\n".join(lines))
+    found.append(build_manifest(data, replace(SETTINGS, layout="visa")).digest)
+    assert len(set(found)) == 7
+
+
+def test_a_parquet_table_is_read_like_a_csv_one(data: Path) -> None:
+    rows = [{"path": f"nut/train/good/{n}.png", "category": "nut", "split": None} for n in range(10)]
+    rows += [{"path": "nut/test/good/0.png", "category": "nut", "split": "test"}]
+    rows += [{"path": "nut/test/chip/0.png", "category": "nut", "defect": "chip"}]
+    pq.write_table(pa.Table.from_pylist([{"defect": None, **row} for row in rows]), data / "samples.parquet")
+    manifest = build_manifest(data, SETTINGS)
+    assert (manifest.root, manifest.layout) == (data, "table")
+    assert Counter((row.category, row.split) for row in manifest.rows) == {
+        ("nut", "train"): 8,
+        ("nut", "val"): 2,
+        ("nut", "test"): 2,
+    }
+    with pytest.raises(
+        UserError, match=r"samples\.parquet is a file: name its folder in manifest\.data, where a table"
+    ):
+        build_manifest(data / "samples.parquet", SETTINGS)
+    (data / "samples.parquet").write_text("nothing")
+    with pytest.raises(UserError, match=r"samples\.parquet cannot be read as a Parquet file"):
+        build_manifest(data, SETTINGS)
+
+
+def test_what_was_found_is_said_category_by_category(data: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    data.rename(both / "mine")
+    loco(both / "loco")
+    manifest = build_manifest(both, SETTINGS)
+    assert manifest.data_sets == ["loco", "mine"]
+    assert describe(manifest).splitlines() == [
+        f"{both}: layout loco is loco; mine is mvtec, 19 images, 2 categories",
+        "category  train  val  test good  test defective  masks  kinds of defect",
+        "loco/box      4    1          1               1      2  logical_anomalies",
+        "mine/nut      8    2          1               1      1  chip",
+    ]
+
+
+@pytest.mark.shared
+def test_the_photographs_as_a_manifest(tmp_path: Path) -> None:
+    manifest = build_manifest(SHARED_DATA / "cookie", SETTINGS)
+    assert (manifest.layout, manifest.data_sets) == ("mvtec", [])
+    assert Counter(row.split for row in manifest.rows) == {"train": 25, "val": 6, "test": 46}
+    assert all(row.mask_pixels > 0 for row in manifest.rows if row.label)

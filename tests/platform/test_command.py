@@ -1,0 +1,73 @@
+"""How commands end, and that nothing half written stays."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inpformer.errors import UserError
+from pipelines.platform import command, files
+
+
+def test_a_user_error_is_its_sentence_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError("the plug is out: put it in.")
+
+    with pytest.raises(SystemExit) as end:
+        command.run(main)
+    assert end.value.code == "error: the plug is out: put it in."  # Python prints it and exits with 1
+
+
+def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        command.run(main)
+    assert end.value.code == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_a_terminated_command_cleans_up_as_after_ctrl_c(tmp_path: Path) -> None:
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom pipelines.platform import command, files\n"
+        "def main():\n    with files.written_whole(Path('out')) as t:\n        t.write_text('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n        signal.pause()\ncommand.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, list(tmp_path.iterdir())) == (130, []), done.stderr
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp/half").touch()
+    with files.written_whole(tmp_path / "out") as temporary:
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_interrupted_leaves_the_old_output(tmp_path: Path, folder: bool) -> None:
+    target = tmp_path / "out"
+    for content in ("old", "half"):
+        try:
+            with files.written_whole(target) as temporary:
+                file = temporary / "file" if folder else temporary
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(content)
+                if content == "half":
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pass
+    assert (target / "file" if folder else target).read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_finished_output_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "deep/out"
+    for name in ("first", "second"):
+        with files.written_whole(target) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [path.name for path in target.iterdir()] == ["second"]

@@ -1,0 +1,407 @@
+"""The service as a line sees it: real Ray, real MLflow on SQLite, real HTTP."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+from ray import serve
+
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError
+from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector
+from inpformer.judging.trained import ALL
+from inpformer.methods.inp_former.settings import LossSettings
+from pipelines.platform.tracking import Run
+from serving.app import build
+from serving.inspector import map_png
+from serving.registry import DETECTOR_FOLDER, Registry
+from serving.settings import Settings
+from serving.upload import MAX_PIXELS
+from tests.conftest import MULTI, limits, untrained
+from tests.images.test_transform import deep_png
+
+MODEL, ALIAS = "inpformer", "champion"
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 300.0
+
+
+def eventually(check: Callable[[], Any]) -> Any:
+    """The first true value of `check`, asked again and again until the deadline."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        if value := check():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"not within {DEADLINE} seconds")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (90, 60)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def as_file(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+@dataclass
+class ModelStore:
+    """A registry in a folder, and what was put into it."""
+
+    folder: Path
+    encoder: Encoder
+    detectors: dict[int, Detector] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    def create(self) -> "ModelStore":
+        self.client = MlflowClient(self.uri, self.uri)
+        self.experiment = self.client.create_experiment("tests", (self.folder / "artifacts").as_uri())
+        self.client.create_registered_model(MODEL)
+        return self
+
+    def publish(self, break_it: Callable[[Path], None] = lambda folder: None) -> int:
+        """A new detector, registered in the shape that the pipeline gives it, and promoted."""
+        number = len(list(self.folder.glob("detector-*")))
+        thresholds = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
+        detector = Detector(self.encoder, {ALL: untrained(self.encoder, number)}, LossSettings(), MULTI, thresholds)
+        folder = self.folder / f"detector-{number}"
+        detector.save(folder)
+        break_it(folder)
+        run = self.client.create_run(self.experiment)
+        self.client.log_artifacts(run.info.run_id, str(folder), f"model/{DETECTOR_FOLDER}")
+        source = f"{run.info.artifact_uri}/model"
+        version = int(self.client.create_model_version(MODEL, source, run.info.run_id).version)
+        self.detectors[version] = detector
+        self.promote(version)
+        return version
+
+    def promote(self, version: int) -> None:
+        self.client.set_registered_model_alias(MODEL, ALIAS, str(version))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> ModelStore:
+    store = ModelStore(tmp_path_factory.mktemp("registry"), encoder).create()
+    store.publish()
+    return store
+
+
+@pytest.fixture(scope="module")
+def service(ray_cluster: None, store: ModelStore) -> Iterator[httpx.Client]:
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    settings = Settings(model=MODEL, alias=ALIAS, tracking_uri=store.uri, poll_seconds=0.2, max_upload_mb=1)
+    serve.run(build(settings), name=MODEL)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
+        yield client
+    serve.shutdown()
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
+def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore, format: str) -> None:
+    upload = as_file(picture(), format)
+    raw = service.post("/v1/predict?category=nut", content=upload).json()
+    form = service.post("/v1/predict?category=nut", files={"image": upload}).json()
+    detector = store.detectors[raw["model_version"]]
+    with Image.open(io.BytesIO(upload)) as image:
+        prediction = detector.predict([image], ["nut"])
+        decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], image.size, "nut")
+    assert raw == form
+    assert raw["score"] == pytest.approx(prediction.scores[0], abs=1e-5)
+    assert (raw["decision"], raw["threshold"], raw["model_name"]) == ("FAIL", 0.0, MODEL)
+    assert [tuple(region["box"]) for region in raw["regions"]] == [region.box for region in decision.regions]
+    assert (raw["review_threshold"], raw["p_value"]) == (0.0, 0.01)
+    assert set(raw) == {
+        *("category", "score", "threshold", "review_threshold", "decision", "p_value", "regions"),
+        *("model_name", "model_version"),
+    }
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
+def test_takes_every_colour_mode(service: httpx.Client, store: ModelStore, mode: str) -> None:
+    upload = as_file(picture().convert("L").convert(mode))
+    answer = service.post("/v1/predict?category=bolt", content=upload).json()
+    with Image.open(io.BytesIO(upload)) as image:
+        score = store.detectors[answer["model_version"]].predict([image], ["nut"]).scores[0]
+    assert answer["score"] == pytest.approx(score, abs=1e-5)
+    assert (answer["decision"], answer["regions"]) == ("PASS", [])
+
+
+def test_between_its_thresholds_a_person_is_asked(service: httpx.Client) -> None:
+    answer = service.post("/v1/predict?category=pin", content=as_file(picture())).json()
+    assert (answer["decision"], answer["threshold"], answer["review_threshold"]) == ("REVIEW", 2.0, 0.0)
+    assert 0 < answer["score"] <= 2.0
+    assert answer["regions"][0]["peak"] > 0
+
+
+def test_exif_orientation_is_not_applied(service: httpx.Client) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = (as_file(picture(), "JPEG", **options) for options in ({}, {"exif": exif}))
+    answers = [service.post("/v1/predict?category=nut", content=upload).json() for upload in (plain, turned)]
+    assert answers[0] == answers[1]
+
+
+def test_map(service: httpx.Client, store: ModelStore) -> None:
+    answer = service.post("/v1/predict?category=bolt&map=true", content=as_file(picture())).json()
+    drawn = Image.open(io.BytesIO(base64.b64decode(answer["map_png"])))
+    anomaly_map = store.detectors[answer["model_version"]].predict([picture()], ["nut"]).maps[0]
+    assert (drawn.mode, drawn.size, answer["map_box"]) == ("L", (256, 256), [0, 0, 90, 60])
+    np.testing.assert_allclose(np.asarray(drawn), anomaly_map / 4 * 255, atol=0.51)
+
+
+def test_map_is_clipped() -> None:
+    anomaly_map = np.array([[-1, 0, 0.25, 0.5, 1, 3]], np.float32)
+    for threshold, levels in ((0.5, [0, 0, 64, 128, 255, 255]), (0.0, [0, 0, 255, 255, 255, 255])):
+        drawn = Image.open(io.BytesIO(base64.b64decode(map_png(anomaly_map, threshold))))
+        assert np.asarray(drawn).tolist() == [levels]
+
+
+def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
+    health = service.get("/healthz")
+    assert health.status_code == 200
+    assert health.json() == {
+        "status": "ok",
+        "model_name": MODEL,
+        "model_alias": ALIAS,
+        "model_version": max(store.detectors),
+        "categories": ["bolt", "nut", "pin"],
+        "update_error": None,
+    }
+    page = service.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http" not in page.text.lower().replace("<!doctype html>", "")  # no resource of another host
+
+
+GOOD = as_file(picture())
+BOMB = as_file(Image.new("1", (MAX_PIXELS // 8000 + 1, 8000)))
+WORSE_BOMB = as_file(Image.new("1", (20_000, 20_000)))
+BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "empty": (400, "the upload is empty", {"content": b""}),
+    "empty field": (400, "the upload is empty", {"files": {"image": b""}}),
+    "no field": (400, "no file in a field named image", {"files": {"picture": GOOD}}),
+    "text field": (400, "no file in a field named image", {"data": {"image": "x"}, "files": {"other": GOOD}}),
+    "no boundary": (400, "cannot be read", {"content": GOOD, "headers": {"content-type": "multipart/form-data"}}),
+    "cut form": (
+        400,
+        "no file in a field",
+        {
+            "content": b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc',
+            "headers": {"content-type": "multipart/form-data; boundary=x"},
+        },
+    ),
+    "sixteen bits a colour": (400, "more than 8 bits a channel", {"content": deep_png(2, 3)}),
+    "sixteen bits": (400, "more than 8 bits a channel", {"content": as_file(picture().convert("L").convert("I;16"))}),
+    "no image": (400, "not an image in one of the formats", {"content": b"hello"}),
+    "vector": (
+        400,
+        "not an image in one of the formats",
+        {"content": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9"},
+    ),
+    "truncated": (400, "damaged or truncated", {"content": GOOD[: len(GOOD) // 2]}),
+    "flipped bytes": (400, "damaged or truncated", {"content": GOOD[:60] + b"\xff" * 99 + GOOD[159:]}),
+    "too large": (413, "larger than the 1 MB", {"content": bytes(2**20 + 1)}),
+    "too large, length unknown": (413, "larger than the 1 MB", {"content": iter([bytes(2**19)] * 3)}),
+    "many pixels": (413, "pixels", {"content": BOMB}),
+    "far too many pixels": (413, "pixels", {"content": WORSE_BOMB}),
+    "no category": (422, "one of bolt, nut", {"content": GOOD, "params": {}}),
+    "unknown category": (
+        422,
+        "'screw' is unknown to the model: use one of bolt, nut",
+        {"content": GOOD, "params": {"category": "screw"}},
+    ),
+    "odd parameter": (422, "parameter map: ", {"content": GOOD, "params": {"map": "perhaps"}}),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_bad_request_gets_one_sentence(service: httpx.Client, case: str) -> None:
+    status, sentence, request = BAD_REQUESTS[case]
+    response = service.post("/v1/predict", **{"params": {"category": "nut"}, **request})
+    assert response.status_code == status
+    assert set(response.json()) == {"error"}
+    assert sentence in response.json()["error"]
+
+
+def test_unknown_route_and_method_get_json(service: httpx.Client) -> None:
+    assert (service.get("/nowhere").status_code, service.get("/v1/predict").status_code) == (404, 405)
+    assert service.get("/nowhere").json() == {"error": "GET /nowhere: Not Found."}
+
+
+def test_swap_refuses_and_mixes_nothing(service: httpx.Client, store: ModelStore) -> None:
+    upload = as_file(picture())
+    old = service.get("/healthz").json()["model_version"]
+    answers: list[httpx.Response] = []
+    seen_by: list[int] = []
+
+    def line(number: int) -> None:
+        def swapped() -> bool:
+            answers.append(service.post("/v1/predict?category=nut", content=upload))
+            return answers[-1].is_error or answers[-1].json()["model_version"] != old
+
+        eventually(swapped)
+        seen_by.append(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        lines = [pool.submit(line, number) for number in range(4)]
+        eventually(lambda: len(answers) >= 8)
+        new = store.publish()
+        for each in lines:
+            each.result()
+    assert {answer.status_code for answer in answers} == {200}
+    scores = {
+        version: float(store.detectors[version].predict([picture()], ["nut"]).scores[0]) for version in (old, new)
+    }
+    assert abs(scores[old] - scores[new]) > 1e-3
+    assert {answer.json()["model_version"] for answer in answers} == {old, new}
+    for answer in answers:
+        assert answer.json()["score"] == pytest.approx(scores[answer.json()["model_version"]], abs=1e-5)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / MODEL_FILE).write_bytes((folder / MODEL_FILE).read_bytes()[:100])
+
+
+def make_nan(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / MODEL_FILE)
+    save_file({name: tensor.fill_(torch.nan) for name, tensor in tensors.items()}, folder / MODEL_FILE)
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config["model_sha256"] = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(("break_it", "reason"), [(cut_short, "cannot be loaded"), (make_nan, "not finite")])
+def test_bad_version_is_reported_and_not_served(
+    service: httpx.Client, store: ModelStore, break_it: Callable[[Path], None], reason: str
+) -> None:
+    good = service.get("/healthz").json()["model_version"]
+    bad = store.publish(break_it)
+    health = eventually(lambda: (h := service.get("/healthz").json())["update_error"] and h)
+    assert health["model_version"] == good
+    assert f"version {bad} of {MODEL}" in health["update_error"]
+    assert reason in health["update_error"]
+    answer = service.post("/v1/predict?category=nut", content=GOOD)
+    assert (answer.status_code, answer.json()["model_version"]) == (200, good)
+    store.promote(good)
+    eventually(lambda: service.get("/healthz").json()["update_error"] is None)
+    del store.detectors[bad]
+
+
+def test_reads_what_the_pipeline_registers(
+    store: ModelStore, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    monkeypatch.chdir(tmp_path)
+    detector.save(tmp_path / "detector")
+    version = Run.open("key", "run", {}, {}).register(tmp_path / "detector", "piped", {})
+    monkeypatch.setenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
+    registry = Registry(store.uri)
+    assert registry.version("piped", "challenger") == int(version)
+    loaded = registry.load("piped", int(version))
+    np.testing.assert_array_equal(
+        loaded.predict([picture()], ["nut"]).maps, detector.predict([picture()], ["nut"]).maps
+    )
+
+
+def test_registry_says_what_is_missing(store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")  # the pipeline's, which is more patient
+    registry = Registry(store.uri)
+    with pytest.raises(UserError, match=r"models:/inpformer@nobody is not in the registry .*pipelines\.promote"):
+        registry.version(MODEL, "nobody")
+    with pytest.raises(UserError, match="models:/unknown@champion is not in the registry"):
+        registry.version("unknown", ALIAS)
+    with pytest.raises(UserError, match="version 99 of inpformer cannot be fetched"):
+        registry.load(MODEL, 99)
+    with pytest.raises(UserError, match=r"none\.db is no MLflow database"):
+        Registry(f"sqlite:///{tmp_path / 'none.db'}")
+    assert not (tmp_path / "none.db").exists()
+    with pytest.raises(UserError, match=r"http://\*\*\*@127.0.0.1:\d+ does not answer .*refused"):
+        Registry(f"http://me:secret@127.0.0.1:{free_port()}").version(MODEL, ALIAS)
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "serving", *options]
+
+
+def test_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        ended = subprocess.run(command("--port", port), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} (Address already in use)")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_ray_address_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    ended = subprocess.run(
+        command("--port", str(free_port())), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert ended.returncode == 1
+    assert "where no Ray answers" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def processes_of(uri: str) -> list[int]:
+    """Whose environment names this registry: the service, and everything that Ray started for it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if uri.encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def test_command_serves_until_interrupted(store: ModelStore, tmp_path: Path) -> None:
+    port = free_port()
+    environment = os.environ | {"MLFLOW_TRACKING_URI": store.uri}
+    environment.pop("RAY_ADDRESS", None)
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    with output.open("w") as out, errors.open("w") as err:
+        service = subprocess.Popen(
+            command("--port", str(port)), cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
+        )
+    try:
+        eventually(lambda: output.read_text() or service.poll() is not None)
+        assert service.poll() is None, errors.read_text()
+        health = httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=DEADLINE).json()
+    finally:
+        os.killpg(service.pid, signal.SIGINT)  # to the whole group, as a terminal does
+        status = service.wait(timeout=DEADLINE)
+    version = store.client.get_model_version_by_alias(MODEL, ALIAS).version
+    assert output.read_text() == f"serving {MODEL} version {version} at http://127.0.0.1:{port}\n"
+    assert (health["status"], status) == ("ok", 0)
+    assert "Traceback" not in errors.read_text()
+    eventually(lambda: not processes_of(store.uri))

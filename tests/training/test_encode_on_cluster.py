@@ -1,0 +1,36 @@
+"""The encoder on a cluster: the same features as here, through images that only the driver can see."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError
+from pipelines.features.index import compute_features
+from pipelines.features.on_cluster import held_encoder
+from pipelines.features.settings import FeatureSettings
+from pipelines.training.features import training_features
+from tests.conftest import noise_parts
+
+
+def test_a_cluster_makes_the_features_that_one_machine_makes(
+    encoder: Encoder, tmp_path: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = noise_parts(tmp_path / "data", 150)
+    here = FeatureSettings(encoder.settings, store=str(tmp_path / "here"))
+    there = replace(here, store=str(tmp_path / "there"))
+    index = compute_features(manifest, encoder, here)
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+    assert compute_features(manifest, encoder, there) == index
+    views = [training_features(settings, index).open() for settings in (here, there)]
+    both = [one.read("train", range(one.count("train"))) for one in views]
+    torch.testing.assert_close(both[0], both[1], rtol=2e-3, atol=2e-3)
+    assert len(list((tmp_path / "there").glob("*/*.safetensors"))) == 3  # shards of 64 views
+
+
+def test_other_weights_on_the_workers_are_refused(encoder: Encoder) -> None:
+    with pytest.raises(UserError, match="the weights of tf_efficientnet_lite0 in bundled differ between driver and"):
+        held_encoder(encoder.settings, "0" * 64)
+    assert held_encoder(encoder.settings, encoder.key).key == encoder.key

@@ -1,0 +1,240 @@
+"""Training on Ray: the same losses on one worker and on two, and after an interruption as without one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError
+from inpformer.judging.detector import Detector
+from inpformer.judging.trained import ALL
+from inpformer.training.settings import TrainSettings
+from pipelines.features.index import compute_features, read_index, write_index
+from pipelines.features.settings import FeatureSettings
+from pipelines.manifest.build import build_manifest
+from pipelines.manifest.settings import ManifestSettings
+from pipelines.manifest.table import read_manifest, write_manifest
+from pipelines.train.fit import check_encoder
+from pipelines.training.features import training_features
+from pipelines.training.job import Job, model_shape
+
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    """A folder with manifest, features and params.yaml for 40 images of noise over a gradient."""
+    root = tmp_path_factory.mktemp("train")
+    rng = np.random.default_rng(0)
+    gradient = np.linspace(0, 160, 64, dtype=np.float32)[None, :, None]
+    for name in [*(f"train/good/{n}" for n in range(40)), "test/good/0", "test/chip/0", "ground_truth/chip/0"]:
+        file = root / "data/nut" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((gradient + rng.uniform(0, 95, (64, 64, 3))).astype(np.uint8)).save(file)
+    manifest = build_manifest(root / "data", ManifestSettings("unused"))
+    # The same images as two categories, for the settings that tell categories apart.
+    halves = [replace(row, category="bolt" if n % 2 else "nut") for n, row in enumerate(manifest.rows)]
+    strange = [replace(row, category="gear") for row in manifest.rows]
+    store = str(root / "store")
+    for name, digest, rows in (("nuts", "", manifest.rows), ("two", "f" * 64, halves), ("strange", "e" * 64, strange)):
+        one = replace(manifest, digest=digest or manifest.digest, rows=rows)
+        write_manifest(one, root / f"{name}.parquet")
+        index = compute_features(one, encoder, FeatureSettings(encoder.settings, store=store))
+        write_index(index, root / f"{name}.json")
+    params = {
+        "manifest": {"data": str(root / "data")},
+        "features": {"store": store},
+        "train": {"channels": 32, "epochs": EPOCHS, "batch_size": 8, "warmup": 5, "checkpoint_every": 1},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    return root
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(project: Path, ray_cluster: str) -> Start:
+    """Starts the stage as a user does, on the session's cluster, with some parameters of `train` changed."""
+
+    def begin(name: str, mlflow_uri: str = "", data: str = "nuts", **changed: int | str) -> subprocess.Popen[str]:
+        folder = project / name
+        folder.mkdir(exist_ok=True)
+        params = yaml.safe_load((project / "params.yaml").read_text())
+        params["train"] |= {"storage": str(folder / "runs"), **changed}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        command = [sys.executable, "-m", "pipelines.train", "--manifest", f"../{data}.parquet"]
+        command += ["--features", f"../{data}.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "RAY_ADDRESS": ray_cluster}
+        environment["MLFLOW_TRACKING_URI"] = mlflow_uri or f"sqlite:///{folder}/mlflow.db"
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return begin
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Waits for a stage that must succeed; returns what it printed."""
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    return out + err
+
+
+def losses(folder: Path) -> np.ndarray:
+    """Epoch by epoch: loss, soft mining, coherence, validation."""
+    return np.genfromtxt(folder / "loss.csv", delimiter=",", skip_header=1)[:, 1:5]
+
+
+@pytest.fixture
+def undisturbed(project: Path, start: Start) -> Path:
+    """The folder of a run on one worker that nothing disturbs."""
+    folder = project / "undisturbed"
+    if not (folder / "loss.csv").exists():
+        finish(start("undisturbed"))
+    return folder
+
+
+def test_training_learns_and_leaves_a_detector(undisturbed: Path) -> None:
+    history = losses(undisturbed)
+    assert history.shape == (EPOCHS, 4)
+    assert history[-1, 0] < 0.8 * history[0, 0]
+    detector = Detector.load(undisturbed / "model")
+    assert detector.models[ALL].model.shape.channels == 32
+    assert (detector.training.setting, detector.training.categories) == ("multi-class", ("nut",))
+    assert not list((undisturbed / "runs").iterdir())  # a finished run leaves nothing to resume by accident
+
+
+def test_two_workers_give_the_losses_of_one(undisturbed: Path, project: Path, start: Start) -> None:
+    finish(start("two", num_workers=2))
+    np.testing.assert_allclose(losses(project / "two"), losses(undisturbed), rtol=2e-4)
+
+
+def test_an_interrupted_run_goes_on_in_its_own_mlflow_run(undisturbed: Path, project: Path, start: Start) -> None:
+    name = "stopped"
+    process = start(name)
+    deadline = time.monotonic() + 300
+    while not list((project / name).glob("runs/*/checkpoint_*/progress.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the same command again to go on" in err
+    assert not (project / name / "model").exists()
+    finish(start(name))
+    np.testing.assert_allclose(losses(project / name), losses(undisturbed), rtol=1e-5)
+    client = MlflowClient(f"sqlite:///{project / name}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("inpformer").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, "loss")]
+    assert steps == list(range(1, EPOCHS + 1))
+
+
+def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, start: Start) -> None:
+    settings = {"setting": "single-class", "batch_size": 4, "epochs": 2, "data": "two"}
+    process = start("apart", **settings)
+    deadline = time.monotonic() + 300
+    while not (first := list((project / "apart").glob("runs/*/*/progress.json"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    kept = first[0].stat().st_mtime_ns if first[0].exists() else None
+    if process.returncode:  # else it was finished before the signal came
+        assert process.returncode == 130
+        again = start("apart", **settings)
+        out = finish(again)
+        assert f"{first[0].parent.name}: epoch" not in out
+        assert kept is not None
+    detector = Detector.load(project / "apart" / "model")
+    assert set(detector.models) == {"bolt", "nut"}
+    assert detector.training.setting == "single-class"
+    bolt, nut = (detector.models[name].model.prototype_token.detach() for name in ("bolt", "nut"))
+    assert float((bolt - nut).abs().max()) > 1e-4
+    client = MlflowClient(f"sqlite:///{project}/apart/mlflow.db")
+    run_id = json.loads((project / "apart/run.json").read_text())["run_id"]
+    assert [m.step for m in client.get_metric_history(run_id, "bolt.loss")] == [1, 2]
+    assert losses(project / "apart").shape == (2, 4)
+
+
+def test_zero_shot_takes_the_weights_of_other_data(undisturbed: Path, project: Path, start: Start) -> None:
+    finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), data="strange"))
+    detector, other = (Detector.load(folder / "model") for folder in (project / "zero", undisturbed))
+    assert (detector.training.setting, detector.training.categories) == ("zero-shot", ("nut",))
+    assert (project / "zero/loss.csv").read_text().splitlines()[1:] == []
+    assert torch.equal(detector.models[ALL].model.prototype_token, other.models[ALL].model.prototype_token)
+    _, err = start("same", setting="zero-shot", weights=str(undisturbed / "model")).communicate(timeout=120)
+    assert "was trained on nut: judging it is no zero-shot" in err
+
+
+def test_weights_may_be_taken_as_they_are(undisturbed: Path, project: Path, start: Start) -> None:
+    out = finish(start("taken", weights=str(undisturbed / "model")))
+    assert out.startswith("multi-class, MLflow run")
+    files = [(folder / "model/model.safetensors").read_bytes() for folder in (project / "taken", undisturbed)]
+    assert files[0] == files[1]
+
+
+def test_changed_encoder_weights_are_noticed(project: Path, encoder: Encoder) -> None:
+    index = read_index(project / "nuts.json")
+    check_encoder(encoder, index)
+    with pytest.raises(UserError, match="the weights of tf_efficientnet_lite0 in bundled changed since the features"):
+        check_encoder(encoder, replace(index, encoder_key="0" * 64))
+
+
+def test_few_shot_trains_on_22_forms_of_each_image(project: Path, encoder: Encoder) -> None:
+    manifest = read_manifest(project / "nuts.parquet")
+    few = replace(manifest, shots=3, rows=[*manifest.split("train")[:3], *manifest.split("val")])
+    stored = FeatureSettings(encoder.settings, store=str(project / "store"))
+    index = compute_features(few, encoder, stored)
+    settings = TrainSettings(channels=32, batch_size=16)
+    loop = Job(few, index, encoder, settings, training_features(stored, index), None, "key").loop()  # type: ignore[arg-type]
+    views = loop.features.open()
+    assert (views.count("train"), views.count("val")) == (66, 8)
+
+
+def test_a_record_of_the_run_is_left(undisturbed: Path) -> None:
+    run_id = json.loads((undisturbed / "run.json").read_text())["run_id"]
+    run = MlflowClient(f"sqlite:///{undisturbed}/mlflow.db").get_run(run_id)
+    assert run.data.params["train.channels"] == "32"
+    assert len(run.data.tags["data.digest"]) == 64
+    assert run.data.tags["git.dirty"] == "unknown"  # the folder is no repository
+
+
+def test_an_unreachable_mlflow_is_one_sentence(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    process = start("unreachable", mlflow_uri="http://user:secret@127.0.0.1:9")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: MLflow at http://127.0.0.1:9 did not do its part" in err
+    assert "Traceback" not in err
+    assert "secret" not in out + err
+
+
+def test_too_large_a_batch_is_one_sentence(start: Start) -> None:
+    process = start("large", batch_size=64)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "train.batch_size is 64: there are only 32 training images" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("channels", [None, 4096])
+def test_channels_must_suit_the_encoder(encoder: Encoder, channels: int | None) -> None:
+    with pytest.raises(UserError, match="needs a projection to at most 496 channels"):
+        model_shape(encoder, TrainSettings(channels=channels))

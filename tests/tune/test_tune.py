@@ -1,0 +1,364 @@
+"""The search's parts without Ray: what is refused, what trials are judged on and by, the table and the winner."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from PIL import Image
+from ray.tune.experiment import Trial as RayTrial
+
+from inpformer.config import build
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError
+from inpformer.images.tiling import Tiling
+from inpformer.training.settings import TrainSettings
+from pipelines.features.index import FeatureIndex, compute_features
+from pipelines.features.settings import FeatureSettings
+from pipelines.gate.checks import held_out
+from pipelines.manifest.build import build_manifest
+from pipelines.manifest.settings import ManifestSettings
+from pipelines.manifest.table import Manifest
+from pipelines.training.features import training_features
+from pipelines.tune.judged import JudgedSet, choose, judged_set
+from pipelines.tune.objective import Objective, rate
+from pipelines.tune.report import write
+from pipelines.tune.search import plan, report_epochs
+from pipelines.tune.settings import Domain, TuneSettings
+from pipelines.tune.space import distributions, searchable
+from pipelines.tune.table import FINISHED, STOPPED, Trial, winner
+from pipelines.tune.trials import Asha, check_resources
+from pipelines.tune.winner import read_tuned, with_values, write_tuned
+
+ROOT = Path(__file__).resolve().parents[2]
+SPACE = {"lr": Domain(choices=(1e-4, 1e-3))}
+
+
+def plate(rng: np.random.Generator, dent: bool = False) -> Image.Image:
+    """Stripes, 64 pixels a side; a dent is a dark square at the top left."""
+    wave = 120 + 80 * np.sin(2 * np.pi * (6 * np.linspace(0, 1, 64) + rng.uniform()))
+    pixels = wave[None, :, None] * np.array([1, 0.8, 0.5]) + rng.normal(0, 8, (64, 64, 3))
+    pixels[:16, :16] *= 0.2 if dent else 1
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with good images, and defective ones in val and test, two of val without a mask."""
+    root = tmp_path_factory.mktemp("tune") / "plates"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["path,split,defect,mask"]
+    dent = np.zeros((64, 64), np.uint8)
+    dent[:16, :16] = 255
+    Image.fromarray(dent).save(root / "dent.png")
+    for split, defect, mask, count in (
+        ("train", "good", "", 12),
+        ("val", "good", "", 6),
+        ("val", "dent", "dent.png", 3),
+        ("val", "dent", "", 2),
+        ("test", "good", "", 1),
+        ("test", "dent", "dent.png", 1),
+    ):
+        for n in range(count):
+            name = f"{split}-{defect}-{bool(mask)}-{n}.png"
+            plate(rng, defect == "dent").save(root / name)
+            lines.append(f"{name},{split},{defect},{mask}")
+    (root / "samples.csv").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def manifest(data: Path) -> Manifest:
+    return build_manifest(data, ManifestSettings("unused"))
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trials": -1}, "tune.trials is -1: it must be 0"),
+        ({"trials": 4}, "tune.space is {}: it must be the parameters to search"),
+        ({"objective": "test"}, "tune.objective is 'test': it must be pseudo or labelled"),
+        ({"gpus": -0.5}, "tune.gpus is -0.5: it must be 0 or more"),
+        ({"space": {"lr": {"low": 1, "high": 1}}}, "tune.space.lr.high is 1.0: it must be above low"),
+        ({"space": {"lr": {"low": 0, "high": 1, "log": True}}}, "tune.space.lr.low is 0.0: it must be above 0"),
+        ({"space": {"lr": {"low": 0.1}}}, "tune.space.lr.high is None: it must be above low"),
+        ({"space": {"lr": {"choices": [0.1, 0.1]}}}, "tune.space.lr.choices is [0.1, 0.1]: it must be two or more"),
+        ({"space": {"lr": {"choices": [1, 2], "log": True}}}, "tune.space.lr.choices is (1.0, 2.0): it must be alone"),
+        ({"space": [1]}, "tune.space is [1]: it must be a table"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_key(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        build(TuneSettings, values, "tune")
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "words"),
+    [
+        ("seed", Domain(1, 2), "tune.space.seed cannot be searched: use some of num_prototypes, losses.coherence_weig"),
+        ("losses.gamma", Domain(1, 2), "tune.space.losses.gamma cannot be searched"),
+        ("num_prototypes", Domain(0, 4), "train.num_prototypes is 0: it must be at least 1"),
+        ("num_prototypes", Domain(1, 2.5), "tune.space.num_prototypes is 2.5: it must be a whole number"),
+        ("lr", Domain(1e-5, 1e-3), "train.final_lr is 0.0001: it must be between 0 and lr, 1e-05"),
+        ("batch_size", Domain(1, 4), "train.batch_size is 1: it must be at least 2, an image for each of num_workers"),
+    ],
+)
+def test_a_space_that_train_could_not_take_is_refused_before_any_trial(name: str, domain: Domain, words: str) -> None:
+    with pytest.raises(UserError) as error:
+        distributions({name: domain}, TrainSettings(num_workers=2))
+    assert words in str(error.value)
+
+
+def test_every_number_of_train_and_its_losses_can_be_searched() -> None:
+    names = {
+        "num_prototypes",
+        "losses.coherence_weight",
+        "losses.mining_power",
+        "batch_size",
+        "lr",
+        "final_lr",
+        "warmup",
+    }
+    assert set(searchable()) == names
+    space = {
+        "lr": Domain(1e-4, 1e-2, log=True),
+        "num_prototypes": Domain(2, 8),
+        "losses.mining_power": Domain(choices=(0, 3)),
+    }
+    assert distributions(space, TrainSettings()) == {
+        "lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "num_prototypes": IntDistribution(2, 8),
+        "losses.mining_power": CategoricalDistribution([0.0, 3.0]),
+    }
+
+
+INDEX = FeatureIndex(None, "key", "digest", None, 1, "table")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (
+            TrainSettings(setting="single-class"),
+            "train.setting is single-class: a search tunes the training of one mod",
+        ),
+        (TrainSettings(weights="elsewhere"), "train.weights is set"),
+        (TrainSettings(epochs=1), "tune.grace is 2: a trial has 1 epochs"),
+    ],
+)
+def test_where_there_is_nothing_to_tune_it_says_so(manifest: Manifest, train: TrainSettings, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        plan(TuneSettings(trials=2, space=SPACE), train, manifest, INDEX)
+
+
+def test_a_search_is_named_by_what_it_depends_on(manifest: Manifest) -> None:
+    def key(train: TrainSettings, settings: TuneSettings) -> str:
+        return plan(settings, train, manifest, INDEX).key
+
+    settings = TuneSettings(trials=2, space=SPACE)
+    assert key(TrainSettings(), settings) == key(TrainSettings(), settings)
+    others = [key(TrainSettings(warmup=1), settings), key(TrainSettings(), replace(settings, images=9))]
+    assert len({key(TrainSettings(), settings), *others}) == 3
+
+
+def test_trials_are_judged_at_the_rungs_at_checkpoints_and_at_the_end() -> None:
+    settings = TuneSettings(grace=2, reduction=4)
+    assert report_epochs(settings, TrainSettings(epochs=20, checkpoint_every=9)) == (2, 8, 9, 18, 20)
+    assert report_epochs(settings, TrainSettings(epochs=2, checkpoint_every=10)) == (2,)
+
+
+# ---- what trials are judged on
+
+
+def test_each_good_picture_stands_beside_itself_with_a_patch(manifest: Manifest, encoder: Encoder) -> None:
+    judged = judged_set(manifest, encoder, None, TuneSettings(images=4))
+    assert judged.features.shape == (8, encoder.groups, 16, encoder.channels)
+    assert judged.labels.tolist() == [False, True] * 4
+    assert judged.masks[judged.labels].any(axis=(1, 2)).all()
+    assert not judged.masks[~judged.labels].any()
+    good, patched = judged.features[::2].astype(np.float32), judged.features[1::2].astype(np.float32)
+    assert (np.abs(good - patched).max(axis=(1, 2, 3)) > 0.1).all()
+
+
+def test_test_images_are_never_looked_at(data: Path, encoder: Encoder, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "plates"))
+    manifest, settings = build_manifest(copy, ManifestSettings("unused")), TuneSettings(images=4)
+    before = judged_set(manifest, encoder, None, settings)
+    for row in manifest.split("test"):
+        (copy / row.path).unlink()
+    without = replace(manifest, rows=[row for row in manifest.rows if row.split != "test"])
+    for after in (judged_set(manifest, encoder, None, settings), judged_set(without, encoder, None, settings)):
+        np.testing.assert_array_equal(after.features, before.features)
+        np.testing.assert_array_equal(after.masks, before.masks)
+
+
+def test_the_choice_follows_content_alone_and_is_even_over_categories(manifest: Manifest) -> None:
+    rows = [replace(row, category="ab"[n % 2]) for n, row in enumerate(manifest.held_out)]
+    chosen = choose(rows, None, 4)
+    assert sorted(row.category for row, _ in chosen) == ["a", "a", "b", "b"]
+    assert {row.path for row, _ in choose(rows[::-1], None, 4)} == {row.path for row, _ in chosen}
+    assert len(choose(rows, None, 1000)) == 6
+    tiles = choose(rows, Tiling(32, 0.0), 8)
+    assert len({(row.path, view.window) for row, view in tiles}) == 8
+
+
+def test_labelled_images_are_judged_with_their_own_masks(manifest: Manifest, encoder: Encoder) -> None:
+    judged = judged_set(manifest, encoder, None, TuneSettings(objective="labelled"))
+    assert judged.labels.tolist().count(True) == 5
+    assert judged.mask_known.tolist().count(False) == 2
+    assert judged.masks.mean(axis=(1, 2)).tolist().count(1 / 16) == 3
+    tiles = judged_set(manifest, encoder, Tiling(32, 0.0), TuneSettings(objective="labelled", images=24))
+    assert (len(tiles.labels), int(tiles.labels.sum())) == (24 + 12, 3)
+
+
+def test_labelled_images_that_are_not_there_are_missed_in_a_sentence(manifest: Manifest, encoder: Encoder) -> None:
+    unlabelled = replace(manifest, rows=[row for row in manifest.rows if row.split != "val" or not row.label])
+    with pytest.raises(UserError, match="the data has no defective image in split val: name some in a table"):
+        judged_set(unlabelled, encoder, None, TuneSettings(objective="labelled"))
+
+
+def test_labelled_validation_images_change_nothing_else(manifest: Manifest, encoder: Encoder, tmp_path: Path) -> None:
+    assert len(manifest.split("val")) == 11
+    assert [row.defect for row in manifest.held_out] == ["good"] * 6
+    stored = FeatureSettings(encoder.settings, store=str(tmp_path))
+    views = training_features(stored, compute_features(manifest, encoder, stored)).open()
+    assert (views.count("train"), views.count("val")) == (12, 6)
+    (finding,) = held_out(list(manifest.rows), 0.1, None)
+    assert finding.text.startswith("6 good images are held out")
+
+
+def test_a_category_with_labelled_validation_images_alone_still_gets_good_ones(data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "plates"))
+    table = (copy / "samples.csv").read_text()
+    (copy / "samples.csv").write_text(table.replace(",val,good,", ",train,good,"))
+    assert len(list(build_manifest(copy, ManifestSettings("unused")).held_out)) == 4
+
+
+# ---- what they are judged by
+
+
+def made_set(labels: list[bool], categories: list[str]) -> JudgedSet:
+    masks = np.zeros((len(labels), 256, 256), np.bool_)
+    masks[labels, :64, :64] = True
+    return JudgedSet(
+        np.zeros((len(labels), 1, 1, 1), np.float16),
+        masks,
+        np.array(labels),
+        np.ones(len(labels), np.bool_),
+        np.array(categories),
+        64,
+    )
+
+
+def test_a_perfect_map_gives_one_and_a_blind_one_the_share_of_defects() -> None:
+    judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
+    assert rate(judged.masks.astype(np.float32), judged) == Objective(1.0, 1.0)
+    blind = rate(np.zeros((4, 256, 256), np.float32), judged)
+    assert (blind.image_ap, blind.pixel_ap, blind.value) == (0.5, 1 / 32, (0.5 + 1 / 32) / 2)
+
+
+def test_categories_count_alike_whatever_the_scale_of_their_scores() -> None:
+    judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
+    maps = judged.masks.astype(np.float32)
+    maps[2:] += 10  # the good picture of b scores higher than the bad one of a
+    assert rate(maps, judged).value == 1.0
+
+
+def test_without_masks_images_alone_count() -> None:
+    judged = replace(made_set([False, True], ["a", "a"]), mask_known=np.array([True, False]))
+    objective = rate(judged.masks.astype(np.float32), judged)
+    assert (objective.pixel_ap, objective.value) == (None, 1.0)
+    assert Objective.mean([Objective(0.5, None), Objective(1.0, None)]) == Objective(0.75, None)
+
+
+# ---- how it is told
+
+
+def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
+    def trial(state: str, objective: float | None, lr: float) -> Trial:
+        return Trial({"lr": lr}, state, 2, objective, objective, None, 1.0)
+
+    trials = [trial(FINISHED, 0.6, 1), trial(STOPPED, 0.9, 2), trial(FINISHED, 0.7, 3), trial("failed", None, 4)]
+    assert winner(trials) is trials[2]
+    assert winner(trials[1:2]) is None
+    write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
+    table = [line.split(",") for line in (tmp_path / "trials.csv").read_text().splitlines()]
+    assert table[0] == ["trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds", "lr"]
+    assert [row[4] for row in table[1:]] == ["0.6", "0.6", "0.7", "0.7"]
+    for name in ("best", "parallel", "importance"):
+        with Image.open(tmp_path / f"pictures/{name}.png") as picture:
+            assert picture.width > 500
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 0.1])
+def test_trials_that_reach_the_same_are_reported_too(tmp_path: Path, spread: float) -> None:
+    objectives = [1.0 - spread * n for n in range(6)]
+    trials = [Trial({"lr": 1.0 + n / 2}, FINISHED, 2, o, o, None, 1.0) for n, o in enumerate(objectives)]
+    write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
+    assert (tmp_path / "pictures/importance.png").stat().st_size > 1000
+
+
+def test_asha_knows_after_an_interruption_what_earlier_trials_reached() -> None:
+    def add(scheduler: Asha, judged: list[tuple[int, float]]) -> RayTrial:
+        trial = RayTrial("stub", stub=True)
+        trial.run_metadata.last_result = {"judged": judged}
+        scheduler.on_trial_add(None, trial)
+        return trial
+
+    for earlier, decision in (([(1, 0.9)], "STOP"), ([], "CONTINUE")):
+        scheduler = Asha("epoch", "objective", "max", max_t=4, grace_period=1, reduction_factor=2)
+        add(scheduler, earlier)
+        late = add(scheduler, [])
+        assert scheduler.on_trial_result(None, late, {"epoch": 1, "objective": 0.5}) == decision
+
+
+def test_more_than_any_machine_has_is_refused(ray_cluster: str) -> None:
+    with pytest.raises(UserError, match=r"tune.cpus is 64 and tune.gpus 0: no machine of the cluster has as many"):
+        check_resources(TuneSettings(cpus=64))
+    check_resources(TuneSettings(cpus=0.5))
+
+
+def test_without_trials_nothing_is_loaded_and_the_table_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"tune": {"trials": 0}}))
+    code = (
+        "import sys; from pipelines.tune.__main__ import main;"
+        "sys.argv += '--manifest m --features f --out t --report r'.split();"
+        "main(); assert not {'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "t").read_text()) == {"objective": None, "train": {}}
+    assert len((tmp_path / "r/trials.csv").read_text().splitlines()) == 1
+
+
+def test_tuned_values_are_read_back_and_strange_ones_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.json"
+    write_tuned(file, 0.9, {"losses.mining_power": 2.0, "num_prototypes": 4})
+    settings = with_values(TrainSettings(), read_tuned(file), f"{file}: train")
+    assert (settings.losses.mining_power, settings.losses.coherence_weight, settings.num_prototypes) == (2.0, 0.2, 4)
+    for values, words in (
+        ({"lambda": 1}, "train.lambda is not a known key"),
+        ({"lr.low": 1}, "train.lr.low is not a known key"),
+        ({"losses.mining_power": 99}, "train.losses.mining_power is 99.0: it must be between 0 and 16"),
+    ):
+        write_tuned(file, 0.9, values)
+        with pytest.raises(UserError) as error:
+            with_values(TrainSettings(), read_tuned(file), f"{file}: train")
+        assert words in str(error.value)
+    for text, words in (("[", "cannot be read"), ('{"train": {}}', "does not hold just objective and train")):
+        file.write_text(text)
+        with pytest.raises(UserError, match=words):
+            read_tuned(file)
