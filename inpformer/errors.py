@@ -10,6 +10,10 @@ class UserError(Exception):
     """
 
 
+class StaleFeaturesError(UserError):
+    """Features that were stored are missing, damaged or of other weights: they have to be computed again."""
+
+
 def without_password(text: str) -> str:
     """A text with the user and password of every address in it left out."""
     return re.sub(r"://[^/\s]*@", "://", text)

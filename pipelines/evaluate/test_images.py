@@ -52,7 +52,7 @@ class Gallery:
 
 def check_setting(detector: Detector, manifest: Manifest) -> None:
     """Raises UserError where the detector's numbers on this data would bear a wrong name."""
-    training = detector.training
+    training = detector.learnt_from
     if missing := sorted({row.category for row in manifest.split("test")} - set(detector.thresholds)):
         raise UserError(f"category {missing[0]} has no threshold: it needs good images in val, for calibrate.")
     if training.setting == ZERO_SHOT:
@@ -201,7 +201,7 @@ def run(args: Namespace) -> None:
     reports, worst = evaluate(manifest, detector, settings)
     if unmasked := sum(report.unmasked for report in reports.values()):
         print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
-    setting = detector.training.setting
+    setting = detector.learnt_from.setting
     with files.written_whole(args.plots) as folder:
         draw(reports, worst, manifest, detector, settings.bootstrap, folder)
     write_scores(reports, detector, args.scores)

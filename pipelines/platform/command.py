@@ -4,7 +4,10 @@ import signal
 import sys
 from collections.abc import Callable
 
-from inpformer.errors import UserError
+from inpformer.errors import StaleFeaturesError, UserError
+
+# What to run: which command does it, only the pipeline knows.
+HINTS: dict[type[UserError], str] = {StaleFeaturesError: " (`dvc repro --force --single-item features`)"}
 
 
 def run(main: Callable[[], None]) -> None:
@@ -13,7 +16,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{HINTS.get(type(error), '')}")
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept, run the same command again to go on.", file=sys.stderr)
         sys.exit(130)

@@ -33,7 +33,7 @@ def score_normals(detector: Detector, images: Sequence[Path], category: str) -> 
 
 def check_category(detector: Detector, category: str) -> None:
     """Raises UserError for a category that the detector does not know: most likely a slip of the pen."""
-    known = set(detector.thresholds) | set(detector.training.categories)
+    known = set(detector.thresholds) | set(detector.learnt_from.categories)
     if known and category not in known:
         raise UserError(f"--category is {category}: this detector knows {', '.join(sorted(known))}.")
 

@@ -55,7 +55,7 @@ def run(args: Namespace) -> None:
     detector = Detector.load(args.detector, load=load_encoder)
     check_export(detector, manifest)
     run = read_run(args.run)
-    setting = detector.training.setting
+    setting = detector.learnt_from.setting
     tags = {
         **provenance.tags(),
         **provenance.locked_hashes(),
