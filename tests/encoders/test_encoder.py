@@ -18,7 +18,7 @@ from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.vit import ViTEncoder, default_taps, resize_positions
 from inpformer.errors import UserError
 
-SMALL = EncoderSettings(resize=64, crop=64, grid=4)
+SMALL = EncoderSettings(resize=64, crop=64)
 VIT = EncoderSettings("vit_tiny_patch16_224", "set_by_each_test.safetensors", None, 64, 64, None, None)
 VIT_PARTS = {"img_size": 56, "patch_size": 14, "embed_dim": 16, "depth": 12, "num_heads": 2, "num_classes": 0}
 
@@ -193,7 +193,7 @@ def test_an_unknown_network_is_refused() -> None:
 
 def test_a_convolutional_encoder_needs_levels() -> None:
     with pytest.raises(UserError, match=f"encoder {BUNDLED} is no plain ViT: give levels and grid"):
-        load_encoder(replace(SMALL, levels=None, grid=None))
+        load_encoder(replace(SMALL, levels=None))
 
 
 def test_hub_weights_out_of_reach_are_refused_with_the_way_out() -> None:

@@ -14,9 +14,9 @@ from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import calibrate
 from inpformer.judging.detector import Detector
+from inpformer.judging.learnt import ALL, Trained
 from inpformer.judging.settings import CalibrationSettings
-from inpformer.judging.trained import ALL, Trained
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import LossSettings
 from inpformer.nn.optim import StableAdamW
 from inpformer.nn.projection import Projection
@@ -74,7 +74,7 @@ def test_masks_and_boxes_lie_where_the_map_does() -> None:
 
 def test_tiles_must_not_be_cropped() -> None:
     with pytest.raises(UserError, match=r"^encoder\.crop is 64: it must be equal to resize, 72, with tiling"):
-        FeatureSettings(EncoderSettings(resize=72, crop=64, grid=4), Tiling(64))
+        FeatureSettings(EncoderSettings(resize=72, crop=64), Tiling(64))
 
 
 @pytest.mark.parametrize(("tile", "overlap", "key"), [(8, 0.25, "tile is 8"), (512, 0.9, r"overlap is 0\.9")])
@@ -92,7 +92,7 @@ def surface(seed: int) -> Image.Image:
 
 
 def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encoder) -> None:
-    tiling, shape = Tiling(500, 0.2), ModelShape(32, 1, encoder.groups, num_prototypes=4)
+    tiling, shape = Tiling(500, 0.2), NetworkShape(32, 1, encoder.groups, num_prototypes=4)
     tiles = [
         encoder.encode([image.crop(window) for window in tiling.windows(image.size)])
         for image in (surface(seed) for seed in range(2))
@@ -105,7 +105,7 @@ def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encode
     for step in range(80):
         batch = torch.randint(len(targets), (16,), generator=torch.Generator().manual_seed(step))
         train_step(model, optimizer, targets[batch], 1e-3, LossSettings())
-    detector = Detector(encoder, {ALL: Trained(projection, model)}, LossSettings(), MULTI, {}, tiling)
+    detector = Detector(encoder, {ALL: Trained(projection, model)}, MULTI, {}, tiling)
     good = [float(detector.predict([surface(seed)], ["nut"]).scores[0]) for seed in range(2, 6)]
     detector.thresholds = calibrate({"nut": good}, CalibrationSettings(0.2))
     defective = surface(9)
@@ -118,5 +118,5 @@ def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encode
     assert 2500 < left < 2970 < right  # one of the 16 tokens of a tile is 125 pixels wide
     assert 1500 < top < 1970 < bottom
     # What a centre crop of the paper's proportions would have seen of it: nothing.
-    cropped = load_encoder(EncoderSettings(resize=73, crop=64, grid=4)).transform.frame(image.size)
+    cropped = load_encoder(EncoderSettings(resize=73, crop=64)).transform.frame(image.size)
     assert cropped.box[2] < 2950

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging.detector import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, Detector
-from inpformer.judging.trained import ALL
+from inpformer.judging.learnt import ALL
 from inpformer.methods.inp_former.settings import LossSettings
 from tests.conftest import MULTI, limits, untrained
 
@@ -121,7 +121,7 @@ def test_with_a_model_a_category_each_image_meets_its_own(encoder: Encoder, tmp_
     images, categories = [picture(0), picture(1), picture(2)], ["nut", "bolt", "nut"]
     Detector(encoder, models, LossSettings(), training, {}).save(tmp_path / "both")
     both = Detector.load(tmp_path / "both")
-    alone = {c: Detector(encoder, {ALL: m}, LossSettings(), MULTI, {}) for c, m in models.items()}
+    alone = {c: Detector(encoder, {ALL: m}, MULTI, {}) for c, m in models.items()}
     wanted = [float(alone[c].predict([i], [c]).scores[0]) for i, c in zip(images, categories, strict=True)]
     np.testing.assert_allclose(both.predict(images, categories).scores, wanted, atol=1e-6)
     assert abs(wanted[0] - float(alone["bolt"].predict([picture(0)], ["bolt"]).scores[0])) > 1e-4

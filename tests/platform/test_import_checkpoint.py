@@ -19,8 +19,9 @@ from torch import Tensor
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.trained import ALL
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.judging.learnt import ALL
+from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
+from inpformer.nn.maps import image_scores
 from pipelines.import_checkpoint import __main__ as import_checkpoint
 from pipelines.import_checkpoint.checkpoint import read_tensors
 from pipelines.platform.tracking import download_detector, tracking_uri

@@ -20,7 +20,7 @@ from PIL import Image
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.trained import ALL
+from inpformer.judging.learnt import ALL
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import compute_features, read_index, write_index
 from pipelines.features.settings import FeatureSettings

@@ -12,9 +12,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from inpformer.methods.inp_former.losses import losses
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
+from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.nn.maps import image_scores
 from inpformer.nn.optim import StableAdamW, learning_rate
 from tests.golden import build, compare, main
 
@@ -58,7 +59,7 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vit = VisionTransformer(
         *(112, 14), embed_dim=48, num_heads=3, num_classes=0, init_values=1.0, reg_tokens=2, no_embed_class=True
     )
-    model = INPFormer(ModelShape(48, 3, groups=2, num_prototypes=4))
+    model = INPFormer(NetworkShape(48, 3, groups=2, num_prototypes=4))
     state = {f"encoder.{k}": v.clone() for k, v in vit.state_dict().items()} | official_names(model.state_dict())
     state["encoder.register_tokens"] = state.pop("encoder.reg_token")
     state["encoder.pos_embed"] = torch.cat([torch.randn(1, 1, 48), state["encoder.pos_embed"]], dim=1)
