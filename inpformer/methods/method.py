@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from inpformer.encoders.levels import Wants
     from inpformer.encoders.shapes import EncoderShape
-    from inpformer.features.levels import Wants
     from inpformer.methods.base import Model
 
 

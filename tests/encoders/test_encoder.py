@@ -14,11 +14,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from inpformer.encoders.encoder import BUNDLED, Encoder, load_encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.vit import ViTEncoder, default_taps, resize_positions
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 
 SMALL = EncoderSettings(resize=64, crop=64)
 VIT = EncoderSettings("vit_tiny_patch16_224", "set_by_each_test.safetensors", None, 64, 64, None)

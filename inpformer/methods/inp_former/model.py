@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
-from inpformer.features.levels import Wants
-from inpformer.features.tokens import projected_channels, token_wants
+from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.inp_former.losses import (
     coherence_loss,

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
+from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
-from inpformer.features.tokens import projected_channels, token_wants
 from inpformer.methods.base import Fit, Groups, Model, Phase
 from inpformer.methods.nearest.coreset import farthest_points, sample
 from inpformer.methods.nearest.settings import NearestSettings
