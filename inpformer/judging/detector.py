@@ -1,7 +1,8 @@
 """The detector: encoder, trained part and thresholds as one thing that is saved, loaded and asked.
 
-On disk it is a folder of three files: `model.safetensors` (the trained part), `detector.json` (what it is) and
-`calibration.json` (its thresholds). The encoder's weights are not in it: they are named by digest and checked.
+On disk it is a folder: `model.safetensors` (the trained part), `detector.json` (what it is), `calibration.json` (its
+thresholds) and, where that is known, `seen.safetensors` (which images it was trained on). The encoder's weights are not
+in it: they are named by digest and checked.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ from inpformer.images.transform import MAP_SIZE
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.regions import Region, find_regions
+from inpformer.judging.seen import SeenImages
 from inpformer.judging.trained import ALL, Trained, Training
 from inpformer.methods.inp_former.network import ModelShape
 from inpformer.methods.inp_former.settings import LossSettings
@@ -39,13 +41,14 @@ from inpformer.nn.tensors import part_of, prefixed
 
 FORMAT_VERSION = 2
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
+SEEN_FILE = "seen.safetensors"
 VIEWS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
     """What detector.json holds. `encoder_channels` are the encoder's own, before the projection; `models` the
-    categories that have a model each, or ALL alone.
+    categories that have a model each, or ALL alone. `seen_sha256` is of seen.safetensors, null where there is none.
     """
 
     format_version: int
@@ -58,6 +61,7 @@ class DetectorConfig:
     losses: LossSettings
     training: Training
     model_sha256: str
+    seen_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,18 @@ class Detector:
         training: Training,
         thresholds: Mapping[str, Threshold],
         tiling: Tiling | None = None,
+        seen: SeenImages | None = None,
     ) -> None:
-        """`models` holds one for ALL categories, or one a category."""
+        """`models` holds one for ALL categories, or one a category; `seen` is None where nobody knows which images
+        they were trained on.
+        """
         self.encoder = encoder
         self.models = {category: trained.to(encoder.device) for category, trained in models.items()}
         self.losses = losses
         self.training = training
         self.thresholds = dict(thresholds)
         self.tiling = tiling
+        self.seen = seen
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
@@ -169,7 +177,7 @@ class Detector:
         return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)))
 
     def save(self, folder: Path) -> None:
-        """Writes the three files into `folder`, which it makes."""
+        """Writes the files into `folder`, which it makes."""
         folder.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
         for category, trained in self.models.items():
@@ -186,6 +194,7 @@ class Detector:
             self.losses,
             self.training,
             hashlib.sha256(content).hexdigest(),
+            None if self.seen is None else self.seen.save(folder / SEEN_FILE),
         )
         (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
@@ -222,7 +231,8 @@ class Detector:
             )
             for category in config.models
         }
-        return cls(encoder.to(device), models, config.losses, config.training, thresholds, config.tiling)
+        seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
+        return cls(encoder.to(device), models, config.losses, config.training, thresholds, config.tiling, seen)
 
 
 def _read_config(file: Path) -> DetectorConfig:

@@ -18,7 +18,7 @@ from inpformer.methods.setting import ZERO_SHOT
 from inpformer.metrics.bootstrap import Replicates, intervals
 from inpformer.metrics.image import precision_recall_curve, roc_curve
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.calibrate.thresholds import predict
+from pipelines.calibrate.held_out import predict
 from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Measurement, Report
 from pipelines.evaluate.settings import EvaluateSettings

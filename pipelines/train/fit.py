@@ -11,6 +11,7 @@ from statistics import fmean
 
 from inpformer.errors import without_password
 from inpformer.judging.detector import CONFIG_FILE, Detector
+from inpformer.judging.seen import SeenImages
 from inpformer.judging.trained import ALL, Training
 from inpformer.methods.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.training.settings import TrainSettings
@@ -106,8 +107,11 @@ def run(args: Namespace) -> None:
         job = Job(manifest, index, encoder, settings, training_features(stored, index), run, checkpoints)
         if other is None:
             detector, history = train(job, training)
+            # All forms of an image are that image.
+            detector.seen = SeenImages.of(row.sha256 for row in manifest.rows if row.split == "train")
         else:
             detector, history = Detector(encoder, other.models, other.losses, training, {}, index.tiling), []
+            detector.seen = other.seen
         with files.written_whole(args.model) as folder:
             detector.save(folder)
         write_losses(history, args.loss)
