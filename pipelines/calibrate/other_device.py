@@ -13,9 +13,9 @@ from inpformer.judging.detector import Detector
 from pipelines.calibrate.held_out import predict
 
 # Images a category, and in all, that are judged again; as few as a CPU takes a minute for.
-NEAREST, MOST = 4, 64
-# A score may cross a limit by this share of the usual distance between a good image's score and its threshold. The
-# image that set the threshold lies on it, so that any rounding moves it across.
+NEAREST, MOST = 8, 64
+# A score that moves by no more than this share of the usual distance between a good image's score and its threshold may
+# cross a limit. The image that set the threshold lies on it, so that any rounding moves it across.
 ALLOWED = 0.01
 # Where all scores are one there is no such distance: this share of the threshold is what float32 rounds away.
 ROUNDING = 1e-5
@@ -40,11 +40,9 @@ def compare(scores: Sequence[float], others: Sequence[float], thresholds: Sequen
         usual = usual_distance(limits)
         if differences[place]:
             shares.append(float(differences[place] / usual) if usual else float("inf"))
-        slack = max(ALLOWED * usual, ROUNDING * abs(limits.threshold))
-        for limit in (limits.threshold, limits.review_threshold):
-            if (score > limit) != (other > limit) and abs(other - limit) > slack:
-                flipped.append(place)
-                break
+        moved = differences[place] > max(ALLOWED * usual, ROUNDING * abs(limits.threshold))
+        if moved and limits.decide(score) != limits.decide(other):
+            flipped.append(place)
     return Difference(float(differences.max(initial=0.0)), max(shares), flipped)
 
 
