@@ -1,0 +1,61 @@
+"""The records of the weights that params.yaml names by path: an encoder's file and a detector's folder."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from inpformer.errors import UserError
+from pipelines.platform import files
+from pipelines.platform.params import read_all
+from pipelines.weights.digest import digest_of
+
+ENCODER_KEY, DETECTOR_KEY = "features.encoder.weights", "train.weights"
+# Not paths: what they name does not change, or is pinned by features.encoder.weights_sha256.
+NAMES, IN_S3 = ("bundled", "hub"), "s3://"
+
+
+def recorded(key: str, place: str | None) -> dict[str, str | None]:
+    """What a record holds: the sha256 (hex) of the content at `place`, null where that is no path on this machine.
+
+    Raises UserError, naming the key of params.yaml, if nothing of the kind is there.
+    """
+    if place is None or place in NAMES or place.startswith(IN_S3):
+        return {"sha256": None}
+    path = Path(place)
+    kind, there = (
+        ("detector folder", (path / "detector.json").is_file()) if key == DETECTOR_KEY else ("file", path.is_file())
+    )
+    if not there:
+        raise UserError(f"params.yaml: {key} is {place}: there is no {kind}, put it there or name another.")
+    try:
+        return {"sha256": digest_of(path)}
+    except OSError as error:
+        raise UserError(f"params.yaml: {key}: {error.filename} cannot be read ({error.strerror}).") from None
+
+
+def check_record(file: Path, key: str, place: str | None) -> None:
+    """Raises UserError if the weights at `place` are no longer those of the record `file`."""
+    try:
+        then = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}): run `dvc repro weights`.") from None
+    if then != recorded(key, place):
+        raise UserError(f"{place} ({key}) changed while the pipeline ran: run `dvc repro` again.")
+
+
+def named(params: Any, key: str) -> str | None:
+    """The text under a dotted key; None where there is none, which its own stage may refuse."""
+    for part in key.split("."):
+        params = params.get(part) if isinstance(params, dict) else None
+    return params if isinstance(params, str) else None
+
+
+def run(args: Namespace) -> None:
+    """Writes both records."""
+    # Not read_section, which checks all of it: that takes seconds to import, and this runs each time.
+    params = read_all()
+    for file, key in ((args.encoder, ENCODER_KEY), (args.detector, DETECTOR_KEY)):
+        content = recorded(key, named(params, key))
+        with files.written_whole(file) as temporary:
+            temporary.write_text(json.dumps(content) + "\n")
