@@ -67,7 +67,7 @@ def refuse_seen(detector: Detector, images: Sequence[GoodImage]) -> None:
         )
 
 
-def unseen(detector: Detector, settings: CalibrationSettings) -> str:
+def unseen_by(detector: Detector, settings: CalibrationSettings) -> str:
     """How it is known that `scores_of` did not score images that the detector was trained on (see `Threshold`)."""
     if detector.seen is not None:
         return CHECKED

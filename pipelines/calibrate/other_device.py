@@ -87,4 +87,7 @@ def check_on_cpu(
             f"{len(found.flipped)} of {len(places)} held-out images ({images[first]} first); scores differ by up to "
             f"{distance}: calibrate on the kind of device that will serve it."
         )
-    print(f"on a CPU {len(places)} held-out images are decided as on {device}: scores differ by at most {distance}")
+    print(
+        f"judged again on a CPU, {len(places)} held-out images are decided as in the calibration (on {device}): scores "
+        f"differ by at most {distance}"
+    )

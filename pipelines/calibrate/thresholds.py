@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen
+from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.manifest.table import read_manifest
 from pipelines.platform import files
@@ -24,7 +24,7 @@ def run(args: Namespace) -> None:
     rows = list(manifest.held_out)
     images = [GoodImage(manifest.root / row.path, row.category, row.sha256, row.part) for row in rows]
     scores = scores_of(detector, images)
-    detector.thresholds = thresholds(images, scores, settings, unseen(detector, settings))
+    detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
     with files.written_whole(args.out) as folder:
         detector.save(folder)
     name = device_name(device)

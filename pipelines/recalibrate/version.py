@@ -12,7 +12,7 @@ from inpformer.errors import UserError
 from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen
+from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.other_device import check_on_cpu
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import provenance
@@ -82,7 +82,7 @@ def run(args: Namespace) -> None:
         detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
         scores = scores_of(detector, images)
-        threshold = thresholds(images, scores, settings, unseen(detector, settings))[args.category]
+        threshold = thresholds(images, scores, settings, unseen_by(detector, settings))[args.category]
         detector.thresholds[args.category] = threshold
         detector.save(made)
         on_cpu = Detector.load(made, args.encoder_weights, load=load_encoder)

@@ -58,9 +58,9 @@ def test_an_image_that_was_trained_on_is_refused_by_name(detector: Detector, ima
 
 def test_who_knows_what_was_trained_on(detector: Detector) -> None:
     said = replace(SETTINGS, unseen=True)
-    assert [held_out.unseen(detector, settings) for settings in (SETTINGS, said)] == [UNKNOWN, SAID]
+    assert [held_out.unseen_by(detector, settings) for settings in (SETTINGS, said)] == [UNKNOWN, SAID]
     detector.seen = SeenImages.of([])
-    assert [held_out.unseen(detector, settings) for settings in (SETTINGS, said)] == [CHECKED, CHECKED]
+    assert [held_out.unseen_by(detector, settings) for settings in (SETTINGS, said)] == [CHECKED, CHECKED]
 
 
 def test_a_model_that_gives_no_number_is_an_error_that_names_the_image(
