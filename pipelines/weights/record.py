@@ -11,7 +11,7 @@ from pipelines.platform.params import read_all
 from pipelines.weights.digest import digest_of
 
 ENCODER_KEY, DETECTOR_KEY = "features.encoder.weights", "train.weights"
-# Not paths: what they name does not change, or is pinned by features.encoder.weights_sha256.
+# An encoder's that are no paths: what they name does not change, or is pinned by features.encoder.weights_sha256.
 NAMES, IN_S3 = ("bundled", "hub"), "s3://"
 
 
@@ -20,14 +20,12 @@ def recorded(key: str, place: str | None) -> dict[str, str | None]:
 
     Raises UserError, naming the key of params.yaml, if nothing of the kind is there.
     """
-    if place is None or place in NAMES or place.startswith(IN_S3):
+    if place is None or (key == ENCODER_KEY and (place in NAMES or place.startswith(IN_S3))):
         return {"sha256": None}
     path = Path(place)
-    kind, there = (
-        ("detector folder", (path / "detector.json").is_file()) if key == DETECTOR_KEY else ("file", path.is_file())
-    )
-    if not there:
-        raise UserError(f"params.yaml: {key} is {place}: there is no {kind}, put it there or name another.")
+    wanted = path / "detector.json" if key == DETECTOR_KEY else path
+    if not wanted.is_file():
+        raise UserError(f"params.yaml: {key} is {place}: {wanted} is no file, put it there or name another.")
     try:
         return {"sha256": digest_of(path)}
     except OSError as error:
