@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inpformer.judging.trained import ALL
 from PIL import Image
 
 from inpformer.errors import BrokenScoreError, UserError
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN
 from inpformer.judging.detector import Detector
+from inpformer.judging.learnt import ALL
 from inpformer.judging.seen import SeenImages
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate import held_out
@@ -67,7 +67,7 @@ def test_a_model_that_gives_no_number_is_an_error_that_names_the_image(
     detector: Detector, images: list[GoodImage]
 ) -> None:
     with torch.no_grad():
-        detector.models[ALL].model.prototype_token.fill_(float("nan"))
+        detector.models[ALL].network.prototype_token.fill_(float("nan"))
     with pytest.raises(BrokenScoreError, match=rf"{images[0].path}.*nan"):
         held_out.scores_of(detector, images)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inpformer.judging.trained import ALL
 from PIL import Image
 
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold, calibrate
 from inpformer.judging.detector import Detector
+from inpformer.judging.learnt import ALL
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.other_device import check_on_cpu, compare, nearest, usual_distance
 
@@ -95,8 +95,8 @@ def test_a_saved_model_that_is_another_is_refused(detector: Detector, tmp_path: 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(file)
     score = float(detector.predict([Image.open(file)], ["nut"]).scores[0])
     detector.thresholds = {"nut": made([score])}
-    detector.models[ALL].model.prototype_token.data.mul_(-3.0)
-    detector.models[ALL].model.bottleneck.fc2.weight.data.mul_(-1.0)
+    detector.models[ALL].network.prototype_token.data.mul_(-3.0)
+    detector.models[ALL].network.bottleneck.fc2.weight.data.mul_(-1.0)
     before, after = score, float(detector.predict([Image.open(file)], ["nut"]).scores[0])
     assert abs(before - after) > 1e-4
     detector.thresholds = {"nut": made([min(before, after)])}

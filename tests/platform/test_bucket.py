@@ -39,12 +39,13 @@ def stored(settings: FeatureSettings, index: FeatureIndex) -> Views:
     return training_features(settings, index).open()
 
 
-def rows(views: Views) -> torch.Tensor:
-    return views.read("train", range(views.count("train")))
+def rows(views: Views, split: str = "train") -> torch.Tensor:
+    """All levels of a split's views side by side."""
+    return torch.cat([level.flatten(1) for level in views.read(split, range(views.count(split)))], dim=1)
 
 
 def everything(views: Views) -> torch.Tensor:
-    return torch.cat([views.read(split, range(views.count(split))) for split in ("train", "val")])
+    return torch.cat([rows(views, split) for split in ("train", "val")])
 
 
 def objects(server: S3Server, settings: FeatureSettings) -> list[str]:
@@ -108,7 +109,7 @@ def test_a_damaged_row_does_not_stay_in_the_cache(
     whole = server.client().get_object(Bucket="tests", Key=shard)["Body"].read()
     server.client().put_object(Bucket="tests", Key=shard, Body=whole[:-1] + bytes([whole[-1] ^ 1]))
     views = stored(settings, index)
-    with pytest.raises(UserError, match="is damaged: remove it if it is there and run"):
+    with pytest.raises(UserError, match="is damaged: remove it if it is there and compute"):
         everything(views)
     server.client().put_object(Bucket="tests", Key=shard, Body=whole)
     assert len(everything(views)) == 12

@@ -20,7 +20,6 @@ from torch import Tensor
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
-from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
 from inpformer.nn.maps import image_scores
 from pipelines.import_checkpoint import __main__ as import_checkpoint
 from pipelines.import_checkpoint.checkpoint import read_tensors
@@ -76,15 +75,15 @@ def test_an_imported_checkpoint_gives_the_golden_outputs(
     bring(monkeypatch, Path("model.pth"))
     detector = Detector.load(download_detector("inpformer", "1", workplace / "fetched"))
     golden = load_file(GOLDEN)
-    model = detector.models[ALL].model
+    model = detector.models[ALL]
+    wants = detector.method.wants(detector.settings, detector.encoder.shape)
     with torch.no_grad():
-        output = model(detector.encoder.features(golden["images"][0]))
-        maps = reconstruction_map(output, 70)
-        zero_shot = zero_shot_map(output.fused, output.prototypes, 70)
+        groups = wants.of(detector.encoder.features(golden["images"][0]))
+        maps, zero_shot = (model.maps(groups, 70, zero) for zero in (False, True))
     for ours, name in ((maps, "anomaly_map"), (image_scores(maps), "image_score"), (zero_shot, "zero_shot_map")):
         theirs = golden[f"eval/{name}"].reshape(ours.shape)
         assert float((ours - theirs).abs().max() / theirs.abs().max()) < 1e-5, name
-    assert detector.training.categories == ("nut", "bolt")
+    assert detector.learnt_from.categories == ("nut", "bolt")
     assert Path(detector.encoder.settings.weights).parent == Path("encoders")
 
 

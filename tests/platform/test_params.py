@@ -18,7 +18,7 @@ from pipelines.platform.params import flat, read_section
 from pipelines.preset import apply_preset
 from pipelines.register.settings import RegisterSettings
 from pipelines.tune.settings import TuneSettings
-from pipelines.tune.space import distributions
+from pipelines.tune.space import distributions, space_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,7 +109,10 @@ def test_our_search_space_is_one_that_train_can_take(params: Path) -> None:
         if preset:
             apply_preset(preset)
         settings = replace(read_section("tune", TuneSettings), trials=16)
-        assert set(distributions(settings.space, read_section("train", TrainSettings))) == set(settings.space)
+        train = read_section("train", TrainSettings)
+        space = space_of(settings, train)
+        assert set(distributions(space, train)) == set(space)
+        assert {"inp_former.num_prototypes", "inp_former.losses.coherence_weight", "inp_former.lr"} < set(space)
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(params: Path) -> None:
