@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.platform import command
+from pipelines.platform.params import check_all
 
 
 def main() -> None:
@@ -15,7 +16,8 @@ def main() -> None:
     for name in ("--manifest", "--model", "--out"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    check_all()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
     from pipelines.calibrate.thresholds import run
 
     run(args)

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.platform import command
+from pipelines.platform.params import check_all
 
 
 def main() -> None:
@@ -18,7 +19,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--findings", type=Path, required=True)
     args = parser.parse_args()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    check_all()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
     from pipelines.gate.inspect import run
 
     run(args)

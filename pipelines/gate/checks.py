@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from inpformer.images.transform import MAP_SIZE
+from inpformer.images.frame import MAP_SIZE
 from inpformer.judging.calibration import images_needed
 from pipelines.gate.finding import ERROR, WARNING, Finding
 from pipelines.gate.look import Look

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.platform import command
+from pipelines.platform.params import check_all
 
 
 def main() -> None:
@@ -16,7 +17,8 @@ def main() -> None:
     for name in ("--manifest", "--detector", "--run", "--metrics", "--out"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    check_all()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
     from pipelines.register.version import run
 
     run(args)

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.platform import command
+from pipelines.platform.params import check_all
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--tuned", type=Path, help="what the stage tune found")
     args = parser.parse_args()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    check_all()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
     from pipelines.train.fit import run
 
     run(args)
