@@ -102,7 +102,7 @@ def main() -> None:
     params["train"] |= {"epochs": args.epochs, "warmup": 10, "storage": str(folder / "runs")}
     params["tune"] |= {"grace": max(1, args.epochs // 16)}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    stage(folder, "manifest", "--data", str(folder / "data"), "--out", "manifest.parquet")
+    stage(folder, "manifest", "--out", "manifest.parquet")
     stage(folder, "features", "--manifest", "manifest.parquet", "--out", "features.json")
     alone, (only,) = search(folder, params, trials=1, epochs=1, grace=1)
     start_up = alone - float(only["seconds"])

@@ -1,6 +1,8 @@
 """Stage manifest: takes stock of the images, once and completely; everything after it reads this table.
 
-python -m pipelines.manifest --data FOLDER --out MANIFEST.parquet
+python -m pipelines.manifest --out MANIFEST.parquet
+
+The images are in the folder manifest.data of params.yaml.
 """
 
 import argparse
@@ -13,7 +15,6 @@ from pipelines.platform.params import check_all
 def main() -> None:
     """Writes the manifest and says what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     check_all()
