@@ -6,7 +6,7 @@ python -m pipelines.manifest --data FOLDER --out MANIFEST.parquet
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -15,8 +15,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.data)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.manifest.build import run
+    with command.importing():
+        from pipelines.manifest.build import run
 
     run(args)
 

@@ -32,11 +32,19 @@ def read_section(section: str, cls: type[T]) -> T:
 
     Raises UserError if the file or a key is missing, for an unknown section or key and for an impossible value.
     """
+    return build(cls, check().get(section, {}), f"{PARAMS_FILE}: {section}")
+
+
+def check() -> dict[str, Any]:
+    """All of params.yaml, as written, once every section is found to be possible.
+
+    Raises UserError as `read_section` does.
+    """
     values = _read_file()
     for name, given in values.items():
         module, _, owner = OWNERS[name].partition(":")
         build(getattr(import_module(module), owner), given, f"{PARAMS_FILE}: {name}")
-    return build(cls, values.get(section, {}), f"{PARAMS_FILE}: {section}")
+    return values
 
 
 def read_all() -> dict[str, dict[str, Any]]:
