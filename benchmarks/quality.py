@@ -111,7 +111,7 @@ def train(tokens: Tensor, epochs: int) -> INPFormer:
     for _ in range(epochs):
         for batch in torch.randperm(len(tokens))[: steps * BATCH].split(BATCH):
             rate = learning_rate(progress.n, epochs * steps)
-            train_step(model, optimizer, tokens[batch], rate, settings, autocast=True)
+            train_step(model, optimizer, tokens[batch], rate, settings, autocast=tokens.is_cuda)
             progress.update()
     progress.close()
     return model.eval()

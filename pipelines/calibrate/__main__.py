@@ -6,8 +6,7 @@ python -m pipelines.calibrate --manifest MANIFEST.parquet --model FOLDER --out F
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
-from pipelines.platform.params import check_all
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -16,9 +15,11 @@ def main() -> None:
     for name in ("--manifest", "--model", "--out"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    check_all()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
-    from pipelines.calibrate.thresholds import run
+    command.refuse_missing(args.manifest, args.model)
+    params.check()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    with command.importing():
+        from pipelines.calibrate.thresholds import run
 
     run(args)
 

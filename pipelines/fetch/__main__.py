@@ -18,7 +18,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the archive beside the folder")
     args = parser.parse_args()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.fetch.source import run
+    with command.importing():
+        from pipelines.fetch.source import run
 
     run(args)
 

@@ -22,7 +22,6 @@ from inpformer.judging.trained import ALL, Trained, Training
 from inpformer.methods.inp_former.network import INPFormer, ModelShape
 from inpformer.methods.inp_former.official import encoder_state, trained_state
 from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.methods.setting import SINGLE_CLASS
 from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
@@ -126,8 +125,6 @@ def run(args: Namespace) -> None:
     """Imports, saves the detector folder and registers it under @challenger."""
     model_name = read_section("register", RegisterSettings).model_name
     training = Training(args.setting, "", tuple(args.categories))
-    if SINGLE_CLASS in args.setting and len(args.categories) != 1:
-        raise UserError(f"--setting is {args.setting}: name the one category that it was trained on (--categories).")
     detector = load_checkpoint(
         args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, training
     )

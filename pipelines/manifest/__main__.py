@@ -8,8 +8,7 @@ The images are in the folder manifest.data of params.yaml.
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
-from pipelines.platform.params import check_all
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -17,9 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    check_all()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
-    from pipelines.manifest.build import run
+    params.check()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    with command.importing():
+        from pipelines.manifest.build import run
 
     run(args)
 

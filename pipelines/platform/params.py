@@ -29,23 +29,25 @@ OWNERS = {
 
 
 def read_section(section: str, cls: type[T]) -> T:
-    """Builds the dataclass `cls` from a section of params.yaml in the working directory, after `check_all`.
+    """Builds the dataclass `cls` from a section of params.yaml in the working directory, after `check`.
 
     Raises UserError as that does, and if the section lacks a key.
     """
-    check_all()
-    return build(cls, _read_file().get(section, {}), f"{PARAMS_FILE}: {section}")
+    return build(cls, check().get(section, {}), f"{PARAMS_FILE}: {section}")
 
 
-def check_all() -> None:
-    """Checks every section, whoever owns it: a mistake in a later stage's is told now, not by that stage in an hour.
+def check() -> dict[str, Any]:
+    """All of params.yaml, as written, once every section is found to be possible, whoever owns it: a mistake in a later
+    stage's is told now, not by that stage in an hour.
 
     Raises UserError if the file is missing or broken, for an unknown section or key, for a key that is there twice and
     for an impossible value.
     """
-    for name, given in _read_file().items():
+    values = _read_file()
+    for name, given in values.items():
         module, _, owner = OWNERS[name].partition(":")
         build(getattr(import_module(module), owner), given, f"{PARAMS_FILE}: {name}")
+    return values
 
 
 def read_all() -> dict[str, dict[str, Any]]:

@@ -7,8 +7,7 @@ python -m pipelines.register --manifest MANIFEST.parquet --detector FOLDER --run
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
-from pipelines.platform.params import check_all
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -17,9 +16,11 @@ def main() -> None:
     for name in ("--manifest", "--detector", "--run", "--metrics", "--out"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    check_all()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
-    from pipelines.register.version import run
+    command.refuse_missing(args.manifest, args.detector, args.run, args.metrics)
+    params.check()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    with command.importing():
+        from pipelines.register.version import run
 
     run(args)
 

@@ -9,8 +9,7 @@ Interrupted, it goes on from its last checkpoint when called again with the same
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
-from pipelines.platform.params import check_all
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -20,9 +19,11 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--tuned", type=Path, help="what the stage tune found")
     args = parser.parse_args()
-    check_all()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument or parameter should not.
-    from pipelines.train.fit import run
+    command.refuse_missing(args.manifest, args.features, args.tuned)
+    params.check()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    with command.importing():
+        from pipelines.train.fit import run
 
     run(args)
 
