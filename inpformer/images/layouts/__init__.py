@@ -109,7 +109,11 @@ def _read_several(root: Path, parquet: ParquetReader | None, problems: list[Prob
         if layout is None:
             problems.append(problem(folder, "no data set in a known layout, move it elsewhere"))
             continue
-        found = _read_one(folder, layout, parquet, problems)
+        try:
+            found = _read_one(folder, layout, parquet, problems)
+        except UserError as error:
+            problems.append(Problem(folder, str(error)))
+            continue
         samples += [replace(sample, category=f"{folder.name}/{sample.category}") for sample in found]
     if not samples and not problems:
         problems.append(problem(root, "it holds no data set"))
