@@ -21,6 +21,7 @@ from inpformer.images.depth import refuse_deep
 from inpformer.images.layouts import detect, list_data
 from inpformer.images.layouts.masks import union
 from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, problem, refuse_all
+from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
 from pipelines.manifest.table import Manifest, Row, write_manifest
@@ -145,7 +146,7 @@ def run(args: Namespace) -> None:
 
 
 def describe(manifest: Manifest) -> str:
-    """What was found, for people: the layout, and a line a category."""
+    """What was found, for people: the layout, a line a category, and what is missing for a good model."""
     layout = "; ".join(f"{name} is {detect(manifest.root / name)}" for name in manifest.data_sets) or manifest.layout
     table = [["category", "train", "val", "test good", "test defective", "masks", "kinds of defect"]]
     for category in manifest.categories:
@@ -159,4 +160,10 @@ def describe(manifest: Manifest) -> str:
     for first, *numbers, last in table:
         middle = "  ".join(f"{text:>{width}}" for text, width in zip(numbers, widths[1:-1], strict=True))
         lines.append(f"{first:{widths[0]}}  {middle}  {last}")
+    for category in manifest.categories:
+        unmasked = sum(bool(row.label and not row.masks) for row in manifest.rows if row.category == category)
+        if unmasked:
+            lines.append(f"{category}: defective images without a mask: {unmasked}, they count for image metrics alone")
+    if manifest.shots is None:  # few-shot wants few
+        lines += [f"{category}: {said}" for category, said in few_images(manifest.rows).items()]
     return "\n".join(lines)

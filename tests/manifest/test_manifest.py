@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image
 
 from inpformer.errors import UserError
 from pipelines.manifest.build import build_manifest, describe, read_mask
+from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 from tests.conftest import SHARED_DATA
@@ -354,7 +356,32 @@ def test_what_was_found_is_said_category_by_category(data: Path, tmp_path: Path)
         "category  train  val  test good  test defective  masks  kinds of defect",
         "loco/box      4    1          1               1      2  logical_anomalies",
         "mine/nut      8    2          1               1      1  chip",
+        f"loco/box: {few_images(manifest.rows)['loco/box']}",
+        f"mine/nut: {few_images(manifest.rows)['mine/nut']}",
     ]
+
+
+def test_very_few_images_are_told_with_numbers(data: Path) -> None:
+    for number in range(3, 10):
+        (data / f"nut/train/good/{number}.png").unlink()
+    shutil.copy(data / "nut/train/good/0.png", data / "nut/train/good/copy.png")  # counts once
+    manifest = build_manifest(data, SETTINGS)
+    (said,) = few_images(manifest.rows).values()
+    assert [int(number) for number in re.findall(r"\d+", said)] == [2, 1, 1, 50, 17]
+    assert describe(manifest).splitlines()[-1] == f"nut: {said}"
+    assert "nut:" not in describe(build_manifest(data, replace(SETTINGS, shots=2)))
+    for number in range(3, 19):
+        picture(data / f"nut/train/good/{number}.png", number)
+    assert list(few_images(build_manifest(data, SETTINGS).rows)) == ["nut"]  # 19
+    picture(data / "nut/train/good/19.png", 19)
+    assert few_images(build_manifest(data, SETTINGS).rows) == {}
+
+
+def test_images_without_masks_are_counted_aloud(data: Path) -> None:
+    shutil.rmtree(data / "nut/ground_truth")
+    manifest = build_manifest(data, SETTINGS)
+    assert [(row.defect, row.masks, row.mask_pixels) for row in manifest.rows if row.label] == [("chip", [], 0)]
+    assert "nut: defective images without a mask: 1" in describe(manifest)
 
 
 @pytest.mark.shared
