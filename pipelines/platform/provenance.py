@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from pipelines.platform.ray_address import JOB_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK_FILE = Path("dvc.lock")
-MOST_OF_PATH = 240  # characters, in a tag's name
 # Where there is no repository, as in a job's working directory.
 COMMIT_VARIABLE = "INPFORMER_COMMIT"
 # Written by the pipeline itself while it runs: a change there is not a change of the code.
@@ -68,12 +66,7 @@ def locked_hashes() -> dict[str, str]:
         return {}
     stages = yaml.safe_load(LOCK_FILE.read_text()).get("stages", {})
     entries = [entry for stage in stages.values() for entry in (*stage.get("deps", []), *stage.get("outs", []))]
-    return {_tag(entry["path"]): entry["md5"] for entry in entries if not entry["path"].endswith(".py")}
-
-
-def _tag(path: str) -> str:
-    """A path as MLflow takes it in a tag's name: without quotation marks, dollars and the like."""
-    return "dvc." + re.sub(r"[^/\w.\- :]", "_", path)[:MOST_OF_PATH]
+    return {f"dvc.{entry['path']}": entry["md5"] for entry in entries if not entry["path"].endswith(".py")}
 
 
 def _git(*arguments: str) -> str:
