@@ -68,7 +68,7 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
-    if origin is dict and isinstance(value, dict):
+    if origin is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
         item = typing.get_args(wanted)[1]
         return {name: _convert(v, item, f"{key}.{name}") for name, v in value.items()}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
@@ -82,5 +82,5 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    others = {tuple: "a list", dict: "a table"}
+    others = {tuple: "a list", dict: "a table with texts as keys"}
     raise UserError(f"{key} is {_shown(value)}: it must be {names.get(wanted, others.get(origin, wanted))}.")

@@ -39,7 +39,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the data: `place` is the file, folder or row, `text` the whole line about it."""
+    """One thing that is wrong with the data: `place` is the file, folder or row, `text` the whole line about it, which
+    begins with the place.
+    """
 
     place: object
     text: str
@@ -47,7 +49,7 @@ class Problem:
     @property
     def kind(self) -> str:
         """Equal for problems that differ by place and numbers alone."""
-        return re.sub(r"\d+", "0", self.text.replace(str(self.place), ""))
+        return re.sub(r"\d+", "0", self.text.removeprefix(str(self.place)))
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def misnamed(samples: Iterable[Sample]) -> list[Problem]:
             first.setdefault((what, name), sample.path)
         for file in (sample.path, *sample.masks):
             if not _is_text(str(file)):
-                problems.append(Problem(file, f"{str(file)!a}: its path is not UTF-8, rename it"))
+                problems.append(problem(ascii(str(file)), "its path is not UTF-8, rename it"))
     for (what, name), path in first.items():
         if fault := category_fault(name) if what == "category" else _unprintable(name):
             place = str(path) if _is_text(str(path)) else ascii(str(path))
