@@ -20,7 +20,7 @@ from inpformer.errors import UserError
 from inpformer.images.depth import refuse_deep
 from inpformer.images.layouts import detect, list_data
 from inpformer.images.layouts.masks import union
-from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, problem, refuse_all
+from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, refuse_all
 from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
@@ -80,7 +80,7 @@ def _inspect(sample: Sample, root: Path, told: Collection[object]) -> tuple[Row,
         for file, mask in zip(files[1:], opened[1:], strict=True):
             if mask and mask[0].size != image.size:
                 sizes = f"{mask[0].width}×{mask[0].height}, its image is {image.width}×{image.height} pixels"
-                problems.append(problem(file, f"the mask is {sizes}"))
+                problems.append(Problem.at(file, f"the mask is {sizes}"))
     if problems or len(decoded) < len(files):
         return problems
     masks = [mask for mask, _ in decoded[1:]]

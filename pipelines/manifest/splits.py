@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.sample import problem, refuse_all
+from inpformer.images.layouts.sample import Problem, refuse_all
 
 if TYPE_CHECKING:
     from pipelines.manifest.table import Row
@@ -46,7 +46,7 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
         if len(groups) < 2:
             found = "one good training image" if len(train) == 1 else "good training images of one part only"
             wrong = f"it has {found}, add more: a threshold needs images of its own"
-            problems.append(problem(f"category {category}", wrong))
+            problems.append(Problem.at(f"category {category}", wrong))
             continue
         count = min(len(groups) - 1, max(1, round(fraction * len(groups))))
         val = set(groups[:count])
@@ -82,7 +82,7 @@ def refuse_leaks(rows: Sequence[Row]) -> None:
         if row.part:
             sides[row.category, row.part].setdefault(row.split, row.path)
     refuse_all(
-        problem(
+        Problem.at(
             f"category {category}, part {part}",
             "it is in " + " and in ".join(f"{s} ({p})" for s, p in found.items()),
         )
@@ -102,7 +102,7 @@ def keep_shots(rows: Sequence[Row], shots: int) -> list[Row]:
         train = {row.sha256: row.path for row in members if row.split == "train"}
         if len(train) < shots:
             left = f"it has {len(train)} different training images left after validation, manifest.shots is {shots}"
-            problems.append(problem(f"category {category}", f"{left}: ask for {len(train)} or add images"))
+            problems.append(Problem.at(f"category {category}", f"{left}: ask for {len(train)} or add images"))
         kept |= {train[sha256] for sha256 in sorted(train)[:shots]}
     refuse_all(problems)
     return [row for row in rows if row.split != "train" or row.path in kept]

@@ -11,7 +11,7 @@ from PIL import Image
 from inpformer.errors import UserError
 from inpformer.images.layouts import LAYOUTS, detect, read_data
 from inpformer.images.layouts.masks import union
-from inpformer.images.layouts.sample import Sample, category_fault, problem, refuse_all
+from inpformer.images.layouts.sample import Problem, Sample, category_fault, refuse_all
 from tests.conftest import SHARED_DATA
 
 OTHERS = "but others of its kind have: add it, or use a table, where masks may be missing"
@@ -412,7 +412,7 @@ def test_all_problems_of_all_categories_are_listed_at_once(tmp_path: Path) -> No
 def test_no_problem_is_no_error() -> None:
     refuse_all([])
     with pytest.raises(UserError, match=r"^the data has 1 problem, mend or remove:\n  a: too small$"):
-        refuse_all([problem("a", "too small")])
+        refuse_all([Problem.at("a", "too small")])
 
 
 def test_of_like_problems_the_first_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_of_like_problems_the_first_are_listed_and_the_rest_counted(tmp_path: Pa
 @pytest.mark.parametrize("number", [3, 4])
 def test_three_of_a_kind_are_listed_whole(number: int) -> None:
     with pytest.raises(UserError) as caught:
-        refuse_all(problem(f"row {n}", f"{n} is too many") for n in range(number))
+        refuse_all(Problem.at(f"row {n}", f"{n} is too many") for n in range(number))
     assert len(str(caught.value).splitlines()) == 1 + number
 
 

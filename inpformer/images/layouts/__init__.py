@@ -6,7 +6,7 @@ from pathlib import Path
 from inpformer.errors import UserError
 from inpformer.images.layouts.folders import FOLDER_LAYOUTS, category_layout, read_folders
 from inpformer.images.layouts.real_iad import REAL_IAD_LISTS, read_real_iad
-from inpformer.images.layouts.sample import Problem, Sample, list_folders, misnamed, problem, readable, refuse_all
+from inpformer.images.layouts.sample import Problem, Sample, list_folders, misnamed, readable, refuse_all
 from inpformer.images.layouts.table import ParquetReader, find_table, read_table
 from inpformer.images.layouts.visa import VISA_SPLIT, read_visa
 
@@ -107,7 +107,7 @@ def _read_several(root: Path, parquet: ParquetReader | None, problems: list[Prob
     for folder in list_folders(root):
         layout = _layout_of(folder)
         if layout is None:
-            problems.append(problem(folder, "no data set in a known layout, move it elsewhere"))
+            problems.append(Problem.at(folder, "no data set in a known layout, move it elsewhere"))
             continue
         try:
             found = _read_one(folder, layout, parquet, problems)
@@ -116,7 +116,7 @@ def _read_several(root: Path, parquet: ParquetReader | None, problems: list[Prob
             continue
         samples += [replace(sample, category=f"{folder.name}/{sample.category}") for sample in found]
     if not samples and not problems:
-        problems.append(problem(root, "it holds no data set"))
+        problems.append(Problem.at(root, "it holds no data set"))
     return samples
 
 

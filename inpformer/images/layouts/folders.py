@@ -21,7 +21,6 @@ from inpformer.images.layouts.sample import (
     list_folders,
     list_images,
     no_mask,
-    problem,
     strangers,
     subpaths,
 )
@@ -130,11 +129,11 @@ def _no_mask_at_all(truth: Path, layout: FolderLayout) -> list[Problem]:
     """What lies where masks belong, without being one: left alone, all masks would vanish."""
     strange = [p for p in sorted(subpaths(truth)) if p.is_dir() or p.suffix.lower() not in SIDE_SUFFIXES]
     right = truth / layout.mask.format(stem="<name of its image>")
-    return [problem(path, f"not a mask, which would be {right}: convert or move it") for path in strange]
+    return [Problem.at(path, f"not a mask, which would be {right}: convert or move it") for path in strange]
 
 
 def _orphan(masks: tuple[Path, ...], kind: Path) -> Problem:
-    return problem(masks[0], f"a mask without an image in {kind}")
+    return Problem.at(masks[0], f"a mask without an image in {kind}")
 
 
 def _masks(folder: Path, layout: FolderLayout) -> dict[str, tuple[Path, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, lacking, no_mask, problem
+from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, lacking, no_mask
 
 
 def read_csv(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
@@ -41,17 +41,17 @@ def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[Pr
     relative to `root`, defective training images, categories that lack good or test images.
     """
     times = Counter(os.path.normpath(sample.path) for sample in samples)
-    problems = [problem(path, f"listed {n} times in {source}") for path, n in times.items() if n > 1]
+    problems = [Problem.at(path, f"listed {n} times in {source}") for path, n in times.items() if n > 1]
     for sample in samples:
         for file in (sample.path, *sample.masks):
             if not file.is_relative_to(root) or ".." in file.relative_to(root).parts:
                 wanted = f"{source} must give its path relative to {root}, without '..'"
-                problems.append(Unreachable(file, f"{file}: {wanted}"))
+                problems.append(Unreachable.at(file, wanted))
             elif fault := _fault(file):
-                problems.append(Unreachable(file, f"{file}: {fault}, but {source} lists it"))
+                problems.append(Unreachable.at(file, f"{fault}, but {source} lists it"))
         if sample.defect != GOOD and sample.split == "train":
             wrong = f"defective, but in split train of {source}: only val and test may be"
-            problems.append(problem(sample.path, wrong))
+            problems.append(Problem.at(sample.path, wrong))
     for category in sorted({sample.category for sample in samples}):
         where = f"{source}, category {category}"
         problems += lacking([sample for sample in samples if sample.category == category], where, where)

@@ -10,7 +10,7 @@ from typing import Any
 
 from inpformer.errors import UserError
 from inpformer.images.layouts.listed import check_listed, unmasked
-from inpformer.images.layouts.sample import GOOD, Problem, Sample, list_folders, problem
+from inpformer.images.layouts.sample import GOOD, Problem, Sample, list_folders
 
 REAL_IAD_LISTS = "realiad_jsons"
 OK = "OK"
@@ -41,11 +41,11 @@ def _read_category(root: Path, file: Path, problems: list[Problem]) -> list[Samp
         folders = _image_folders(root, prefix, entries)
         if len(folders) != 1:
             found = " and ".join(str(folder) for folder in folders) or "none"
-            problems.append(problem(file, f"{root} must have one folder with its images in {prefix}, found {found}"))
+            problems.append(Problem.at(file, f"{root} must have one folder with its images in {prefix}, found {found}"))
             return []
         samples = [_sample(folders[0] / prefix, split, entry) for split, entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problems.append(problem(file, f"no list of Real-IAD ({type(error).__name__}: {error})"))
+        problems.append(Problem.at(file, f"no list of Real-IAD ({type(error).__name__}: {error})"))
         return []
     problems += unmasked(samples, file)
     problems += check_listed(samples, file, root)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from inpformer.errors import UserError
 
@@ -46,6 +47,11 @@ class Problem:
     place: object
     text: str
 
+    @classmethod
+    def at(cls, place: object, wrong: str) -> Self:
+        """What is `wrong` at a place."""
+        return cls(place, f"{place}: {wrong}")
+
     @property
     def kind(self) -> str:
         """Equal for problems that differ by place and numbers alone."""
@@ -55,11 +61,6 @@ class Problem:
 @dataclass(frozen=True)
 class Unreachable(Problem):
     """A file that cannot be opened, or must not be: no use in looking into it."""
-
-
-def problem(place: object, wrong: str) -> Problem:
-    """What is `wrong` at a place."""
-    return Problem(place, f"{place}: {wrong}")
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def strangers(folder: Path) -> list[Problem]:
     """A problem for everything directly in a folder of images that is neither an image nor a known side file."""
     found = sorted(p for p in subpaths(folder) if p.is_dir() or p.suffix.lower() not in IMAGE_SUFFIXES | SIDE_SUFFIXES)
     other = f"none of {', '.join(sorted(IMAGE_SUFFIXES))}"
-    return [problem(p, f"{'a folder' if p.is_dir() else other} among the images, move or convert it") for p in found]
+    return [Problem.at(p, f"{'a folder' if p.is_dir() else other} among the images, move or convert it") for p in found]
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -99,11 +100,11 @@ def subpaths(folder: Path) -> list[Path]:
 def lacking(samples: Sequence[Sample], train: object, test: object) -> list[Problem]:
     """What one category lacks to be trained and measured on; `train` and `test` say where it was looked for."""
     found = {(sample.split, sample.defect == GOOD) for sample in samples}
-    problems = [] if ("train", True) in found else [problem(train, "no good images to train on, add some")]
+    problems = [] if ("train", True) in found else [Problem.at(train, "no good images to train on, add some")]
     for good, name in ((True, "good"), (False, "defective")):
         if ("test", good) not in found:
             wanted = f"no {name} test images, both good and defective ones are needed to measure with"
-            problems.append(problem(test, wanted))
+            problems.append(Problem.at(test, wanted))
     return problems
 
 
@@ -112,7 +113,7 @@ def no_mask(image: Path, where: object) -> Problem:
     problem: it counts for image metrics alone.
     """
     others = "but others of its kind have: add it, or use a table, where masks may be missing"
-    return problem(image, f"it has no mask in {where}, {others}")
+    return Problem.at(image, f"it has no mask in {where}, {others}")
 
 
 def misnamed(samples: Iterable[Sample]) -> list[Problem]:
@@ -126,11 +127,11 @@ def misnamed(samples: Iterable[Sample]) -> list[Problem]:
             first.setdefault((what, name), sample.path)
         for file in (sample.path, *sample.masks):
             if not _is_text(str(file)):
-                problems.append(problem(ascii(str(file)), "its path is not UTF-8, rename it"))
+                problems.append(Problem.at(ascii(str(file)), "its path is not UTF-8, rename it"))
     for (what, name), path in first.items():
         if fault := category_fault(name) if what == "category" else _unprintable(name):
             place = str(path) if _is_text(str(path)) else ascii(str(path))
-            problems.append(problem(place, f"its {what} {name[:LONGEST_CATEGORY]!r} {fault}"))
+            problems.append(Problem.at(place, f"its {what} {name[:LONGEST_CATEGORY]!r} {fault}"))
     return problems
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inpformer.errors import UserError
 from inpformer.images.layouts.listed import check_listed, read_csv
-from inpformer.images.layouts.sample import GOOD, Problem, Sample, problem
+from inpformer.images.layouts.sample import GOOD, Problem, Sample
 
 TABLE_NAMES = ("samples.csv", "samples.parquet")
 COLUMNS = ("path", "category", "split", "defect", "mask", "part")
@@ -49,16 +49,16 @@ def read_table(root: Path, parquet: ParquetReader | None, problems: list[Problem
     rows, samples = _rows(file, parquet), []
     unknown = sorted({name for row in rows for name in row if name is not None} - {*COLUMNS})
     known = f"is unknown, remove it or use {', '.join(COLUMNS)}"
-    problems += [problem(file, f"column {name!r} {known}") for name in unknown]
+    problems += [Problem.at(file, f"column {name!r} {known}") for name in unknown]
     for number, row in enumerate(rows, 1):
         values = {name: "" if value is None else str(value).strip() for name, value in row.items()}
         if wrong := _wrong(values):
-            problems.append(problem(f"{file}, row {number}", wrong))
+            problems.append(Problem.at(f"{file}, row {number}", wrong))
         else:
             samples.append(_sample(root, values, default))
     problems += check_listed(samples, file, root)
     if not samples and not problems:
-        problems.append(problem(file, "it lists no image"))
+        problems.append(Problem.at(file, "it lists no image"))
     return samples
 
 

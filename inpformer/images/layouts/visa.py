@@ -6,7 +6,7 @@ Source: Zou et al., "SPot-the-Difference" (ECCV 2022), archive VisA_20220922.
 from pathlib import Path
 
 from inpformer.images.layouts.listed import check_listed, read_csv, unmasked
-from inpformer.images.layouts.sample import CLASS_NUMBERS, GOOD, Problem, Sample, problem
+from inpformer.images.layouts.sample import CLASS_NUMBERS, GOOD, Problem, Sample
 
 VISA_SPLIT = "split_csv/1cls.csv"
 LABELS = {"normal": GOOD, "anomaly": "anomaly"}
@@ -23,7 +23,7 @@ def read_visa(root: Path, problems: list[Problem]) -> list[Sample]:
     for number, row in enumerate(read_csv(source, ("object", "split", "label", "image", "mask")), 1):
         if row["label"] not in LABELS or row["split"] not in ("train", "test"):
             strange = f"label {row['label']!r} in split {row['split']!r} is not VisA's"
-            problems.append(problem(f"{source}, row {number}", strange))
+            problems.append(Problem.at(f"{source}, row {number}", strange))
             continue
         image = root / row["image"]
         masks = (root / row["mask"],) if row["mask"] else ()
