@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from inpformer.config import require
-from inpformer.images.frame import Box, Frame
-from inpformer.images.transform import MAP_SIZE
-from inpformer.nn.maps import image_scores
+from inpformer.images.frame import MAP_SIZE, Box, Frame
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,11 @@ class Tiling:
         score is the highest that any tile has in the blended map (the mean of its top 1 %), not the whole image's,
         in which a small defect would drown.
         """
+        # Here: Tiling is also a setting, and whoever reads settings should not wait for torch.
+        import torch
+
+        from inpformer.nn.maps import image_scores
+
         frame = self.frame(size)
         total, weights = np.zeros(frame.shape, np.float64), np.zeros(frame.shape, np.float64)
         places = [self._on_map(window, frame) for window in self.windows(size)]
