@@ -8,6 +8,7 @@ The images are in the folder manifest.data of params.yaml.
 import argparse
 from pathlib import Path
 
+from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import command, params
 
 
@@ -16,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    params.check()
+    command.refuse_missing(Path(params.read_section("manifest", ManifestSettings).data))
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
     with command.importing():
         from pipelines.manifest.build import run

@@ -289,8 +289,8 @@ def test_nothing_that_fits_lists_every_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["auto", "mvtec"])
-def test_a_missing_folder_names_the_key_to_set(tmp_path: Path, layout: str) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}/gone does not exist: set manifest\.data in params\.yaml"):
+def test_a_missing_folder_is_named(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path}/gone does not exist: correct the path"):
         read_data(tmp_path / "gone", layout)
 
 

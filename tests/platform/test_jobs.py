@@ -102,7 +102,7 @@ def test_a_refusal_is_one_sentence_and_exit_code_1(jobs: Jobs) -> None:
     assert code == 1
     # Ray repeats the end of the logs after a failure.
     (sentence,) = {line for line in output.splitlines() if line.startswith("error: ")}
-    assert "none is no manifest" in sentence
+    assert "none is not there" in sentence
     assert "Traceback" not in output
 
 

@@ -54,7 +54,7 @@ def test_help_is_there_at_once(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "arguments", "words"),
     [
-        (("", ""), ("manifest", "--data", "nowhere", "--out", "o"), "nowhere is not there"),
+        (("  data: data/demo", "  data: nowhere"), ("manifest", "--out", "o"), "nowhere is not there"),
         (("", ""), ("gate", "--manifest", "no.parquet", "--report", "r", "--findings", "f"), "no.parquet is not there"),
         (("", ""), ("features", "--manifest", "no.parquet", "--out", "o"), "no.parquet is not there"),
         (
@@ -67,11 +67,11 @@ def test_help_is_there_at_once(name: str, tmp_path: Path) -> None:
         (("", ""), ("import_checkpoint", "no.pth"), "no.pth is not there"),
         (("", ""), ("recalibrate", "1", "--category", "a", "--normals", "nowhere"), "nowhere is not there"),
         (
-            ("train:", "train:\n  epoch: 1"),
+            EPOCH,
             ("features", "--manifest", "here", "--out", "o"),
             "train.epoch is not a known key",
         ),
-        (("  layout: auto", "  layout: mine"), ("manifest", "--data", "here", "--out", "o"), "layout is 'mine'"),
+        (("  layout: auto", "  layout: mine"), ("manifest", "--out", "o"), "layout is 'mine'"),
         (EPOCH, ("demo",), "train.epoch is not a known key"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,

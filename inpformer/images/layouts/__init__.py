@@ -52,12 +52,12 @@ def detect(root: Path) -> str:
     if data_sets:
         return SEVERAL
     known = "; ".join(f"{name} ({needs})" for name, needs in LAYOUTS.items())
-    raise UserError(f"{root} has none of the known layouts: rearrange it, or name one in manifest.layout: {known}.")
+    raise UserError(f"{root} has none of the known layouts: rearrange it, or name its layout: {known}.")
 
 
 def _require_existing(root: Path) -> None:
     if not root.exists():
-        raise UserError(f"the data folder {root} does not exist: set manifest.data in params.yaml to a folder.")
+        raise UserError(f"the data folder {root} does not exist: correct the path, or bring it there first.")
 
 
 def _layout_of(root: Path) -> str | None:
