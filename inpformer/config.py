@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, TypeVar
 
@@ -19,9 +19,19 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     `where` names the mapping in messages ("params.yaml: train"). Lists become tuples and whole numbers become
     floats where the field asks for them; nothing else is converted.
 
+    A class that reads its table in a way of its own has a class method `from_table`.
+
     Raises UserError for an unknown or missing key, a value of another type, and whatever the dataclass itself
     refuses in `__post_init__`.
     """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where} must be a table of keys and values, not {_shown(values)}.")
+    own: Callable[[Mapping[str, Any], str], T] | None = getattr(cls, "from_table", None)
+    return build_fields(cls, values, where) if own is None else own(values, where)
+
+
+def build_fields(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """As `build`, field by field."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where} must be a table of keys and values, not {_shown(values)}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -58,6 +68,8 @@ def _shown(value: Any) -> str:
 
 def _convert(value: Any, wanted: Any, key: str) -> Any:
     origin = typing.get_origin(wanted)
+    if wanted is Any:
+        return value
     if origin is UnionType or origin is typing.Union:
         options = typing.get_args(wanted)
         if value is None and NoneType in options:
@@ -65,6 +77,8 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
         # A list is for the option that is one, everything else for the first.
         lists = [o for o in options if typing.get_origin(o) is tuple and isinstance(value, list | tuple)]
         return _convert(value, (lists or [o for o in options if o is not NoneType])[0], key)
+    if origin is typing.Literal and value in typing.get_args(wanted):
+        return value
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
@@ -82,5 +96,9 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    others = {tuple: "a list", dict: "a table with texts as keys"}
+    others = {
+        tuple: "a list",
+        dict: "a table with texts as keys",
+        typing.Literal: f"one of {', '.join(map(str, typing.get_args(wanted)))}",
+    }
     raise UserError(f"{key} is {_shown(value)}: it must be {names.get(wanted, others.get(origin, wanted))}.")

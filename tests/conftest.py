@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,11 @@ from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
-from inpformer.judging.trained import ALL, Trained, Training
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
-from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.projection import Projection
+from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.methods import METHODS
+from inpformer.methods.base import Fit, Model
+from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.methods.method import Method
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest
@@ -62,7 +64,7 @@ def ray_cluster() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
     """The bundled encoder on 64-pixel images: 4×4 tokens."""
-    return load_encoder(EncoderSettings(resize=64, crop=64, grid=4))
+    return load_encoder(EncoderSettings(resize=64, crop=64))
 
 
 def noise_parts(root: Path, train: int) -> Manifest:
@@ -100,18 +102,27 @@ def limits(fail: float, review: float | None = None) -> Threshold:
     )
 
 
-def untrained(encoder: Encoder, seed: int = 0) -> Trained:
-    """A model with random weights."""
+INP_FORMER = METHODS["inp_former"]
+# A small INP-Former on the small encoder's four levels.
+OWN = InpFormerSettings(num_prototypes=4, grid=4, channels=32, epochs=2, warmup=3)
+
+
+def untrained(encoder: Encoder, seed: int = 0, method: Method = INP_FORMER, own: Any = OWN) -> Model:
+    """A model whose projection, or memory, was fitted to noise, and whose weights are random."""
     torch.manual_seed(seed)
-    projection = Projection.fit([torch.randn(400, encoder.channels)], encoder.channels, 32)
-    return Trained(projection, INPFormer(ModelShape(32, 2, encoder.groups, num_prototypes=4)))
+    model = method.make(own, encoder.shape)
+    noise = [torch.randn(16, level.tokens, level.channels) for level in encoder.shape.levels]
+    for phase in model.phases():
+        if isinstance(phase, Fit):
+            phase.fit([method.wants(own, encoder.shape).of(noise)])
+    return model
 
 
-MULTI = Training("multi-class", "0" * 64, ("bolt", "nut"))
+MULTI = LearntFrom("multi-class", "0" * 64, ("bolt", "nut"))
 
 
 @pytest.fixture
 def detector(encoder: Encoder) -> Detector:
     """An untrained detector for the categories nut (every image fails) and bolt (every image passes)."""
     thresholds = {"nut": limits(0.0), "bolt": limits(2.0)}
-    return Detector(encoder, {ALL: untrained(encoder)}, LossSettings(), MULTI, thresholds)
+    return Detector(encoder, INP_FORMER, OWN, {ALL: untrained(encoder)}, MULTI, thresholds)

@@ -1,11 +1,12 @@
 """Proves that this INP-Former is the reference's: compares it with tensors that the reference produced.
 
-python tests/golden.py FILE.safetensors
+python -m tests.golden FILE.safetensors
 """
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,12 +14,14 @@ from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.vit import ViTEncoder
 from inpformer.methods.inp_former.losses import losses
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.model import InpFormer, reconstruction_map, zero_shot_map
+from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.official import encoder_state, trained_key, trained_state
-from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.methods.inp_former.settings import InpFormerSettings, LossSettings
+from inpformer.nn.maps import image_scores
 from inpformer.nn.optim import StableAdamW, learning_rate
 from inpformer.training.step import train_step
 
@@ -63,7 +66,7 @@ def build(meta: Mapping[str, str], state: Mapping[str, Tensor]) -> tuple[ViTEnco
     vit.load_state_dict(encoder_state(state))
     taps = tuple(int(t) for t in meta["target_layers"].split(","))
     encoder = ViTEncoder(vit.eval().requires_grad_(False), int(meta["image_size"]), taps)
-    model = INPFormer(ModelShape(channels, heads, encoder.groups, int(meta["num_prototypes"])))
+    model = INPFormer(NetworkShape(channels, heads, 2, int(meta["num_prototypes"])))
     model.load_state_dict(trained_state(state))
     return encoder, model
 
@@ -73,7 +76,7 @@ def _evaluation(
 ) -> list[Row]:
     size = int(meta["image_size"])
     with torch.no_grad():
-        target = encoder(golden["images"][0])
+        target = groups(encoder, golden["images"][0])
         output = model(target)
         maps = reconstruction_map(output, size)
         zero_shot = zero_shot_map(output.fused, output.prototypes, size)
@@ -113,11 +116,11 @@ def _training(
             int(meta["schedule_warmup"]),
         )
         with torch.no_grad():
-            target = encoder(golden["images"][number])
-        step = train_step(model, optimizer, target, rate, _loss_settings(meta), clip=float(meta["clip"]))
-        scalars["loss"].append(float(step.total))
-        scalars["soft_mining"].append(float(step.soft_mining))
-        scalars["coherence"].append(float(step.coherence))
+            target = groups(encoder, golden["images"][number])
+        step = train_step(model, optimizer, partial(_terms, model, target, meta), rate, float(meta["clip"]))
+        scalars["loss"].append(float(step.terms["total"]))
+        scalars["soft_mining"].append(float(step.terms["soft_mining"]))
+        scalars["coherence"].append(float(step.terms["coherence"]))
         scalars["lr"].append(rate)
         scalars["grad_norm"].append(float(step.gradient_norm))
     rows = [
@@ -131,9 +134,20 @@ def _training(
 
 def _gradients(encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], images: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        target = encoder(images)
+        target = groups(encoder, images)
     losses(model(target), _loss_settings(meta)).total.backward()
     return _meaningful({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+
+
+def groups(encoder: ViTEncoder, images: Tensor) -> Tensor:
+    """[B, G, N, C], grouped as the method groups them."""
+    shape = EncoderShape(encoder.levels, encoder.heads)
+    return torch.stack(InpFormer.wants(InpFormerSettings(grid=None), shape).of(encoder(images)), dim=1)
+
+
+def _terms(model: INPFormer, target: Tensor, meta: Mapping[str, str]) -> dict[str, Tensor]:
+    found = losses(model(target), _loss_settings(meta))
+    return {"total": found.total, "soft_mining": found.soft_mining, "coherence": found.coherence}
 
 
 def _loss_settings(meta: Mapping[str, str]) -> LossSettings:
@@ -165,7 +179,7 @@ def _row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor]) ->
 def main() -> None:
     """Prints a line a group; exits 1 where one is above what is allowed."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/golden.py FILE.safetensors")
+        sys.exit("usage: python -m tests.golden FILE.safetensors")
     file = Path(sys.argv[1])
     if not file.is_file():
         sys.exit(f"error: {file} is not a file: name a golden file, such as golden.safetensors.")

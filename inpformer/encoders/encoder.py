@@ -18,27 +18,27 @@ from torch import Tensor, nn
 from inpformer.config import require
 from inpformer.encoders.pyramid import PyramidEncoder
 from inpformer.encoders.settings import BUNDLED, IN_S3, EncoderSettings
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.vit import ViTEncoder
 from inpformer.errors import UserError
 from inpformer.images.transform import Transform
 
 # Raise it whenever the same settings would give other features: it is part of every feature's key.
-FORMAT = 1
+FORMAT = 2
 
 
 class Encoder:
     """A frozen network and its input transform.
 
-    `key` names everything that determines the features of an image; `digest` names the weights alone.
-    `groups` G, `grid` tokens a side (N = grid²), `channels` C. `heads` is the ViT's, None for a pyramid.
+    `key` names everything that determines the features of an image; `digest` names the weights alone; `shape` says
+    which levels come out.
     """
 
     def __init__(self, settings: EncoderSettings, network: ViTEncoder | PyramidEncoder, transform: Transform):
         self.settings = settings
         self.network = network.eval().requires_grad_(False)
         self.transform = transform
-        self.groups, self.grid, self.channels = network.groups, network.grid, network.channels
-        self.heads = network.heads if isinstance(network, ViTEncoder) else None
+        self.shape = EncoderShape(network.levels, network.heads)
         self.digest = _digest(network)
         self.device = torch.device("cpu")
 
@@ -51,7 +51,6 @@ class Encoder:
             "name": self.settings.name,
             "digest": self.digest,
             "taps": taps,
-            "grid": self.grid,
             "transform": asdict(self.transform),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -62,15 +61,14 @@ class Encoder:
         self.network.to(self.device)
         return self
 
-    def encode(self, images: list[Image.Image]) -> Tensor:
-        """Pictures of any size to their groups [B, G, N, C] float32, on the encoder's device."""
+    def encode(self, images: list[Image.Image]) -> list[Tensor]:
+        """Pictures of any size to their levels, each [B, N, C] float32, on the encoder's device."""
         return self.features(torch.stack([self.transform.image(image) for image in images]))
 
     @torch.inference_mode()
-    def features(self, pixels: Tensor) -> Tensor:
-        """Transformed pictures [B, 3, S, S] to their groups [B, G, N, C] float32, on the encoder's device."""
-        features: Tensor = self.network(pixels.to(self.device)).float()
-        return features
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """Transformed pictures [B, 3, S, S] to their levels, each [B, N, C] float32, on the encoder's device."""
+        return [level.float() for level in self.network(pixels.to(self.device))]
 
 
 def load_encoder(settings: EncoderSettings) -> Encoder:
@@ -101,7 +99,7 @@ def load_fetched(settings: EncoderSettings, fetch: Callable[[str], Path | str]) 
 def _load_vit(settings: EncoderSettings) -> Encoder:
     model = _create(settings, num_classes=0)
     if not isinstance(model, VisionTransformer):
-        raise UserError(f"encoder {settings.name} is no plain ViT: give levels and grid if it is convolutional.")
+        raise UserError(f"encoder {settings.name} is no plain ViT: give levels if it is convolutional.")
     if settings.weights != "hub":
         _load_weights(model, _file_state(settings), settings)
     return Encoder(settings, ViTEncoder(model, settings.crop), _transform(settings, model))
@@ -111,7 +109,7 @@ def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder
     try:
         probe: Any = timm.create_model(settings.name, features_only=True, pretrained=False)
     except (RuntimeError, AttributeError) as error:
-        raise UserError(f"encoder {settings.name} has no levels ({error}): set levels and grid to null.") from None
+        raise UserError(f"encoder {settings.name} has no levels ({error}): set levels to null.") from None
     strides = probe.feature_info.reduction()
     if unknown := [s for s in levels if s not in strides]:
         raise UserError(f"levels holds {unknown[0]}: {settings.name} has the strides {strides}.")
@@ -121,7 +119,7 @@ def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder
         _load_weights(model, _bundled_state(), settings)
     elif settings.weights != "hub":
         _load_weights(model, _file_state(settings), settings)
-    network = PyramidEncoder(model, model.feature_info.channels(), settings.grid or 0)
+    network = PyramidEncoder(model, settings.crop)
     return Encoder(settings, network, _transform(settings, model))
 
 

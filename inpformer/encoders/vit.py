@@ -1,4 +1,4 @@
-"""The frozen timm ViT: tapped blocks, averaged into two groups.
+"""The frozen timm ViT: what its tapped blocks give.
 
 DINOv2's published features come with positions resized in one particular way; timm resizes them in another. The
 reference's way is used here, so that published checkpoints see the features they were trained on.
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from inpformer.encoders.shapes import Level
 from inpformer.errors import UserError
 
 # Added to the target side before dividing, as DINOv2 does against rounding down (its `interpolate_offset`).
@@ -31,8 +32,6 @@ def default_taps(depth: int) -> tuple[int, ...]:
 class ViTEncoder(nn.Module):
     """A ViT cut after its last tapped block, without its final norm; class and register tokens are dropped."""
 
-    groups = 2
-
     def __init__(self, vit: VisionTransformer, image_size: int, taps: tuple[int, ...] | None = None) -> None:
         """`image_size` in pixels is the side of the square images that will come.
 
@@ -44,9 +43,9 @@ class ViTEncoder(nn.Module):
             nearest = max(1, round(image_size / patch)) * patch
             raise UserError(f"crop is {image_size}: it must be a multiple of the patch size {patch}, e.g. {nearest}.")
         self.taps = taps or default_taps(len(vit.blocks))
-        self.channels: int = vit.embed_dim
         self.heads = _heads(vit)
-        self.grid = image_size // patch
+        side = image_size // patch
+        self.levels = (Level(side, vit.embed_dim),) * len(self.taps)
         self.patch_embed = vit.patch_embed.proj
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks[: self.taps[-1] + 1]
@@ -61,25 +60,19 @@ class ViTEncoder(nn.Module):
             positions = positions[:, self.prefix_tokens :]
         self.prefix = nn.Parameter(prefix.detach().clone())
         self.positions = nn.Parameter(positions.detach().clone())
-        self.register_buffer("resized_positions", resize_positions(self.positions, self.grid), persistent=False)
+        self.register_buffer("resized_positions", resize_positions(self.positions, side), persistent=False)
         self.resized_positions: Tensor
 
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] normalised images to [B, 2, N, C]: the mean of the first and of the last half of the
-        tapped blocks.
-        """
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, S, S] normalised images to what each tapped block gives, [B, N, C]."""
         tokens = self.patch_embed(images).flatten(2).transpose(1, 2) + self.resized_positions
         tokens = self.norm_pre(torch.cat([self.prefix.expand(tokens.shape[0], -1, -1), tokens], dim=1))
-        sums: list[Tensor | None] = [None] * self.groups
-        share = len(self.taps) // self.groups
+        kept = []
         for number, block in enumerate(self.blocks):
             tokens = block(tokens)
             if number in self.taps:
-                group = self.taps.index(number) // share
-                kept = tokens[:, self.prefix_tokens :]
-                total = sums[group]
-                sums[group] = kept if total is None else total + kept
-        return torch.stack([s / share for s in sums if s is not None], dim=1)
+                kept.append(tokens[:, self.prefix_tokens :])
+        return kept
 
 
 def _heads(vit: VisionTransformer) -> int:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpformer.encoders.levels import Wants
+from inpformer.encoders.shapes import Level
 from inpformer.features.objects import Objects, Range
 from inpformer.features.shard import HEADER_BYTES, ShardHeader, pack, unpack_header
 
@@ -29,7 +31,7 @@ HEADERS_AT_ONCE = 256
 class Known:
     """The views in a store, a few dozen bytes each: `keys` [n] of 32 bytes, sorted, each once; `shard` [n] numbers
     `shards`, names without suffix; `offset` [n] is the first byte of the view's row in its shard, `crc32` [n] the
-    row's checksum. `row_shape` is (G, N, C), () in an empty store.
+    row's checksum. `levels` are those of every view, () in an empty store.
     """
 
     keys: NDArray[np.bytes_]
@@ -37,7 +39,7 @@ class Known:
     offset: NDArray[np.int64]
     crc32: NDArray[np.uint32]
     shards: tuple[str, ...]
-    row_shape: tuple[int, ...]
+    levels: tuple[Level, ...]
 
     @classmethod
     def of(cls, headers: Sequence[tuple[str, ShardHeader]]) -> "Known":
@@ -51,7 +53,7 @@ class Known:
             _joined(offsets, np.int64)[first],
             _joined([h.crc32 for _, h in headers], np.uint32)[first],
             tuple(name for name, _ in headers),
-            headers[0][1].row_shape if headers else (),
+            headers[0][1].levels if headers else (),
         )
 
     def find(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
@@ -64,6 +66,11 @@ class Known:
 
 def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+
+
+def store_key(encoder_key: str, kept: Wants | None) -> str:
+    """Under which name the features of an encoder lie: `kept` is what of its levels is stored, None for all of them."""
+    return encoder_key if kept is None else hashlib.sha256(f"{encoder_key} {kept.key}".encode()).hexdigest()
 
 
 class FeatureStore:
@@ -90,8 +97,8 @@ class FeatureStore:
                     found.append((name.rpartition("/")[2].removesuffix(SUFFIX), header))
         return Known.of(found)
 
-    def add(self, keys: Sequence[str], features: Tensor) -> None:
-        """Writes one shard: `features` [n, G, N, C], `keys` those of the n views (hex).
+    def add(self, keys: Sequence[str], features: Sequence[Tensor]) -> None:
+        """Writes one shard: `features` are levels, each [n, N, C], `keys` those of the n views (hex).
 
         Raises UserError if a value does not fit 16 bit or the store does not take the shard.
         """

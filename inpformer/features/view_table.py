@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from inpformer.errors import UserError
+from inpformer.encoders.shapes import Level
+from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.features.objects import Range
 from inpformer.features.shard import row_bytes
 from inpformer.features.store import SUFFIX, TABLES, FeatureStore, Known
 
 SPLITS = ("train", "val")
-AGAIN = "run `dvc repro --force --single-item features`"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write_table(store: FeatureStore, wanted: Wanted, known: Known) -> None:
         "offset": known.offset[at],
         "crc32": known.crc32[at],
         "shards": np.frombuffer(bytes.fromhex("".join(known.shards[n] for n in used)), np.uint8).reshape(-1, 32),
-        "row_shape": np.array(known.row_shape, np.int64),
+        "levels": np.array([(level.side, level.channels) for level in known.levels], np.int64),
     }
     store.objects.write(_name(store, wanted.digest), save(arrays, {"categories": json.dumps(wanted.categories)}))
 
@@ -94,13 +94,13 @@ class Views:
     def __init__(self, store: FeatureStore, digest: str, category: str | None = None) -> None:
         """Opens the table `digest`; of one of its categories, or of all, where a view that several have counts once.
 
-        Raises UserError if the table is missing or damaged.
+        Raises StaleFeaturesError if the table is missing or damaged.
         """
         self._store = store
         table = _read_table(store, digest)
         self._shard, self._offset, self._crc32 = table["shard"], table["offset"], table["crc32"]
         self._shards = [bytes(name).hex() for name in table["shards"]]
-        self.row_shape = tuple(int(n) for n in table["row_shape"])
+        self.levels = tuple(Level(int(side), int(channels)) for side, channels in table["levels"])
         if category is None:
             chosen = np.ones(len(self._shard), bool)
             same = (table["keys"][1:] == table["keys"][:-1]).all(axis=1) & (table["split"][1:] == table["split"][:-1])
@@ -114,26 +114,27 @@ class Views:
         return len(self._rows[split])
 
     def refuse_missing(self) -> None:
-        """Raises UserError naming a shard that is gone or cut off. Sizes are compared, no shard is read."""
+        """Raises StaleFeaturesError naming a shard that is gone or cut off. Sizes are compared, no shard is read."""
         sizes = dict(self._store.objects.sizes(f"{self._store.encoder_key}/"))
         last = np.zeros(len(self._shards), np.int64)
-        np.maximum.at(last, self._shard, self._offset + row_bytes(self.row_shape))
+        np.maximum.at(last, self._shard, self._offset + row_bytes(self.levels))
         for shard, end in zip(self._shards, last.tolist(), strict=True):
             if sizes.get(self._store.name(shard), 0) < end:
                 raise self._refusal(self._store.name(shard), "is missing or cut off")
 
-    def _refusal(self, name: str, state: str) -> UserError:
-        return UserError(
-            f"feature shard {self._store.objects.address}/{name} {state}: remove it if it is there and {AGAIN}."
+    def _refusal(self, name: str, state: str) -> StaleFeaturesError:
+        return StaleFeaturesError(
+            f"feature shard {self._store.objects.address}/{name} {state}: remove it if it is there and "
+            "compute the features again."
         )
 
-    def read(self, split: str, indices: Sequence[int]) -> Tensor:
-        """The features of some views of a split, by their numbers, in that order: [n, G, N, C] float16.
+    def read(self, split: str, indices: Sequence[int]) -> list[Tensor]:
+        """The features of some views of a split, by their numbers, in that order: levels, each [n, N, C] float16.
 
-        Raises UserError naming a shard that is missing or damaged.
+        Raises StaleFeaturesError naming a shard that is missing or damaged.
         """
         rows = self._rows[split][np.asarray(indices, np.int64)]
-        size = row_bytes(self.row_shape)
+        size = row_bytes(self.levels)
         names = [self._store.name(self._shards[self._shard[row]]) for row in rows]
         wanted = [
             Range(name, int(self._offset[row]), size, int(self._crc32[row]))
@@ -143,18 +144,22 @@ class Views:
         for one, content in zip(wanted, contents, strict=True):
             if not one.holds(content):
                 raise self._refusal(one.name, "is damaged" if content else "is missing")
-        together = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.float16)
-        return together.view(len(rows), *self.row_shape)
+        together = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.float16).view(len(rows), -1)
+        sizes = [level.tokens * level.channels for level in self.levels]
+        parts = together.split(sizes, dim=1)
+        return [part.unflatten(1, (level.tokens, -1)) for part, level in zip(parts, self.levels, strict=True)]
 
 
 def _read_table(store: FeatureStore, digest: str) -> dict[str, NDArray[Any]]:
     content = store.objects.read(_name(store, digest))
     if content is None:
-        raise UserError(f"the store {store.address} lacks the features of this data set: {AGAIN}.")
+        raise StaleFeaturesError(f"the store {store.address} lacks the features of this data set: compute them again.")
     try:
         table: dict[str, NDArray[Any]] = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         table["categories"] = np.array(json.loads(header["__metadata__"]["categories"]))
     except (SafetensorError, ValueError, KeyError):
-        raise UserError(f"the table {store.objects.address}/{_name(store, digest)} is damaged: {AGAIN}.") from None
+        raise StaleFeaturesError(
+            f"the table {store.objects.address}/{_name(store, digest)} is damaged: compute the features again."
+        ) from None
     return table

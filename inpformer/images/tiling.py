@@ -1,7 +1,7 @@
 """High-resolution images in overlapping tiles: every part of the picture is inspected at the resolution asked for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,18 +49,15 @@ class Tiling:
         rows, columns = self.frame(mask.size).shape
         return np.asarray(mask.convert("L").resize((columns, rows), Image.Resampling.BOX)) > 127
 
-    def blend(self, maps: Sequence[NDArray[np.float32]], size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
+    def blend(
+        self, maps: Sequence[NDArray[np.float32]], size: tuple[int, int], score: Callable[[NDArray[np.float32]], float]
+    ) -> tuple[NDArray[np.float32], float]:
         """The tiles' maps, in the order of `windows`, as one map of the image, and the image score.
 
         Where tiles overlap, each counts the more the farther its own edge is: an encoder sees least there. The
-        score is the highest that any tile has in the blended map (the mean of its top 1 %), not the whole image's,
-        in which a small defect would drown.
+        score is the highest that any tile has in the blended map by the method's `score`, not the whole image's, in
+        which a small defect would drown.
         """
-        # Here: Tiling is also a setting, and whoever reads settings should not wait for torch.
-        import torch
-
-        from inpformer.nn.maps import image_scores
-
         frame = self.frame(size)
         total, weights = np.zeros(frame.shape, np.float64), np.zeros(frame.shape, np.float64)
         places = [self._on_map(window, frame) for window in self.windows(size)]
@@ -70,8 +67,7 @@ class Tiling:
             total[rows, columns] += weight * fitted
             weights[rows, columns] += weight
         blended = (total / weights).astype(np.float32)
-        tiles = (torch.from_numpy(np.ascontiguousarray(blended[place]))[None] for place in places)
-        return blended, max(float(image_scores(tile)) for tile in tiles)
+        return blended, max(score(blended[place]) for place in places)
 
     def _on_map(self, window: Box, frame: Frame) -> tuple[slice, slice]:
         """Rows and columns of the map that a tile covers."""

@@ -1,13 +1,15 @@
 """The detector: encoder, trained part and thresholds as one thing that is saved, loaded and asked.
 
-On disk it is a folder of three files: `model.safetensors` (the trained part), `detector.json` (what it is) and
-`calibration.json` (its thresholds). The encoder's weights are not in it: they are named by digest and checked.
+On disk it is a folder: `model.safetensors` (the trained part), `detector.json` (what it is), `calibration.json` (its
+thresholds) and, where that is known, `seen.safetensors` (which images it was trained on). The encoder's weights are not
+in it: they are named by digest and checked.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +25,45 @@ from torch import Tensor
 from inpformer.config import build
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.images.frame import Frame
 from inpformer.images.tiling import Tiling
 from inpformer.images.transform import MAP_SIZE
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
+from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.regions import Region, find_regions
-from inpformer.judging.trained import ALL, Trained, Training
-from inpformer.methods.inp_former.network import ModelShape
-from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.judging.seen import SeenImages
+from inpformer.methods import find_method
+from inpformer.methods.base import Groups, Model
+from inpformer.methods.method import Method
 from inpformer.methods.setting import ZERO_SHOT
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
 from inpformer.nn.tensors import part_of, prefixed
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
+SEEN_FILE = "seen.safetensors"
 VIEWS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """What detector.json holds. `encoder_channels` are the encoder's own, before the projection; `models` the
-    categories that have a model each, or ALL alone.
+    """What detector.json holds. `settings` are the method's; `shape` is that of the encoder's levels; `models` the
+    categories that have a model each, or ALL alone. `seen_sha256` is of seen.safetensors, null where there is none.
     """
 
     format_version: int
     encoder: EncoderSettings
     encoder_digest: str
-    encoder_channels: int
+    shape: EncoderShape
     tiling: Tiling | None
-    model: ModelShape
+    method: str
+    settings: dict[str, Any]
     models: tuple[str, ...]
-    losses: LossSettings
-    training: Training
+    learnt_from: LearntFrom
     model_sha256: str
+    seen_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,24 +87,30 @@ class Decision:
 
 
 class Detector:
-    """An INP-Former ready to judge images. Not trained here: see `inpformer.training`."""
+    """A model, or one a category, ready to judge images. Not trained here: see `inpformer.training`."""
 
     def __init__(
         self,
         encoder: Encoder,
-        models: Mapping[str, Trained],
-        losses: LossSettings,
-        training: Training,
+        method: Method,
+        settings: Any,
+        models: Mapping[str, Model],
+        learnt_from: LearntFrom,
         thresholds: Mapping[str, Threshold],
         tiling: Tiling | None = None,
+        seen: SeenImages | None = None,
     ) -> None:
-        """`models` holds one for ALL categories, or one a category."""
+        """`settings` are the method's; `models` holds one for ALL categories, or one a category; `seen` is None where
+        nobody knows which images they were trained on.
+        """
         self.encoder = encoder
-        self.models = {category: trained.to(encoder.device) for category, trained in models.items()}
-        self.losses = losses
-        self.training = training
+        self.method, self.settings = method, settings
+        self.models = {category: model.eval().to(encoder.device) for category, model in models.items()}
+        self.learnt_from = learnt_from
         self.thresholds = dict(thresholds)
         self.tiling = tiling
+        self.seen = seen
+        self._wants = method.wants(settings, encoder.shape)
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
@@ -113,31 +125,31 @@ class Detector:
         for start in range(0, len(seen), VIEWS_AT_A_TIME):
             part = seen[start : start + VIEWS_AT_A_TIME]
             pixels = torch.stack([view.pixels(images[n], self.encoder.transform) for n, view in part])
-            maps += self._maps(self.encoder.features(pixels), [models[n] for n, _ in part])
+            groups = self._wants.of(self.encoder.features(pixels))
+            maps += self._maps(groups, [models[n] for n, _ in part])
         if self.tiling is None:
-            together = torch.stack(maps)
-            return Prediction(image_scores(together).numpy(), list(together.numpy()))
+            scores = [float(model.scores(one[None])) for model, one in zip(models, maps, strict=True)]
+            return Prediction(np.array(scores, np.float32), [one.numpy() for one in maps])
         tiles: list[list[NDArray[np.float32]]] = [[] for _ in images]
         for (n, _), tile in zip(seen, maps, strict=True):
             tiles[n].append(tile.numpy())
-        blended = [self.tiling.blend(t, image.size) for t, image in zip(tiles, images, strict=True)]
+        blended = [
+            self.tiling.blend(t, image.size, partial(_score, model))
+            for t, image, model in zip(tiles, images, models, strict=True)
+        ]
         return Prediction(np.array([score for _, score in blended], np.float32), [map_ for map_, _ in blended])
 
-    def _maps(self, features: Tensor, models: Sequence[Trained]) -> list[Tensor]:
-        """Features [B, G, N, C] to B maps [256, 256] on the CPU, each by its own model."""
+    def _maps(self, groups: Groups, models: Sequence[Model]) -> list[Tensor]:
+        """Groups, each [B, N, C], to B maps [256, 256] on the CPU, each by its own model."""
         maps = torch.empty(len(models), MAP_SIZE, MAP_SIZE)
-        size = self.encoder.transform.crop
-        for trained in set(models):
-            rows = [n for n, model in enumerate(models) if model is trained]
-            target = features[rows] if trained.projection is None else trained.projection(features[rows])
-            if self.training.setting == ZERO_SHOT:
-                fused = target.mean(dim=1)
-                maps[rows] = zero_shot_map(fused, trained.model.prototypes(fused), size).cpu()
-            else:
-                maps[rows] = reconstruction_map(trained.model(target), size).cpu()
+        zero_shot = self.learnt_from.setting == ZERO_SHOT
+        for model in set(models):
+            rows = [n for n, one in enumerate(models) if one is model]
+            mine = [group[rows] for group in groups]
+            maps[rows] = model.maps(mine, self.encoder.transform.crop, zero_shot).cpu()
         return list(maps)
 
-    def _model(self, category: str) -> Trained:
+    def _model(self, category: str) -> Model:
         if ALL in self.models:
             return self.models[ALL]
         if category not in self.models:
@@ -169,23 +181,24 @@ class Detector:
         return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)))
 
     def save(self, folder: Path) -> None:
-        """Writes the three files into `folder`, which it makes."""
+        """Writes the files into `folder`, which it makes."""
         folder.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
-        for category, trained in self.models.items():
-            tensors |= prefixed(f"{category}:", trained.tensors())
+        for category, model in self.models.items():
+            tensors |= prefixed(f"{category}:", model.tensors())
         content = save(tensors)
         config = DetectorConfig(
             FORMAT_VERSION,
             self.encoder.settings,
             self.encoder.digest,
-            self.encoder.channels,
+            self.encoder.shape,
             self.tiling,
-            next(iter(self.models.values())).model.shape,
+            self.method.name,
+            asdict(self.settings),
             tuple(sorted(self.models)),
-            self.losses,
-            self.training,
+            self.learnt_from,
             hashlib.sha256(content).hexdigest(),
+            None if self.seen is None else self.seen.save(folder / SEEN_FILE),
         )
         (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
@@ -216,13 +229,19 @@ class Detector:
                 f"{settings.weights} is {encoder.digest[:12]}: give the weights that it was trained with."
             )
         tensors = _read_tensors(folder / MODEL_FILE, config.model_sha256)
-        models = {
-            category: Trained.load_tensors(
-                part_of(tensors, f"{category}:"), config.encoder_channels, config.model, str(folder / MODEL_FILE)
-            )
-            for category in config.models
-        }
-        return cls(encoder.to(device), models, config.losses, config.training, thresholds, config.tiling)
+        if encoder.shape != config.shape:
+            raise UserError(f"{folder / CONFIG_FILE} wants features of another shape than {settings.name} gives.")
+        method = find_method(config.method)
+        own = build(method.settings, config.settings, f"{folder / CONFIG_FILE}: detector.settings")
+        models = {category: method.make(own, config.shape) for category in config.models}
+        for category, model in models.items():
+            model.load_tensors(part_of(tensors, f"{category}:"), str(folder / MODEL_FILE))
+        seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
+        return cls(encoder.to(device), method, own, models, config.learnt_from, thresholds, config.tiling, seen)
+
+
+def _score(model: Model, anomaly_map: NDArray[np.float32]) -> float:
+    return float(model.scores(torch.from_numpy(np.ascontiguousarray(anomaly_map))[None]))
 
 
 def _read_config(file: Path) -> DetectorConfig:

@@ -1,0 +1,16 @@
+"""The registry of methods: the one place that names them all."""
+
+from typing import Any
+
+from inpformer.config import require
+from inpformer.methods.inp_former import INP_FORMER
+from inpformer.methods.method import Method
+from inpformer.methods.nearest import NEAREST
+
+METHODS: dict[str, Method] = {method.name: method for method in (INP_FORMER, NEAREST)}
+
+
+def find_method(name: Any) -> Method:
+    """Raises UserError for a name that is none."""
+    require(name in METHODS, "method", name, f"one of {', '.join(METHODS)}")
+    return METHODS[name]

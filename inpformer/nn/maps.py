@@ -5,21 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpformer.images.transform import MAP_SIZE
-from inpformer.methods.inp_former.losses import distance_maps, nearest_prototype_distance
-from inpformer.methods.inp_former.network import Reconstruction
 
 BLUR_SIZE, BLUR_SIGMA = 5, 4.0
 TOP_FRACTION = 0.01
-
-
-def reconstruction_map(output: Reconstruction, image_size: int) -> Tensor:
-    """The anomaly map [B, 256, 256]: how badly each place was rebuilt. `image_size` in pixels."""
-    return to_map(distance_maps(output.target, output.decoded), image_size)
-
-
-def zero_shot_map(fused: Tensor, prototypes: Tensor, image_size: int) -> Tensor:
-    """The anomaly map [B, 256, 256] of a model trained on other data: distance to the nearest prototype."""
-    return to_map(nearest_prototype_distance(fused, prototypes)[:, None], image_size)
 
 
 def image_scores(maps: Tensor) -> Tensor:

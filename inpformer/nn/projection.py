@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from inpformer.config import require
 from inpformer.errors import UserError
 
 # Below this share of the mean variance a direction is numerical noise, not signal.
@@ -26,7 +27,10 @@ class Projection(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
+        """Raises UserError if `out_channels` is below 2 or above `in_channels`."""
         super().__init__()
+        right = f"between 2 and the encoder's {in_channels}"
+        require(2 <= out_channels <= in_channels, "channels", out_channels, right)
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("matrix", torch.zeros(in_channels, out_channels - 1))
         self.register_buffer("constant", torch.zeros(1))
@@ -39,19 +43,17 @@ class Projection(nn.Module):
         tokens = (features.float() - self.mean) @ self.matrix
         return torch.cat([tokens, self.constant.expand(*tokens.shape[:-1], 1)], dim=-1)
 
-    @classmethod
-    def fit(cls, batches: Iterable[Tensor], in_channels: int, out_channels: int) -> "Projection":
+    def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits to all tokens of `batches`, each [..., in_channels], in one pass and constant memory.
 
-        Raises UserError if `out_channels` is below 2 or above `in_channels`, or nothing was given.
+        Raises UserError if nothing was given.
         """
-        if not 2 <= out_channels <= in_channels:
-            raise UserError(f"channels is {out_channels}: the encoder has {in_channels}, ask for 2 to as many.")
+        in_channels, kept = self.matrix.shape
         count = 0
         total = torch.zeros(in_channels, dtype=torch.float64)
         products = torch.zeros(in_channels, in_channels, dtype=torch.float64)
         for batch in batches:
-            tokens = batch.reshape(-1, in_channels).double()
+            tokens = batch.reshape(-1, in_channels).double().cpu()
             count += tokens.shape[0]
             total += tokens.sum(dim=0)
             products += tokens.T @ tokens
@@ -64,13 +66,10 @@ class Projection(nn.Module):
         correlation = covariance * torch.outer(scale, scale)
         variances, directions = torch.linalg.eigh(correlation)
         # eigh sorts upwards and leaves signs open: fix both, so that a refit gives the same matrix.
-        kept = out_channels - 1
         variances, directions = variances.flip(0)[:kept], directions.flip(1)[:, :kept]
         largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
         directions = directions * largest.sign()
-        projection = cls(in_channels, out_channels)
-        projection.mean.copy_(mean)
-        projection.matrix.copy_(scale[:, None] * directions)
+        self.mean.copy_(mean)
+        self.matrix.copy_(scale[:, None] * directions)
         # The variances of the kept directions add up to the mean square length of a projected token.
-        projection.constant.fill_(LIFT * float(variances.clamp(min=0).sum().sqrt()))
-        return projection
+        self.constant.fill_(LIFT * float(variances.clamp(min=0).sum().sqrt()))

@@ -1,52 +1,76 @@
-"""The training loop: batches of features in, a trained model and its history out. It imports neither Ray nor images:
-the features are in the store, and whoever runs the loop says how many workers share a batch.
+"""The training loop: batches of features in, a trained model and its history out, phase by phase of its method.
+
+It imports neither Ray nor images: the features are in the store, and whoever runs the loop says how many workers share
+a batch.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from inpformer.encoders.levels import Wants
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.judging.trained import Trained
-from inpformer.methods.inp_former.losses import coherence_loss, reconstruction_loss
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
-from inpformer.nn.optim import OPTIMIZER_SLOTS, StableAdamW, learning_rate
-from inpformer.nn.projection import Projection
+from inpformer.features.view_table import Views
+from inpformer.methods.base import TOTAL, Fit, Groups, Model, Train
 from inpformer.nn.tensors import part_of, prefixed
 from inpformer.streams import ahead, chunks
 from inpformer.training.settings import TrainSettings
 from inpformer.training.step import train_step
-from pipelines.training.features import TrainingFeatures
 
 CHECKPOINT_TENSORS, CHECKPOINT_PROGRESS = "checkpoint.safetensors", "progress.json"
 # So many refused steps in a row mean that the run is lost, not that one batch was odd.
 MOST_REFUSED_STEPS = 20
 BATCHES_AHEAD = 2
+Row = dict[str, float]  # the numbers of an epoch
+
+
+class Source(Protocol):
+    """Where the features are: small, and the same on every machine. `kept` is what of the levels was stored, None if
+    all of them were.
+    """
+
+    @property
+    def kept(self) -> Wants | None:
+        """See above."""
+
+    def open(self) -> Views:
+        """The features, by split and number."""
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """All that a loop is told: small, however many images there are. `encoder_channels` are those of the features."""
+    """All that a loop is told: small, however many images there are. `shape` is that of the encoder's levels."""
 
     settings: TrainSettings
-    shape: ModelShape
-    encoder_channels: int
-    features: TrainingFeatures
+    shape: EncoderShape
+    features: Source
+
+    def model(self) -> Model:
+        """A new one, always the same for a seed."""
+        torch.manual_seed(self.settings.seed)
+        return self.settings.kind.make(self.settings.own, self.shape)
 
 
 @dataclass
 class Progress:
-    """Where a run stands: epochs done, optimiser steps taken, and a row of numbers for each epoch."""
+    """Where a run stands: phases done; epochs done, of all phases together; steps taken in this phase; and a row of
+    numbers for each epoch.
+    """
 
+    phase: int = 0
     epoch: int = 0
     steps: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
 
 
 def share(size: int, rank: int, workers: int) -> slice:
@@ -55,7 +79,7 @@ def share(size: int, rank: int, workers: int) -> slice:
 
 
 class TrainingLoop:
-    """One worker's state: its share of every batch, the model, the optimiser, the progress."""
+    """One worker's state: its share of every batch, the model, the optimiser of the phase, the progress."""
 
     def __init__(
         self,
@@ -65,52 +89,86 @@ class TrainingLoop:
         workers: int = 1,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
-        """`wrap` moves the model to the device and makes it one of several workers' (DistributedDataParallel)."""
+        """`wrap` makes what is trained one of several workers' (DistributedDataParallel)."""
         self.config, self.settings = config, config.settings
         self.features = config.features.open()
-        self.device, self.rank, self.workers = device, rank, workers
-        torch.manual_seed(self.settings.seed)
-        self.model = INPFormer(config.shape)
-        self.projection = (
-            None
-            if self.settings.channels is None
-            else Projection(config.encoder_channels, config.shape.channels).to(device)
-        )
-        self.wrapped: nn.Module = wrap(self.model) if wrap is not None else self.model.to(device)
-        self.optimizer = StableAdamW(self.model.parameters(), lr=self.settings.lr)
+        self.device, self.rank, self.workers, self._wrap = device, rank, workers, wrap
+        self.model = config.model().to(device)
+        self.wants = self.model.wants(self.settings.own, config.shape)
+        self.phases = self.model.phases()
         self.progress = Progress()
+        self._begin_phase()
 
     @property
     def done(self) -> bool:
-        """Whether the last epoch is over."""
-        return self.progress.epoch >= self.settings.epochs
+        """Whether the last phase is over."""
+        return self.progress.phase >= len(self.phases)
 
-    def start(self) -> None:
-        """Fits the projection, where there is one: a run begins with this or with `load`."""
-        if self.projection is not None:
-            self.fit_projection(self.projection)
+    @property
+    def epochs(self) -> int:
+        """The epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases if isinstance(phase, Train))
 
-    def fit_projection(self, projection: Projection) -> None:
+    def advance(self) -> Row | None:
+        """A whole phase without gradient, or one epoch of a phase of steps, whose numbers it returns."""
+        phase = self.phases[self.progress.phase]
+        if isinstance(phase, Fit):
+            self._fit(phase)
+            self._end_phase()
+            return None
+        self._epoch(phase)
+        if self.progress.epoch == self._epochs_until(self.progress.phase + 1):
+            self._end_phase()
+        return self.progress.history[-1]
+
+    def run_to(self, epoch: int) -> None:
+        """Advances until so many epochs are over, or, at the last one, everything is."""
+        while not self.done and (self.progress.epoch < epoch or epoch >= self.epochs):
+            self.advance()
+
+    def _epochs_until(self, phase: int) -> int:
+        return sum(one.epochs for one in self.phases[:phase] if isinstance(one, Train))
+
+    def _begin_phase(self) -> None:
+        phase = None if self.done else self.phases[self.progress.phase]
+        self.optimizer: Optimizer | None = None
+        if isinstance(phase, Train):
+            self.wrapped = phase.network if self._wrap is None else self._wrap(phase.network)
+            self.optimizer = phase.optimizer(phase.network.parameters())
+
+    def _end_phase(self) -> None:
+        self.progress.phase += 1
+        self.progress.steps = 0
+        self._begin_phase()
+
+    @torch.no_grad()
+    def _fit(self, phase: Fit) -> None:
         """Rank 0 fits, everyone else receives."""
         if self.rank == 0:
             order = chunks(iter(range(self.features.count("train"))), self.settings.batch_size)
-            features = (self.features.read("train", indices) for indices in order)
-            channels = self.config.encoder_channels
-            projection.load_state_dict(Projection.fit(features, channels, self.config.shape.channels).state_dict())
-        if self.workers > 1:
-            for tensor in projection.state_dict().values():
-                dist.broadcast(tensor, src=0)
+            phase.fit(self.batches("train", order))
+        if self.workers == 1:
+            return
+        tensors = self.model.state_dict()
+        shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()}]
+        dist.broadcast_object_list(shapes, src=0, device=self.device)
+        if self.rank:
+            tensors = {name: tensors[name].new_empty(shape) for name, shape in shapes[0].items()}
+        for tensor in tensors.values():
+            dist.broadcast(tensor, src=0)
+        self.model.load_tensors(tensors, "what the first worker sent")
 
-    def targets(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Tensor]:
-        """The features of some views, by their numbers, as the model wants them: [B, G, N, C] float32 on the device.
-        The next batch is read while the model works on one.
+    def batches(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Groups]:
+        """The features of some views, by their numbers, as the method wants them, on the device. The next batch is read
+        while the model works on one.
         """
-        for features in ahead(lambda indices: self.features.read(split, indices), batches, BATCHES_AHEAD):
-            on_device = features.to(self.device)
-            yield on_device.float() if self.projection is None else self.projection(on_device)
+        for levels in ahead(lambda indices: self.features.read(split, indices), batches, BATCHES_AHEAD):
+            on_device = [level.to(self.device) for level in levels]
+            yield on_device if self.config.features.kept is not None else self.wants.of(on_device)
 
-    def epoch(self) -> None:
+    def _epoch(self, phase: Train) -> None:
         """One pass over the training images; the last partial batch is dropped."""
+        assert self.optimizer is not None
         size = self.settings.batch_size
         count = self.features.count("train")
         steps = count // size
@@ -118,64 +176,58 @@ class TrainingLoop:
         order = torch.randperm(count, generator=generator).tolist()
         mine = share(size, self.rank, self.workers)
         batches = (order[n * size : (n + 1) * size][mine] for n in range(steps))
-        total = torch.zeros(3, device=self.device)
-        norms, refused, refused_in_a_row = 0.0, 0, 0
-        for target in self.targets("train", batches):
-            rate = self.rate(steps)
-            step = train_step(
-                self.wrapped,
-                self.optimizer,
-                target,
-                rate,
-                self.settings.losses,
-                autocast=self.device.type == "cuda",
-                weight=(mine.stop - mine.start) * self.workers / size,
-            )
+        sums: dict[str, Tensor] = {}
+        norms, rate, refused, refused_in_a_row = 0.0, 0.0, 0, 0
+        for groups in self.batches("train", batches):
+            rate = phase.rate(self.progress.steps, steps * phase.epochs)
+
+            def loss(groups: Groups = groups) -> dict[str, Tensor]:
+                return phase.loss(self._forward, groups)
+
+            weight = (mine.stop - mine.start) * self.workers / size
+            step = train_step(self.wrapped, self.optimizer, loss, rate, phase.clip, weight)
             self.progress.steps += 1
             refused_in_a_row = refused_in_a_row + 1 if step.refused else 0
             if refused_in_a_row == MOST_REFUSED_STEPS:
                 raise UserError(
                     f"{MOST_REFUSED_STEPS} steps in a row had a loss or gradient that is not finite (last in epoch "
-                    f"{self.progress.epoch + 1}): lower train.lr or train.losses.mining_power."
+                    f"{self.progress.epoch + 1}): lower the learning rate of {self.settings.method}."
                 )
             if step.refused:
                 refused += 1
                 continue
-            total += torch.stack([step.total, step.soft_mining, step.coherence])
+            sums = {name: sums.get(name, 0) + value for name, value in step.terms.items()}
             norms += float(step.gradient_norm)
         taken = max(1, steps - refused)
-        mean = (self.over_workers(total) / taken).tolist()
+        means = {name: float(self.over_workers(total) / taken) for name, total in sums.items()}
         self.progress.epoch += 1
         self.progress.history.append(
             {
                 "epoch": self.progress.epoch,
-                "loss": mean[0],
-                "soft_mining": mean[1],
-                "coherence": mean[2],
-                "val_loss": self.validate(),
+                "loss": means.pop(TOTAL, float("nan")),
+                **means,
+                "val_loss": self.validate(phase),
                 "gradient_norm": norms / taken,
                 "lr": rate,
                 "refused_steps": refused,
             }
         )
 
-    def rate(self, steps_per_epoch: int) -> float:
-        """The learning rate of the step to come."""
-        s = self.settings
-        return learning_rate(self.progress.steps, steps_per_epoch * s.epochs, s.lr, s.final_lr, s.warmup)
+    def _forward(self, *inputs: Any) -> Any:
+        """Runs what is trained, on GPUs in bfloat16."""
+        cuda = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16) if cuda else contextlib.nullcontext():
+            return self.wrapped(*inputs)
 
     @torch.no_grad()
-    def validate(self) -> float:
+    def validate(self, phase: Train) -> float:
         """The loss on the held-out normal images, mean over images."""
         self.model.eval()
         count = self.features.count("val")
         mine = chunks(iter(range(self.rank, count, self.workers)), self.settings.batch_size)
         total = torch.zeros(1, device=self.device)
-        for target in self.targets("val", mine):
-            output = self.model(target)
-            loss = reconstruction_loss(output.target, output.decoded)
-            loss = loss + self.settings.losses.coherence_weight * coherence_loss(output.fused, output.prototypes)
-            total += loss * len(target)
+        for groups in self.batches("val", mine):
+            total += phase.validate(phase.network, groups) * len(groups[0])
         self.model.train()
         return float(self.over_workers(total) * self.workers / count)
 
@@ -187,28 +239,44 @@ class TrainingLoop:
         return mean
 
     def save(self, folder: Path) -> None:
-        """Writes model, projection, optimiser and progress; `load` is its counterpart."""
-        tensors = Trained(self.projection, self.model).tensors()
-        steps = 0
-        for name, parameter in self.model.named_parameters():
-            state = self.optimizer.state[parameter]
-            steps = state.get("step", 0)
-            slots = {slot: state[slot] for slot in state if slot != "step"}
+        """Writes model, optimiser and progress; `load` is its counterpart."""
+        tensors = prefixed("model.", self.model.tensors())
+        numbers: dict[str, dict[str, float]] = {}
+        for name, state in self._optimizer_states():
+            slots = {slot: value for slot, value in state.items() if isinstance(value, Tensor)}
             tensors |= prefixed("optimizer.", {f"{slot}.{name}": tensor for slot, tensor in slots.items()})
+            numbers[name] = {slot: value for slot, value in state.items() if slot not in slots}
         save_file(tensors, folder / CHECKPOINT_TENSORS)
-        progress = {**asdict(self.progress), "optimizer_steps": steps}
+        progress = {**asdict(self.progress), "optimizer": numbers}
         (folder / CHECKPOINT_PROGRESS).write_text(json.dumps(progress))
 
     def load(self, folder: Path) -> None:
         """Takes up what `save` wrote."""
-        tensors = {k: v.to(self.device) for k, v in load_file(folder / CHECKPOINT_TENSORS).items()}
+        tensors = load_file(folder / CHECKPOINT_TENSORS)
         progress = json.loads((folder / CHECKPOINT_PROGRESS).read_text())
-        optimizer_steps = progress.pop("optimizer_steps")
+        numbers = progress.pop("optimizer")
         self.progress = Progress(**progress)
-        self.model.load_state_dict(part_of(tensors, "model."))
-        if self.projection is not None:
-            self.projection.load_state_dict(part_of(tensors, "projection."))
-        for name, parameter in self.model.named_parameters():
-            if optimizer_steps:
-                slots = {slot: tensors[f"optimizer.{slot}.{name}"] for slot in OPTIMIZER_SLOTS}
-                self.optimizer.state[parameter] = {"step": optimizer_steps, **slots}
+        self.model.load_tensors(part_of(tensors, "model."), str(folder))
+        self.model.to(self.device)
+        self._begin_phase()
+        slots = part_of(tensors, "optimizer.")
+        for name, state in self._optimizer_states():
+            found = {key.partition(".")[0]: value for key, value in slots.items() if key.partition(".")[2] == name}
+            state |= {slot: value.to(self.device) for slot, value in found.items()}
+            state |= numbers.get(name, {})
+
+    def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What the optimiser keeps of each parameter, by the parameter's name."""
+        if self.optimizer is not None:
+            phase = self.phases[self.progress.phase]
+            assert isinstance(phase, Train)
+            for name, parameter in phase.network.named_parameters():
+                yield name, self.optimizer.state[parameter]
+
+
+def read_model(config: LoopConfig, folder: Path, source: str) -> tuple[Model, list[Row]]:
+    """The model and the history that a training left in a checkpoint; `source` names that to a person."""
+    model = config.model()
+    model.load_tensors(part_of(load_file(folder / CHECKPOINT_TENSORS), "model."), source)
+    history: list[Row] = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
+    return model, history

@@ -1,59 +1,43 @@
-"""One training step of INP-Former, the same on one worker or many, on a GPU or a CPU."""
+"""One training step, the same on one worker or many, on a GPU or a CPU, whatever the method."""
 
-import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from inpformer.methods.inp_former.losses import losses
-from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.optim import StableAdamW
-
-GRADIENT_CLIP = 0.1
+from inpformer.methods.base import TOTAL, Terms
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: this worker's losses, weighted so that their mean over the workers is the batch's, the gradient
-    norm before clipping, and whether it was refused.
+    """What a step did: this worker's losses by name, weighted so that their mean over the workers is the batch's, the
+    gradient norm before clipping, and whether it was refused.
     """
 
-    total: Tensor
-    soft_mining: Tensor
-    coherence: Tensor
+    terms: Terms
     gradient_norm: Tensor
     refused: bool
 
 
 def train_step(
-    model: nn.Module,
-    optimizer: StableAdamW,
-    target: Tensor,
-    rate: float,
-    settings: LossSettings,
-    autocast: bool = False,
-    clip: float = GRADIENT_CLIP,
-    weight: float = 1.0,
+    network: nn.Module, optimizer: Optimizer, loss: Callable[[], Terms], rate: float, clip: float, weight: float = 1.0
 ) -> Step:
-    """One optimiser step on `target` [B, G, N, C], this worker's share of the batch.
+    """One optimiser step on this worker's share of the batch, whose losses `loss` computes.
 
-    `model` is an `INPFormer` or a DistributedDataParallel of one; `autocast` runs it in bfloat16; `clip` is the
-    largest gradient norm. `weight` is this share's size over that of an equal share: DistributedDataParallel takes
-    the plain mean of the workers' gradients. A step whose loss or gradient is not finite is refused: the weights stay
-    as they are. Gradients are averaged over the workers before that is decided, so all of them decide alike.
+    `network` is what is trained, or a DistributedDataParallel of it; a gradient longer than `clip` is shortened to it.
+    `weight` is this share's size over that of an equal share: DistributedDataParallel takes the plain mean of the
+    workers' gradients. A step whose loss or gradient is not finite is refused: the weights stay as they are. Gradients
+    are averaged over the workers before that is decided, so all of them decide alike.
     """
-    amp = torch.autocast(target.device.type, torch.bfloat16) if autocast else contextlib.nullcontext()
-    with amp:
-        output = model(target)
-    loss = losses(output, settings)
-    total, soft_mining, coherence = (weight * part for part in (loss.total, loss.soft_mining, loss.coherence))
+    terms = {name: weight * value for name, value in loss().items()}
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    terms[TOTAL].backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
     finite = bool(torch.isfinite(norm))
     if finite:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-    return Step(total.detach(), soft_mining.detach(), coherence.detach(), norm, not finite)
+    return Step({name: value.detach() for name, value in terms.items()}, norm, not finite)

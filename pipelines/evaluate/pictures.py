@@ -44,19 +44,6 @@ class Scores:
     threshold: float
 
 
-def losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
-    """Training and validation loss by epoch."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    if not history:
-        axes.text(0.5, 0.5, "nothing was trained (zero-shot)", ha="center", transform=axes.transAxes)
-    for name, label in (("loss", "training"), ("val_loss", "held-out good images"), ("coherence", "coherence (train)")):
-        axes.plot(epochs, [row[name] for row in history], label=label)
-    axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
-    axes.legend(frameon=False)
-    _save(figure, file)
-
-
 def histograms(categories: Mapping[str, Scores], file: Path) -> None:
     """The image scores of good and defective test images, and the threshold, a row a category."""
     figure, rows = plt.subplots(

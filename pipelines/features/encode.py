@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
 from inpformer.features.shard import SHARD_IMAGES
 from inpformer.features.store import FeatureStore
@@ -53,17 +54,18 @@ def read_image_views(root: Path, row: Row, wanted: Sequence[View]) -> ImageViews
 def encode_into(
     store: FeatureStore,
     encoder: Encoder,
+    kept: Wants | None,
     pixels: Iterator[tuple[str, Tensor]],
     batch_size: int,
     done: Callable[[int], object],
 ) -> None:
-    """Sends views (key and pixels [3, S, S]) through the encoder, `batch_size` at a time, and keeps what comes out in
-    shards; `done` is told how many views are.
+    """Sends views (key and pixels [3, S, S]) through the encoder, `batch_size` at a time, and keeps what comes out, or
+    what is `kept` of it, in shards; `done` is told how many views are.
     """
     for shard in chunks(pixels, SHARD_IMAGES):
-        features = []
+        batches = []
         for part in chunks(iter(shard), batch_size):
-            batch = torch.stack([one for _, one in part])
-            features.append(encoder.features(batch).to("cpu", torch.float16))
+            levels = encoder.features(torch.stack([one for _, one in part]))
+            batches.append([one.to("cpu", torch.float16) for one in (levels if kept is None else kept.of(levels))])
             done(len(part))
-        store.add([key for key, _ in shard], torch.cat(features))
+        store.add([key for key, _ in shard], [torch.cat(level) for level in zip(*batches, strict=True)])

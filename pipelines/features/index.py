@@ -14,14 +14,17 @@ from tqdm import tqdm
 
 from inpformer.config import build
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.features.shard import key_array
-from inpformer.features.store import FeatureStore
+from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import SPLITS, Wanted, write_table
 from inpformer.images.tiling import Tiling
 from inpformer.images.views import View, views
 from inpformer.streams import ahead
+from inpformer.training.settings import TrainSettings
 from pipelines.features.encode import encode_into, read_image_views
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest
@@ -37,7 +40,8 @@ IMAGES_AHEAD = 8
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """What the features are: the encoder that made them, and the views of images they were made of (how many, and the
+    """What the features are: the encoder that made them (`shape` is that of its levels, `kept` what of them is stored,
+    None for all), and the views of images they were made of (how many, and the
     digest that names their table in the store). It holds nothing of where they lie, so it is the same whoever computed
     them.
     """
@@ -45,6 +49,8 @@ class FeatureIndex:
     encoder: EncoderSettings
     encoder_key: str
     encoder_digest: str
+    shape: EncoderShape
+    kept: Wants | None
     tiling: Tiling | None
     views: int
     table: str
@@ -76,14 +82,16 @@ def _learnt(manifest: Manifest) -> Iterator[Row]:
     return (row for row in manifest.rows if row.split in SPLITS and not row.label)
 
 
-def compute_features(manifest: Manifest, encoder: Encoder, settings: FeatureSettings) -> FeatureIndex:
+def compute_features(
+    manifest: Manifest, encoder: Encoder, settings: FeatureSettings, kept: Wants | None = None
+) -> FeatureIndex:
     """Encodes the views of good train and val images that the store lacks, shard by shard: here, or on the cluster of
     RAY_ADDRESS.
 
     Memory grows by some dozen bytes an image. Shards that were damaged are computed again.
     Raises UserError if an image is missing, unreadable or not the one that the manifest saw.
     """
-    store = FeatureStore(open_objects(settings.store, settings.cache_gigabytes), encoder.key)
+    store = FeatureStore(open_objects(settings.store, settings.cache_gigabytes), store_key(encoder.key, kept))
     wanted, known = wanted_views(manifest, settings.tiling), store.scan()
     at = known.find(wanted.keys)
     if damaged := store.discard_damaged(known.shards[n] for n in np.unique(known.shard[at[at >= 0]])):
@@ -99,14 +107,23 @@ def compute_features(manifest: Manifest, encoder: Encoder, settings: FeatureSett
             from pipelines.features.on_cluster import encode_on_cluster
 
             images = ahead(lambda one: read_image_views(manifest.root, *one), lacking, IMAGES_AHEAD)
-            encode_on_cluster(images, encoder, store.objects.address, settings.batch_size, progress)
+            encode_on_cluster(images, encoder, kept, store.objects.address, settings.batch_size, progress)
         else:
             transform = encoder.transform
             views = ahead(lambda one: read_image_views(manifest.root, *one).pixels(transform), lacking, IMAGES_AHEAD)
             pixels = (view for image in views for view in image)
-            encode_into(store, encoder, pixels, settings.batch_size, progress.update)
+            encode_into(store, encoder, kept, pixels, settings.batch_size, progress.update)
     write_table(store, wanted, store.scan() if len(missing) else known)
-    return FeatureIndex(encoder.settings, encoder.key, encoder.digest, settings.tiling, len(distinct), wanted.digest)
+    return FeatureIndex(
+        encoder.settings,
+        encoder.key,
+        encoder.digest,
+        encoder.shape,
+        kept,
+        settings.tiling,
+        len(distinct),
+        wanted.digest,
+    )
 
 
 def _lacking(
@@ -146,4 +163,8 @@ def run(args: Namespace) -> None:
     settings = read_section("features", FeatureSettings)
     manifest = read_manifest(args.manifest)
     encoder = load_encoder(settings.encoder).to(best_device())
-    write_index(compute_features(manifest, encoder, settings), args.out)
+    kept = None
+    if settings.keep == "wanted":
+        train = read_section("train", TrainSettings)
+        kept = train.kind.wants(train.own, encoder.shape)
+    write_index(compute_features(manifest, encoder, settings, kept), args.out)

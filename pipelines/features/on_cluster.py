@@ -13,10 +13,11 @@ import ray.exceptions
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.features.shard import SHARD_IMAGES
-from inpformer.features.store import FeatureStore
+from inpformer.features.store import FeatureStore, store_key
 from pipelines.features.encode import ImageViews, encode_into
 from pipelines.platform.bucket import open_objects
 from pipelines.platform.devices import best_device
@@ -39,17 +40,20 @@ def held_encoder(settings: EncoderSettings, key: str) -> Encoder:
     return encoder
 
 
-def encode_images(images: list[ImageViews], settings: EncoderSettings, key: str, store: str, batch_size: int) -> int:
+def encode_images(
+    images: list[ImageViews], settings: EncoderSettings, key: str, kept: Wants | None, store: str, batch_size: int
+) -> int:
     """The body of a task: keeps the features of these images in the store; returns how many views they were."""
     encoder = held_encoder(settings, key)
     with ThreadPoolExecutor() as pool:
         views = (view for one in pool.map(lambda one: one.pixels(encoder.transform), images) for view in one)
-        encode_into(FeatureStore(open_objects(store, 0), key), encoder, views, batch_size, lambda _: None)
+        place = FeatureStore(open_objects(store, 0), store_key(key, kept))
+        encode_into(place, encoder, kept, views, batch_size, lambda _: None)
     return sum(len(one.keys) for one in images)
 
 
 def encode_on_cluster(
-    images: Iterable[ImageViews], encoder: Encoder, store: str, batch_size: int, progress: tqdm
+    images: Iterable[ImageViews], encoder: Encoder, kept: Wants | None, store: str, batch_size: int, progress: tqdm
 ) -> None:
     """Shares the images out as tasks of a GPU each, or of a CPU if there is none; a few are under way at a time. Each
     loads the encoder as the driver did and writes its shards to the address `store` itself.
@@ -67,7 +71,7 @@ def encode_on_cluster(
             for chunk in _shards(images):
                 if len(pending) == most:
                     pending = _finish_one(pending, progress)
-                pending.append(task.remote(chunk, encoder.settings, encoder.key, store, batch_size))
+                pending.append(task.remote(chunk, encoder.settings, encoder.key, kept, store, batch_size))
             while pending:
                 pending = _finish_one(pending, progress)
         except ray.exceptions.RayError as error:

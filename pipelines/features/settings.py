@@ -1,6 +1,7 @@
 """The section `features` of params.yaml."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from inpformer.config import require
 from inpformer.encoders.settings import EncoderSettings
@@ -10,13 +11,15 @@ from inpformer.images.tiling import Tiling
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """`tiling` cuts images into tiles, null takes each whole. `store` is the address of the feature store, a folder or
-    s3://bucket/prefix, which runs, branches and colleagues may share; of one in S3, each machine keeps up to
-    `cache_gigabytes` on its own disk. `batch_size` views go through the encoder at a time.
+    """`keep` is what is stored: "all" levels of the encoder, which all methods on it share, or what train.method
+    "wanted" alone. `tiling` cuts images into tiles, null takes each whole. `store` is the address of the feature store,
+    a folder or s3://bucket/prefix, which runs, branches and colleagues may share; of one in S3, each machine keeps up
+    to `cache_gigabytes` on its own disk. `batch_size` views go through the encoder at a time.
     """
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     tiling: Tiling | None = None
+    keep: Literal["all", "wanted"] = "all"
     store: str = ".features"
     cache_gigabytes: float = 20
     batch_size: int = 16

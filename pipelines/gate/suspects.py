@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.images.transform import read_image
 from pipelines.gate.finding import WARNING, Finding
@@ -16,7 +17,8 @@ from pipelines.manifest.table import Manifest, Row
 
 # Of the sizes and strides tried (128 to 256 pixels, all four strides or the middle two), the most planted defects
 # for the time: 12×12 tokens an image.
-ENCODER = EncoderSettings(resize=192, crop=192, levels=(8, 16), grid=12)
+ENCODER = EncoderSettings(resize=192, crop=192, levels=(8, 16))
+WANTS = Wants(((0, 1),), "channels", grid=12)
 BATCH = 16
 REFERENCES = 8192  # tokens that an image is held against
 STRANGEST = 0.01  # of an image's tokens: a defect is small
@@ -80,10 +82,11 @@ def _deviations(scores: NDArray[np.float32]) -> list[float]:
 
 
 def _tokens(manifest: Manifest, rows: Sequence[Row], encoder: Encoder, progress: tqdm) -> Tensor:
-    """[n, N, C] float16, the mean over groups."""
+    """[n, N, C] float16."""
     encoded = []
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        encoded.append(encoder.encode([read_image(manifest.root / row.path) for row in part]).mean(1).half())
+        levels = encoder.encode([read_image(manifest.root / row.path) for row in part])
+        encoded.append(WANTS.of(levels)[0].half())
         progress.update(len(part))
     return torch.cat(encoded)

@@ -18,10 +18,8 @@ from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.trained import ALL, Trained, Training
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
-from inpformer.methods.inp_former.official import encoder_state, trained_state
-from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.methods import METHODS
 from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
@@ -29,12 +27,7 @@ from pipelines.platform.params import read_section
 from pipelines.platform.tracking import Run
 from pipelines.register.settings import RegisterSettings
 
-# By the channels of their tokens: the ViTs that the authors publish checkpoints for.
-ENCODERS = {
-    384: "vit_small_patch14_reg4_dinov2.lvd142m",
-    768: "vit_base_patch14_reg4_dinov2.lvd142m",
-    1024: "vit_large_patch14_reg4_dinov2.lvd142m",
-}
+METHOD = METHODS["inp_former"]
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -68,49 +61,43 @@ def bring_encoder(official: Mapping[str, Tensor], name: str, resize: int, crop: 
     if not timm.is_model(name):
         raise UserError(f"--encoder is {name}: timm has no such model.")
     probe = timm.create_model(name, pretrained=False, num_classes=0)
-    state = encoder_state(official)
+    state = METHOD.authors.encoder_state(official)
     load_exactly(probe, state, f"the checkpoint's encoder as {name}")
     content = save({key: tensor.contiguous() for key, tensor in state.items()})
     sha256 = hashlib.sha256(content).hexdigest()
     file = folder / f"{name}-{sha256[:12]}.safetensors"
     with files.written_whole(file) as temporary:
         temporary.write_bytes(content)
-    return load_encoder(EncoderSettings(name, file.as_posix(), sha256, resize, crop, levels=None, grid=None))
+    return load_encoder(EncoderSettings(name, file.as_posix(), sha256, resize, crop, levels=None))
 
 
-def import_detector(official: Mapping[str, Tensor], encoder: Encoder, training: Training, source: str) -> Detector:
+def import_detector(official: Mapping[str, Tensor], encoder: Encoder, learnt_from: LearntFrom, source: str) -> Detector:
     """The detector of an official state dict, without thresholds.
 
     Raises UserError naming `source` and the first key that is missing, unknown or of another shape.
     """
-    state = trained_state(official)
-    if "prototype_token" not in state or state["prototype_token"].ndim != 2:
-        raise UserError(f"{source} has no prototype_token: it is no INP-Former checkpoint.")
-    if encoder.heads is None:
+    if encoder.shape.heads is None:
         raise UserError(f"{encoder.settings.name} is no ViT: give the encoder that the checkpoint was trained on.")
-    prototypes, channels = state["prototype_token"].shape
-    model = INPFormer(ModelShape(channels, encoder.heads, encoder.groups, prototypes))
-    load_exactly(model, state, source)
-    return Detector(encoder, {ALL: Trained(None, model)}, LossSettings(), training, thresholds={})
+    settings, model = METHOD.authors.import_model(official, encoder.shape, source)
+    return Detector(encoder, METHOD, settings, {ALL: model}, learnt_from, thresholds={})
 
 
 def load_checkpoint(
-    file: Path, name: str | None, weights: str | None, resize: int, crop: int, folder: Path, training: Training
+    file: Path, name: str | None, weights: str | None, resize: int, crop: int, folder: Path, learnt_from: LearntFrom
 ) -> Detector:
     """Reads a checkpoint with its encoder, or with the encoder `weights` (hub or a file) where those are given: then
     the checkpoint's own, if it has one, must be the same by digest.
     """
     official = read_tensors(file)
-    channels = official["prototype_token"].shape[-1] if "prototype_token" in official else 0
-    name = name or ENCODERS.get(channels)
+    name = name or METHOD.authors.encoder_name(official)
     if name is None:
-        raise UserError(f"{file} has tokens of {channels} channels, of no ViT that the authors used: give --encoder.")
+        raise UserError(f"{file} is of no ViT that the authors used: give --encoder.")
     brought = any(key.startswith("encoder.") for key in official)
     if not brought and weights is None:
         raise UserError(f"{file} holds no encoder: give --weights hub, or the path of a .safetensors file.")
     encoder = bring_encoder(official, name, resize, crop, folder) if brought else None
     if weights is not None:
-        given = load_encoder(EncoderSettings(name, weights, None, resize, crop, levels=None, grid=None))
+        given = load_encoder(EncoderSettings(name, weights, None, resize, crop, levels=None))
         if encoder is not None and encoder.digest != given.digest:
             raise UserError(
                 f"the encoder in {file} is {encoder.digest[:12]}, {name} from {weights} is {given.digest[:12]}: "
@@ -118,15 +105,15 @@ def load_checkpoint(
             )
         encoder = given
     assert encoder is not None
-    return import_detector(official, encoder, training, str(file))
+    return import_detector(official, encoder, learnt_from, str(file))
 
 
 def run(args: Namespace) -> None:
     """Imports, saves the detector folder and registers it under @challenger."""
     model_name = read_section("register", RegisterSettings).model_name
-    training = Training(args.setting, "", tuple(args.categories))
+    learnt_from = LearntFrom(args.setting, "", tuple(args.categories))
     detector = load_checkpoint(
-        args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, training
+        args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, learnt_from
     )
     with files.written_whole(args.out) as folder:
         detector.save(folder)
@@ -149,7 +136,11 @@ def run(args: Namespace) -> None:
     settings = detector.encoder.settings
     print(
         f"to measure it on your data, set in params.yaml: features.encoder {{name: {settings.name}, weights: "
-        f"{settings.weights}, resize: {settings.resize}, crop: {settings.crop}, levels: null, grid: null}}, "
-        f"train.channels null, train.weights {args.out}; then: dvc repro"
+        f"{settings.weights}, resize: {settings.resize}, crop: {settings.crop}levels: null}}, "
+        f"train.inp_former {{grid: null, channels: null}}, train.weights {args.out}; then: dvc repro"
     )
     print(f"to give it thresholds alone: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")
+    print(
+        "a checkpoint does not say which images it was trained on, so no threshold promises anything until you say "
+        "that the held-out ones were not among them: calibrate.unseen: true in params.yaml, or recalibrate --unseen"
+    )

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from inpformer.errors import UserError
+from inpformer.errors import StaleFeaturesError, UserError
 from pipelines.platform import files
 
+# What to run: which command does it, only the pipeline knows.
+HINTS: dict[type[UserError], str] = {StaleFeaturesError: " (`dvc repro --force --single-item features`)"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = "interrupted: what is finished is kept, run the same command again to go on."
 
@@ -26,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{HINTS.get(type(error), '')}")
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)

@@ -1,20 +1,19 @@
-"""INP-Former on Ray, from the feature store, under one MLflow run."""
+"""A training on Ray, from the feature store, under one MLflow run."""
 
 import csv
 import hashlib
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from inpformer.errors import without_password
 from inpformer.judging.detector import CONFIG_FILE, Detector
-from inpformer.judging.trained import ALL, Training
+from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.judging.seen import SeenImages
 from inpformer.methods.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.training.settings import TrainSettings
-from pipelines.evaluate import pictures
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
 from pipelines.features.settings import FeatureSettings
@@ -23,13 +22,12 @@ from pipelines.platform import files, provenance
 from pipelines.platform.params import flat, read_all, read_section
 from pipelines.platform.tracking import Run, tracking_uri
 from pipelines.platform.weights import load_encoder
+from pipelines.train.pictures import draw_losses
 from pipelines.train.run_record import write_run
 from pipelines.training.checkpoints import open_checkpoints
 from pipelines.training.features import training_features
 from pipelines.training.job import History, Job, borrow, train_apart, train_together
 from pipelines.tune.winner import read_tuned, with_values
-
-LOSS_COLUMNS = ("epoch", "loss", "soft_mining", "coherence", "val_loss", "gradient_norm", "lr", "refused_steps")
 
 
 def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, taken: str) -> str:
@@ -42,20 +40,23 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, ta
         index.encoder_key,
         index.table,
     ]
-    return hashlib.sha256(json.dumps([*identity, asdict(settings), taken], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([*identity, settings.identity, taken], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train(job: Job, training: Training) -> tuple[Detector, History]:
+def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
     """Trains in the setting asked for; returns the detector, not calibrated yet, and its history."""
-    losses, tiling = job.settings.losses, job.index.tiling
-    if job.settings.setting == SINGLE_CLASS:
+    settings = job.settings
+    if settings.setting == SINGLE_CLASS:
         models, histories = train_apart(job)
         for name, history in histories.items():
             job.run.log_epochs(history, prefix=f"{name}.")
-        return Detector(job.encoder, models, losses, training, {}, tiling), _mean(list(histories.values()))
-    model, history = train_together(job)
-    job.run.log_epochs(history)  # all that workers could not tell
-    return Detector(job.encoder, {ALL: model}, losses, training, {}, tiling), history
+        mean = _mean(list(histories.values()))
+    else:
+        model, mean = train_together(job)
+        models = {ALL: model}
+        job.run.log_epochs(mean)  # all that workers could not tell
+    made = Detector(job.encoder, settings.kind, settings.own, models, learnt_from, {}, job.index.tiling)
+    return made, mean
 
 
 def _mean(histories: Sequence[History]) -> History:
@@ -66,7 +67,8 @@ def _mean(histories: Sequence[History]) -> History:
 def write_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
     """The numbers of each epoch, for `dvc plots`."""
     with files.written_whole(file) as temporary, temporary.open("w", newline="") as f:
-        writer = csv.DictWriter(f, LOSS_COLUMNS)
+        columns = list(dict.fromkeys(name for row in history for name in row)) or ["epoch", "loss", "val_loss"]
+        writer = csv.DictWriter(f, columns)
         writer.writeheader()
         writer.writerows(history)
 
@@ -83,15 +85,16 @@ def run(args: Namespace) -> None:
     check_encoder(encoder, index)
     categories = tuple(manifest.categories)
     setting = setting_name(settings.setting, len(manifest.data_sets), manifest.shots)
-    training, other, taken = Training(setting, manifest.digest, categories), None, ""
+    learnt_from, other, taken = LearntFrom(setting, manifest.digest, categories), None, ""
     if settings.weights is not None:
         weights = Path(settings.weights)
         other = borrow(weights, encoder, categories, settings.setting == ZERO_SHOT)
-        training, taken = other.training, hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest()
+        learnt_from, taken = other.learnt_from, hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest()
     key = run_key(manifest, index, settings, taken)
     tags = {
         **provenance.tags(),
-        "setting": training.setting,
+        "method": settings.method,
+        "setting": learnt_from.setting,
         "data.digest": manifest.digest,
         "data.folder": manifest.root.as_posix(),
         "encoder.digest": index.encoder_digest,
@@ -101,18 +104,24 @@ def run(args: Namespace) -> None:
     params = {name: values for name, values in read_all().items() if name in ("manifest", "features", "train")}
     used = flat(params) | {f"train.{name}": value for name, value in tuned.items()}
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", used, tags)
-    print(f"{training.setting}, MLflow run {run.run_id} at {without_password(tracking_uri())}", flush=True)
+    print(
+        f"{settings.method}, {learnt_from.setting}, MLflow run {run.run_id} at {without_password(tracking_uri())}",
+        flush=True,
+    )
     with run.underway():
         job = Job(manifest, index, encoder, settings, training_features(stored, index), run, checkpoints)
         if other is None:
-            detector, history = train(job, training)
+            detector, history = train(job, learnt_from)
+            # All forms of an image are that image.
+            detector.seen = SeenImages.of(row.sha256 for row in manifest.rows if row.split == "train")
         else:
-            detector, history = Detector(encoder, other.models, other.losses, training, {}, index.tiling), []
+            borrowed = (other.method, other.settings, other.models, learnt_from)
+            detector, history = Detector(encoder, *borrowed, {}, index.tiling, other.seen), []
         with files.written_whole(args.model) as folder:
             detector.save(folder)
         write_losses(history, args.loss)
         picture = args.loss.with_suffix(".png")
-        pictures.losses(history, picture)
+        draw_losses(history, picture)
         run.log_file(picture, "pictures")
         write_run(run, args.run)
     # Only now: the outputs stand, so a later `dvc repro --force` is to train anew, not to find itself finished.

@@ -4,6 +4,7 @@ A checkpoint is a folder of tensors and progress. Its progress is written last, 
 killed process, a full disk or a lost connection left of another is never taken up, and is removed.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +33,9 @@ from pipelines.platform import files, s3
 
 # With the pauses of the AWS SDK, which grow to 20 seconds, a server may be away for a minute.
 S3_ATTEMPTS = 9
-NAME = "checkpoint_{:06d}"
+# By phases and epochs done: later ones sort last.
+NAME = "checkpoint_{:02d}_{:06d}"
+FINISHED = "finished"
 
 
 class PatientS3(S3FileSystem):  # type: ignore[misc]
@@ -64,6 +67,11 @@ class Checkpoints:
     key: str
     address: str
 
+    def within(self, category: str) -> "Checkpoints":
+        """Those of one category's training; its name may hold any character, so the folder's is a digest of it."""
+        folder = hashlib.sha256(category.encode()).hexdigest()[:16]
+        return replace(self, key=f"{self.key}/{folder}", address=f"{self.address}/{folder}")
+
     def path(self, name: str) -> str:
         """Where the checkpoint `name` lies on the file system."""
         return f"{self.root}/{self.key}/{name}"
@@ -75,7 +83,7 @@ class Checkpoints:
         Raises UserError if there is no space for it or its place cannot be reached.
         """
         # One place for all attempts on a machine: what a killed one left is removed by the next.
-        local = Path(tempfile.gettempdir()) / f"inpformer-{self.key}-{name}"
+        local = Path(tempfile.gettempdir()) / f"inpformer-{self.key.replace('/', '-')}-{name}"
         target = self.path(name)
         try:
             shutil.rmtree(local, ignore_errors=True)
@@ -128,11 +136,19 @@ class Checkpoints:
         with self._explained():
             found = self.filesystem.get_file_info(FileSelector(f"{self.root}/{self.key}", allow_not_found=True))
             names = sorted((info.base_name for info in found), reverse=True)
-            last = next((name for name in names if re.fullmatch(r"checkpoint_\d{6}", name) and self.whole(name)), None)
-            for name in names:
-                if name != last:
-                    self._remove(name)
-            return last
+            last = next(
+                (name for name in names if re.fullmatch(r"checkpoint_\d{2}_\d{6}", name) and self.whole(name)), None
+            )
+        self.keep_only(last)
+        return last
+
+    def keep_only(self, name: str | None) -> None:
+        """Removes all but one. Raises UserError if their place cannot be reached."""
+        with self._explained():
+            found = self.filesystem.get_file_info(FileSelector(f"{self.root}/{self.key}", allow_not_found=True))
+            for info in found:
+                if info.base_name != name:
+                    self._remove(info.base_name)
 
     def remove(self) -> None:
         """Removes all of them; what cannot be removed stays."""

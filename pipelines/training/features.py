@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from inpformer.features.store import FeatureStore
+from inpformer.encoders.levels import Wants
+from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import Views
 from pipelines.features.index import FeatureIndex
 from pipelines.features.settings import FeatureSettings
@@ -11,21 +12,24 @@ from pipelines.platform.bucket import open_objects
 
 @dataclass(frozen=True)
 class TrainingFeatures:
-    """`store` is the address, `table` the digest of the data set's views in it, `category` None for all of them."""
+    """`store` is the address, `kept` what of the encoder's levels is stored, None for all; `table` the digest of the
+    data set's views, `category` None for all of them.
+    """
 
     store: str
     cache_gigabytes: float
     encoder_key: str
+    kept: Wants | None
     table: str
     category: str | None = None
 
     def open(self) -> Views:
         """The features, by split and number. Raises UserError if the store lacks them."""
-        store = FeatureStore(open_objects(self.store, self.cache_gigabytes), self.encoder_key)
+        store = FeatureStore(open_objects(self.store, self.cache_gigabytes), store_key(self.encoder_key, self.kept))
         return Views(store, self.table, self.category)
 
 
 def training_features(settings: FeatureSettings, index: FeatureIndex) -> TrainingFeatures:
     """What workers need to find the features of an index in the store."""
     address = open_objects(settings.store, settings.cache_gigabytes).address
-    return TrainingFeatures(address, settings.cache_gigabytes, index.encoder_key, index.table)
+    return TrainingFeatures(address, settings.cache_gigabytes, index.encoder_key, index.kept, index.table)

@@ -11,9 +11,9 @@ import ray.train.torch
 import torch
 
 from inpformer.errors import UserError
-from inpformer.training.loop import LoopConfig, TrainingLoop
+from inpformer.training.loop import LoopConfig, Row, TrainingLoop
 from pipelines.platform.tracking import Run
-from pipelines.training.checkpoints import NAME, Checkpoints
+from pipelines.training.checkpoints import FINISHED, NAME, Checkpoints
 
 
 @dataclass(frozen=True)
@@ -44,35 +44,33 @@ def train_worker(config: Mapping[str, Any]) -> None:
     )
     reached = ray.train.get_checkpoint()
     name = worker.resume if reached is None else reached.path.rpartition("/")[2]
-    if name is None:
-        loop.start()
-    else:
+    if name is not None:
         with worker.checkpoints.fetched(name) as folder:
             loop.load(folder)
     while not loop.done:
-        loop.epoch()
-        _report(loop, worker)
+        _report(loop, loop.advance(), worker)
 
 
-def _report(loop: TrainingLoop, worker: WorkerConfig) -> None:
-    """Prints the epoch's line; every `checkpoint_every` epochs, at the end, and from the moment that a worker's machine
-    has notice to go, leaves a checkpoint and tells Ray and MLflow. Ray takes a report every two seconds, no more.
+def _report(loop: TrainingLoop, row: Row | None, worker: WorkerConfig) -> None:
+    """Prints the line of what was done; every `checkpoint_every` epochs, at the end of a phase, and from the moment
+    that a worker's machine has notice to go, leaves a checkpoint and tells Ray and MLflow. Ray takes a report every two
+    seconds, no more.
     """
-    epoch, checkpoint = loop.progress.epoch, None
-    regular = loop.done or epoch % loop.settings.checkpoint_every == 0
+    checkpoint = None
+    regular = is_due(loop, row)
     # Asked by every worker in every epoch, as Ray wants it, so that all get one answer.
     due = ray.train.get_preemption_info() is not None or regular
     if loop.rank == 0:
-        print(_line(loop), flush=True)
+        print(_line(loop, row), flush=True)
     if not due:
         return
     if loop.rank == 0:
-        name = NAME.format(epoch)
+        name = checkpoint_name(loop)
         with worker.checkpoints.saving(name) as folder:
             loop.save(folder)
         checkpoint = ray.train.Checkpoint(worker.checkpoints.path(name), worker.checkpoints.filesystem)
     ray.train.report(
-        loop.progress.history[-1],
+        row or {"epoch": loop.progress.epoch},
         checkpoint=checkpoint,
         checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
     )
@@ -90,17 +88,37 @@ def _log(loop: TrainingLoop, worker: WorkerConfig) -> None:
         print("MLflow does not answer: it gets these epochs later.", file=sys.stderr, flush=True)
 
 
-def train_category(config: LoopConfig, category: str, checkpoints: Checkpoints, name: str) -> None:
-    """Trains one category's model to the end and leaves its checkpoint as `name`: the body of a Ray task."""
+def is_due(loop: TrainingLoop, row: Row | None) -> bool:
+    """Whether to leave a checkpoint after an epoch (`row`) or after a phase without gradient (None), soon repeated."""
+    if loop.done or row is None:
+        return loop.done
+    return loop.progress.epoch % loop.settings.checkpoint_every == 0 or loop.progress.steps == 0
+
+
+def checkpoint_name(loop: TrainingLoop) -> str:
+    """Of where a loop stands."""
+    return NAME.format(loop.progress.phase, loop.progress.epoch)
+
+
+def train_category(config: LoopConfig, category: str, checkpoints: Checkpoints) -> None:
+    """Trains one category's model to the end and leaves its checkpoint as FINISHED: the body of a Ray task. Goes on
+    from the last checkpoint that an earlier task left.
+    """
     loop = TrainingLoop(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    loop.start()
+    if (reached := checkpoints.newest()) is not None:
+        with checkpoints.fetched(reached) as folder:
+            loop.load(folder)
     while not loop.done:
-        loop.epoch()
-        print(f"{category}: {_line(loop)}", flush=True)
-    with checkpoints.saving(name) as folder:
-        loop.save(folder)
+        row = loop.advance()
+        print(f"{category}: {_line(loop, row)}", flush=True)
+        if is_due(loop, row):
+            name = FINISHED if loop.done else checkpoint_name(loop)
+            with checkpoints.saving(name) as folder:
+                loop.save(folder)
+            checkpoints.keep_only(name)
 
 
-def _line(loop: TrainingLoop) -> str:
-    row = loop.progress.history[-1]
-    return f"epoch {loop.progress.epoch}/{loop.settings.epochs}  loss {row['loss']:.4f}  val {row['val_loss']:.4f}"
+def _line(loop: TrainingLoop, row: Row | None) -> str:
+    if row is None:
+        return f"phase {loop.progress.phase} of {len(loop.phases)} done"
+    return f"epoch {loop.progress.epoch}/{loop.epochs}  loss {row['loss']:.4f}  val {row['val_loss']:.4f}"

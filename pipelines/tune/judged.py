@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
 from inpformer.images.pseudo import pseudo_anomaly
 from inpformer.images.tiling import Tiling
@@ -36,12 +37,12 @@ Seen = tuple[Row, View]  # an image, and what of it
 
 @dataclass(frozen=True)
 class JudgedSet:
-    """n pictures: `features` [n, G, N, C] float16, `masks` [n, 256, 256], `labels` [n], true for anomalous,
-    `mask_known` [n], false for anomalous ones whose mask says nothing, and `categories` [n], each with pictures of both
-    labels. `image_size` in pixels is the encoder's.
+    """n pictures: `features` the groups that the method wants, each [n, N, C] float16, `masks` [n, 256, 256], `labels`
+    [n], true for anomalous, `mask_known` [n], false for anomalous ones whose mask says nothing, and `categories` [n],
+    each with pictures of both labels. `image_size` in pixels is the encoder's.
     """
 
-    features: NDArray[np.float16]
+    features: tuple[NDArray[np.float16], ...]
     masks: NDArray[np.bool_]
     labels: NDArray[np.bool_]
     mask_known: NDArray[np.bool_]
@@ -60,7 +61,9 @@ class Picture:
     category: str
 
 
-def judged_set(manifest: Manifest, encoder: Encoder, tiling: Tiling | None, settings: TuneSettings) -> JudgedSet:
+def judged_set(
+    manifest: Manifest, encoder: Encoder, wants: Wants, tiling: Tiling | None, settings: TuneSettings
+) -> JudgedSet:
     """Reads, makes and encodes the pictures.
 
     Raises UserError if an image changed, or if there is no labelled validation image where these are asked for.
@@ -82,12 +85,13 @@ def judged_set(manifest: Manifest, encoder: Encoder, tiling: Tiling | None, sett
     features, made = [], []
     with tqdm(total=count, desc="encoding what trials are judged on", unit="image", disable=None) as progress:
         for batch in chunks(pictures, BATCH_SIZE):
-            encoded = encoder.features(torch.stack([picture.pixels for picture in batch]))
-            features.append(encoded.to(torch.float16).cpu().numpy())
+            groups = wants.of(encoder.features(torch.stack([picture.pixels for picture in batch])))
+            features.append([group.to(torch.float16).cpu().numpy() for group in groups])
             made += [(p.mask, p.anomalous, p.mask_known, p.category) for p in batch]
             progress.update(len(batch))
+    together = tuple(np.concatenate(group) for group in zip(*features, strict=True))
     masks, labels, known, categories = (np.array(column) for column in zip(*made, strict=True))
-    return JudgedSet(np.concatenate(features), masks, labels, known, categories, encoder.transform.crop)
+    return JudgedSet(together, masks, labels, known, categories, encoder.transform.crop)
 
 
 def choose(rows: Iterable[Row], tiling: Tiling | None, most: int) -> list[Seen]:

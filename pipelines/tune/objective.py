@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inpformer.judging.trained import Trained
+from inpformer.methods.base import Model
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics
-from inpformer.nn.maps import image_scores, reconstruction_map
 from pipelines.tune.judged import JudgedSet
 
 BATCH_SIZE = 16
@@ -36,27 +35,26 @@ class Objective:
         return cls(fmean(objective.image_ap for objective in several), fmean(pixel) if pixel else None)
 
 
-def judge(trained: Trained, judged: JudgedSet, device: torch.device) -> Objective:
+def judge(model: Model, judged: JudgedSet, device: torch.device) -> Objective:
     """Scores all pictures as the detector does. The model is as it was afterwards."""
-    maps = []
-    training = trained.model.training
-    trained.model.eval()
+    maps, scores = [], []
+    training = model.training
+    model.eval()
     with torch.inference_mode():
         for start in range(0, len(judged.labels), BATCH_SIZE):
             # A copy: what all trials share on a machine is read-only.
-            features = torch.tensor(judged.features[start : start + BATCH_SIZE], device=device)
-            target = features.float() if trained.projection is None else trained.projection(features)
-            maps.append(reconstruction_map(trained.model(target), judged.image_size).cpu())
-    trained.model.train(training)
-    return rate(torch.cat(maps).numpy(), judged)
+            groups = [torch.tensor(group[start : start + BATCH_SIZE], device=device) for group in judged.features]
+            maps.append(model.maps(groups, judged.image_size, zero_shot=False).cpu())
+            scores.append(model.scores(maps[-1]))
+    model.train(training)
+    return rate(torch.cat(maps).numpy(), torch.cat(scores).numpy(), judged)
 
 
-def rate(maps: NDArray[np.float32], judged: JudgedSet) -> Objective:
-    """The objective of anomaly maps [n, 256, 256].
+def rate(maps: NDArray[np.float32], scores: NDArray[np.float32], judged: JudgedSet) -> Objective:
+    """The objective of anomaly maps [n, 256, 256] and image scores [n].
 
     Raises UserError if a value in them is not finite.
     """
-    scores = image_scores(torch.from_numpy(maps)).numpy()
     found = []
     for category in np.unique(judged.categories):
         mine = judged.categories == category

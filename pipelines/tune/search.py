@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
+from inpformer.methods.base import Train
 from inpformer.methods.setting import MULTI_CLASS
-from inpformer.training.loop import TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
@@ -28,20 +26,20 @@ from pipelines.training.job import Job
 from pipelines.tune.judged import judged_set
 from pipelines.tune.report import write as write_report
 from pipelines.tune.settings import TuneSettings
-from pipelines.tune.space import distributions
+from pipelines.tune.space import distributions, space_of
 from pipelines.tune.table import Trial, winner
 from pipelines.tune.trial import TrialTask
 from pipelines.tune.trials import METRIC, Search, find
-from pipelines.tune.winner import write_tuned
+from pipelines.tune.winner import with_values, write_tuned
 
 
-def report_epochs(settings: TuneSettings, train: TrainSettings) -> tuple[int, ...]:
+def report_epochs(settings: TuneSettings, train: TrainSettings, epochs: int) -> tuple[int, ...]:
     """After which epochs a trial is judged and saved: at ASHA's rungs, as often as train saves, and at the end."""
-    rungs, epoch = set(range(train.checkpoint_every, train.epochs, train.checkpoint_every)), settings.grace
-    while epoch < train.epochs:
+    rungs, epoch = set(range(train.checkpoint_every, epochs, train.checkpoint_every)), settings.grace
+    while epoch < epochs:
         rungs.add(epoch)
         epoch *= settings.reduction
-    return (*sorted(rungs), train.epochs)
+    return (*sorted(rungs), epochs)
 
 
 def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index: FeatureIndex) -> Search:
@@ -52,33 +50,47 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
             f"params.yaml: {what}: a search tunes the training of one model for all categories, set tune.trials to 0 "
             f"(or search with train.setting {MULTI_CLASS}, and take the values over)."
         )
-    space = distributions(settings.space, train)
+    space = distributions(space_of(settings, train), train)
     # Workers that share a batch give the losses of one: a trial has one.
-    train = replace(train, num_workers=1, epochs=settings.epochs or train.epochs)
-    if settings.grace > train.epochs:
-        raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {train.epochs} epochs, set fewer.")
+    train = replace(train, num_workers=1)
+    if settings.epochs is not None:
+        train = with_values(train, {f"{train.method}.epochs": settings.epochs}, "params.yaml: tune.epochs: train")
+    epochs = trial_epochs(train, index)
+    if epochs and settings.grace > epochs:
+        raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {epochs} epochs, set fewer.")
     code = provenance.source_digest("inpformer", "pipelines/features", "pipelines/training", "pipelines/tune")
-    identity = [code, manifest.digest, index.encoder_key, index.table, asdict(settings), asdict(train)]
+    identity = [code, manifest.digest, index.encoder_key, index.table, _searched(settings), train.identity]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Search(settings, train, space, f"tune-{key}")
+    return Search(settings, train, space, f"tune-{key}", epochs)
+
+
+def trial_epochs(train: TrainSettings, index: FeatureIndex) -> int:
+    """The epochs of a full trial: 0 for a method without steps."""
+    phases = train.kind.make(train.own, index.shape).phases()
+    return sum(phase.epochs for phase in phases if isinstance(phase, Train))
+
+
+def _searched(settings: TuneSettings) -> dict[str, object]:
+    """What decides the outcome of a search, not where it runs."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("concurrency", "cpus", "gpus")}
 
 
 def make_task(search: Search, manifest: Manifest, index: FeatureIndex, encoder: Encoder, job: Job) -> TrialTask:
-    """What all trials share: the judged pictures go through the encoder here, and the projection is fitted here.
+    """What all trials share: the judged pictures go through the encoder here.
 
     Raises UserError if a batch that may be tried is larger than the training images are many.
     """
     loop = job.loop()
-    count, batch = loop.features.open().count("train"), search.settings.space.get("batch_size")
+    space = space_of(search.settings, search.train)
+    count, batch = loop.features.open().count("train"), space.get("batch_size")
     if batch is not None and (most := max(batch.choices or (batch.high or 0,))) > count:
         raise UserError(
             f"params.yaml: tune.space.batch_size goes up to {most:g}: there are only {count} training images."
         )
-    probe = TrainingLoop(loop, torch.device("cpu"))
-    probe.start()
-    projection = None if probe.projection is None else probe.projection.state_dict()
-    judged = judged_set(manifest, encoder.to(best_device()), index.tiling, search.settings)
-    return TrialTask(loop, projection, judged, report_epochs(search.settings, search.train), search.settings.seeds)
+    wants = search.train.kind.wants(search.train.own, index.shape)
+    judged = judged_set(manifest, encoder.to(best_device()), wants, index.tiling, search.settings)
+    reports = report_epochs(search.settings, search.train, search.epochs)
+    return TrialTask(loop, judged, reports, search.settings.seeds)
 
 
 def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: Path, report: Path) -> None:

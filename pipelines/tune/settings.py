@@ -1,6 +1,6 @@
 """The section `tune` of params.yaml: what is searched, how long, on what trials are judged. Free of torch and Ray."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from inpformer.config import require
 
@@ -37,7 +37,8 @@ class TuneSettings:
 
     The objective is the mean over `seeds` trainings, judged on at most `images` held-out good images against
     pseudo-anomalies ("pseudo"), or the labelled validation images ("labelled"). `seed` is that of the sampler and of
-    the pseudo-anomalies. `space` holds the parameters of train that are searched, by name.
+    the pseudo-anomalies. `space` holds the parameters of train that are searched, by their dotted name there; null for
+    the method's own.
     """
 
     trials: int = 0
@@ -51,7 +52,7 @@ class TuneSettings:
     images: int = 64
     objective: str = PSEUDO
     seed: int = 0
-    space: dict[str, Domain] = field(default_factory=dict)
+    space: dict[str, Domain] | None = None
 
     def __post_init__(self) -> None:
         require(self.trials >= 0, "trials", self.trials, "0 (no search) or more")
@@ -62,4 +63,5 @@ class TuneSettings:
         require(self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1, or null for train.epochs")
         require(self.reduction >= 2, "reduction", self.reduction, "at least 2")
         require(self.objective in (PSEUDO, LABELLED), "objective", self.objective, f"{PSEUDO} or {LABELLED}")
-        require(bool(self.space) or not self.trials, "space", self.space, "the parameters to search, one at least")
+        right = "the parameters to search, one at least, or null for the method's own"
+        require(self.space is None or bool(self.space) or not self.trials, "space", self.space, right)

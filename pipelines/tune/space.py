@@ -7,19 +7,28 @@ from dataclasses import fields, is_dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from inpformer.config import require
+from inpformer.config import build, require
 from inpformer.errors import UserError
 from inpformer.training.settings import TrainSettings
-from pipelines.tune.settings import Domain
+from pipelines.tune.settings import Domain, TuneSettings
 from pipelines.tune.winner import with_values
 
 # Numbers that decide how a training runs or how long, not how good it can be.
 NOT_SEARCHED = {"seed", "epochs", "num_workers", "checkpoint_every"}
 
 
-def searchable() -> dict[str, type]:
+def searchable(train: TrainSettings) -> dict[str, type]:
     """The dotted names of all numbers in the section `train` that may be searched, and their types."""
-    return {name: kind for name, kind in _numbers(TrainSettings, "") if name not in NOT_SEARCHED}
+    numbers = (*_numbers(TrainSettings, ""), *_numbers(train.kind.settings, f"{train.method}."))
+    return {name: kind for name, kind in numbers if name.rpartition(".")[2] not in NOT_SEARCHED}
+
+
+def space_of(settings: TuneSettings, train: TrainSettings) -> dict[str, Domain]:
+    """What is searched: what the settings say, or the method's own space."""
+    if settings.space is not None:
+        return settings.space
+    own = train.kind.space.items()
+    return {f"{train.method}.{name}": build(Domain, domain, f"{train.method}.space.{name}") for name, domain in own}
 
 
 def _numbers(cls: type, prefix: str) -> Iterable[tuple[str, type]]:
@@ -37,7 +46,7 @@ def distributions(space: Mapping[str, Domain], train: TrainSettings) -> dict[str
 
     Raises UserError for a name that may not be searched, and for values that `train` cannot have.
     """
-    known = searchable()
+    known = searchable(train)
     values: dict[str, list[float]] = {}
     for name, domain in space.items():
         if name not in known:

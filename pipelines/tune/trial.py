@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 from ray import tune
-from torch import Tensor
 
-from inpformer.judging.trained import Trained
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.tune.judged import JudgedSet
@@ -26,12 +24,11 @@ CHECKPOINT_REPORT = "report.json"
 
 @dataclass(frozen=True)
 class TrialTask:
-    """What all trials share. `projection` is the state of the one fitted to the training features, None for ViTs;
-    after each of the epochs `reports`, rising, a trial is judged and saved; the last one is the end.
+    """What all trials share. After each of the epochs `reports`, rising, a trial is judged and saved; the last one is
+    the end, 0 for a method without steps.
     """
 
     loop: LoopConfig
-    projection: Mapping[str, Tensor] | None
     judged: JudgedSet
     reports: tuple[int, ...]
     seeds: int
@@ -44,23 +41,22 @@ def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     every = [replace(settings, seed=settings.seed + n) for n in range(task.seeds)]
     loops, report = _resume(lambda: [_loop(task, one, device) for one in every])
-    if report.get("epoch") == task.reports[-1]:
+    if report.get("epoch") == max(1, task.reports[-1]):
         tune.report(report)  # the interruption came between the last checkpoint and the end
     began = time.monotonic() - report.get("seconds", 0.0)
     for epoch in task.reports:
-        if epoch <= loops[0].progress.epoch:
+        if loops[0].done or 0 < epoch <= loops[0].progress.epoch:
             continue
         for loop in loops:
-            while loop.progress.epoch < epoch:
-                loop.epoch()
-        objective = Objective.mean([judge(Trained(loop.projection, loop.model), task.judged, device) for loop in loops])
+            loop.run_to(epoch)
+        objective = Objective.mean([judge(loop.model, task.judged, device) for loop in loops])
         report = {
-            "epoch": epoch,
+            "epoch": max(1, epoch),  # ASHA counts from 1
             "objective": objective.value,
             "image_ap": objective.image_ap,
             "pixel_ap": objective.pixel_ap,
-            "val_loss": fmean(loop.progress.history[-1]["val_loss"] for loop in loops),
-            "judged": [*report.get("judged", []), [epoch, objective.value]],
+            "val_loss": _val_loss(loops),
+            "judged": [*report.get("judged", []), [max(1, epoch), objective.value]],
             "seconds": time.monotonic() - began,
             "ended": time.time(),
         }
@@ -72,12 +68,14 @@ def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
             tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
+def _val_loss(loops: Sequence[TrainingLoop]) -> float | None:
+    """The mean over the seeds, None for a method without steps."""
+    rows = [loop.progress.history[-1] for loop in loops if loop.progress.history]
+    return fmean(row["val_loss"] for row in rows) if rows else None
+
+
 def _loop(task: TrialTask, settings: TrainSettings, device: torch.device) -> TrainingLoop:
-    shape = replace(task.loop.shape, num_prototypes=settings.num_prototypes)
-    loop = TrainingLoop(replace(task.loop, settings=settings, shape=shape), device)
-    if loop.projection is not None and task.projection is not None:
-        loop.projection.load_state_dict(task.projection)
-    return loop
+    return TrainingLoop(replace(task.loop, settings=settings), device)
 
 
 def _resume(begin: Callable[[], list[TrainingLoop]]) -> tuple[list[TrainingLoop], dict[str, Any]]:

@@ -37,13 +37,14 @@ MOST_TRIAL_FAILURES = 3  # of a trial, which goes on from its checkpoint
 @dataclass(frozen=True)
 class Search:
     """A search as the driver sees it. `key` names it: equal for equal code, data and parameters. `train` is what a
-    trial trains with, but for the values sampled. Until it is finished it lies below `train.storage`.
+    trial trains with, but for the values sampled, for `epochs`. Until it is finished it lies below `train.storage`.
     """
 
     settings: TuneSettings
     train: TrainSettings
     space: dict[str, BaseDistribution]
     key: str
+    epochs: int
 
 
 class Asha(ASHAScheduler):
@@ -116,7 +117,10 @@ def make_tuner(search: Search, task: TrialTask, kept: Checkpoints) -> tune.Tuner
                 sampler=optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=max(4, settings.trials // 4)),
             ),
             scheduler=Asha(
-                EPOCH, max_t=search.train.epochs, grace_period=settings.grace, reduction_factor=settings.reduction
+                EPOCH,
+                max_t=max(1, search.epochs),
+                grace_period=min(settings.grace, max(1, search.epochs)),
+                reduction_factor=settings.reduction,
             ),
             num_samples=settings.trials,
             max_concurrent_trials=settings.concurrency,
@@ -130,7 +134,7 @@ def make_tuner(search: Search, task: TrialTask, kept: Checkpoints) -> tune.Tuner
             storage_filesystem=kept.filesystem,
             failure_config=tune.FailureConfig(max_failures=MOST_TRIAL_FAILURES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-            callbacks=[TrialRuns(search.key), Lines(settings.trials, search.train.epochs)],
+            callbacks=[TrialRuns(search.key), Lines(settings.trials, max(1, search.epochs))],
             verbose=0,
         ),
     )
@@ -166,7 +170,7 @@ def check_resources(settings: TuneSettings) -> None:
 def _trial(result: tune.Result, search: Search) -> tuple[float, Trial]:
     """A trial of ours, and when it ended."""
     m: dict[str, Any] = result.metrics or {}
-    state = FAILED if result.error else FINISHED if m.get(EPOCH) == search.train.epochs else STOPPED
+    state = FAILED if result.error else FINISHED if m.get(EPOCH) == max(1, search.epochs) else STOPPED
     values = {name: (result.config or {}).get(name) for name in search.space}
     reached = (m.get(EPOCH, 0), m.get(METRIC), m.get("image_ap"), m.get("pixel_ap"), m.get("seconds", 0.0))
     return m.get("ended", float("inf")), Trial(values, state, *reached)

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from inpformer.config import build
 from inpformer.errors import UserError
+from inpformer.training.settings import TrainSettings
 from pipelines.platform import files
 
 T = TypeVar("T")
-Values = Mapping[str, Any]  # by the name in the section `train`, dotted: losses.coherence_weight
+Values = Mapping[str, Any]  # by the name in the section `train`, dotted: inp_former.lr
 
 
 def write_tuned(file: Path, objective: float | None, values: Values) -> None:
@@ -41,7 +42,7 @@ def with_values(settings: T, values: Values, where: str) -> T:
 
     Raises UserError for an unknown name, and for a value that the dataclass refuses.
     """
-    merged = asdict(settings)  # type: ignore[call-overload]
+    merged = settings.table if isinstance(settings, TrainSettings) else asdict(settings)  # type: ignore[call-overload]
     for name, value in values.items():
         *tables, key = name.split(".")
         table = merged

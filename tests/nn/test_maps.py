@@ -6,8 +6,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
 from inpformer.methods.inp_former.network import Reconstruction
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.nn.maps import image_scores
 
 SAME, ORTHOGONAL, OPPOSITE = (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.trained import ALL
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.judging.learnt import ALL
+from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
+from inpformer.nn.maps import image_scores
 from pipelines.import_checkpoint import __main__ as import_checkpoint
 from pipelines.import_checkpoint.checkpoint import read_tensors
 from pipelines.platform.tracking import download_detector, tracking_uri
@@ -108,6 +109,7 @@ def test_recalibration_makes_it_fit_for_promotion(
     assert version.tags["encoder.digest"] == client.get_model_version("inpformer", "1").tags["encoder.digest"]
     detector = Detector.load(download_detector("inpformer", "2", workplace / "fetched"))
     assert set(detector.thresholds) == {"nut"}
+    assert not detector.thresholds["nut"].promised  # nobody has said what the checkpoint was trained on
     scores = sorted(float(detector.predict([Image.open(f)], ["nut"]).scores[0]) for f in Path("line2").iterdir())
     assert detector.thresholds["nut"].threshold == pytest.approx(scores[-1], abs=1e-6)
     assert promote("inpformer", "challenger") == ("2", None)

@@ -14,12 +14,12 @@ from inpformer.encoders.encoder import load_encoder as load_local
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.trained import ALL, Trained
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.judging.learnt import ALL
 from pipelines.platform.bucket import cache_folder
 from pipelines.platform.pyfunc_model import DetectorModel
 from pipelines.platform.weights import load_encoder
 from serving.registry import _load_encoder as load_in_service
+from tests.conftest import INP_FORMER, OWN
 from tests.s3_server import S3Server
 
 NAME = "vit_tiny_patch16_224"
@@ -33,7 +33,7 @@ def settings(s3_here: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     save_file(timm.create_model(NAME, num_classes=0).state_dict(), file)
     s3_here.client().put_object(Bucket="tests", Key="weights/vit.safetensors", Body=file.read_bytes())
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return EncoderSettings(NAME, "s3://tests/weights/vit.safetensors", digest, 32, 32, levels=None, grid=None)
+    return EncoderSettings(NAME, "s3://tests/weights/vit.safetensors", digest, 32, 32, levels=None)
 
 
 def test_weights_are_fetched_once_and_named_where_they_lie(
@@ -62,8 +62,10 @@ def test_of_many_that_want_them_at_once_one_fetches(settings: EncoderSettings, s
 
 def test_a_pyfunc_model_fetches_them_too(settings: EncoderSettings, detector: Detector, tmp_path: Path) -> None:
     encoder = load_encoder(settings)
-    model = Trained(None, INPFormer(ModelShape(encoder.channels, encoder.heads or 1, encoder.groups, 4)))
-    Detector(encoder, {ALL: model}, detector.losses, detector.training, detector.thresholds).save(tmp_path / "saved")
+    own = replace(OWN, grid=None, channels=None)
+    model = INP_FORMER.make(own, encoder.shape)
+    made = Detector(encoder, INP_FORMER, own, {ALL: model}, detector.learnt_from, detector.thresholds)
+    made.save(tmp_path / "saved")
     pyfunc = DetectorModel()
     pyfunc.load_context(PythonModelContext({"detector": str(tmp_path / "saved")}, {}))
     assert pyfunc.detector.encoder.settings == settings
@@ -84,4 +86,4 @@ def test_a_file_of_another_digest_is_refused_and_not_kept(settings: EncoderSetti
 @pytest.mark.parametrize("digest", [None, "nonsense", "A" * 64])
 def test_weights_in_s3_need_their_digest(digest: str | None) -> None:
     with pytest.raises(UserError, match=r"weights_sha256 is .*: it must be the sha256 of the file, 64 hex digits"):
-        EncoderSettings(NAME, "s3://tests/vit.safetensors", digest, levels=None, grid=None)
+        EncoderSettings(NAME, "s3://tests/vit.safetensors", digest, levels=None)

@@ -27,8 +27,7 @@ from ray import serve
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector
-from inpformer.judging.trained import ALL
-from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.judging.learnt import ALL
 from pipelines.platform.tracking import Run
 from serving.app import build
 from serving.inspector import map_png
@@ -91,7 +90,7 @@ class ModelStore:
         """A new detector, registered in the shape that the pipeline gives it, and promoted."""
         number = len(list(self.folder.glob("detector-*")))
         thresholds = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
-        detector = Detector(self.encoder, {ALL: untrained(self.encoder, number)}, LossSettings(), MULTI, thresholds)
+        detector = Detector(self.encoder, {ALL: untrained(self.encoder, number)}, MULTI, thresholds)
         folder = self.folder / f"detector-{number}"
         detector.save(folder)
         break_it(folder)

@@ -11,7 +11,7 @@ import torch.multiprocessing
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from inpformer.methods.inp_former.network import ModelShape
+from inpformer.methods.inp_former.network import NetworkShape
 from inpformer.training.loop import LoopConfig, TrainingLoop, share
 from inpformer.training.settings import TrainSettings
 
@@ -40,7 +40,7 @@ def train(rank: int, workers: int, folder: Path) -> None:
     if workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers)
     settings = TrainSettings(channels=16, epochs=2, batch_size=16, warmup=0)
-    config = LoopConfig(settings, ModelShape(16, 2, 2, 3), 24, Noise())  # type: ignore[arg-type]
+    config = LoopConfig(settings, NetworkShape(16, 2, 2, 3), 24, Noise())  # type: ignore[arg-type]
     wrap = DistributedDataParallel if workers > 1 else None
     loop = TrainingLoop(config, torch.device("cpu"), rank, workers, wrap)
     loop.start()
@@ -73,7 +73,7 @@ def test_shares_cover_the_batch_and_differ_by_one_at_most(size: int, workers: in
 
 def test_a_training_that_goes_on_computes_what_one_in_one_piece_does(tmp_path: Path) -> None:
     settings = TrainSettings(channels=None, epochs=2, batch_size=7, warmup=3, lr=1e-2)
-    config = LoopConfig(settings, ModelShape(24, 2, 2, 3), 24, Noise())  # type: ignore[arg-type]
+    config = LoopConfig(settings, NetworkShape(24, 2, 2, 3), 24, Noise())  # type: ignore[arg-type]
     whole, first, second = (TrainingLoop(config, torch.device("cpu")) for _ in range(3))
     for _ in range(2):
         whole.epoch()

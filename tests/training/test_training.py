@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import LossSettings
 from inpformer.nn.optim import StableAdamW
 from inpformer.training.step import GRADIENT_CLIP, Step, train_step
@@ -18,7 +18,7 @@ Trainee = tuple[INPFormer, StableAdamW]
 @pytest.fixture
 def trainee() -> Trainee:
     torch.manual_seed(0)
-    model = INPFormer(ModelShape(channels=16, heads=2, groups=2, num_prototypes=3))
+    model = INPFormer(NetworkShape(channels=16, heads=2, groups=2, num_prototypes=3))
     return model, StableAdamW(model.parameters())
 
 
@@ -55,7 +55,7 @@ def test_the_step_after_a_refused_one_is_as_if_it_had_never_been() -> None:
     results = []
     for targets in ([batch()], [batch() * float("nan"), batch()]):
         torch.manual_seed(0)
-        model = INPFormer(ModelShape(16, 2, 2, 3))
+        model = INPFormer(NetworkShape(16, 2, 2, 3))
         optimizer = StableAdamW(model.parameters())
         for target in targets:
             step((model, optimizer), target)

@@ -17,7 +17,7 @@ NORM_EPS = 1e-8
 
 
 @dataclass(frozen=True)
-class ModelShape:
+class NetworkShape:
     """The sizes of the trained part; `groups` is the number of encoder groups that the decoder rebuilds."""
 
     channels: int
@@ -144,7 +144,7 @@ class DecoderBlock(nn.Module):
 class INPFormer(nn.Module):
     """Everything that is trained: the frozen encoder's groups go in, their reconstruction comes out."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
         self.prototype_token = nn.Parameter(torch.randn(shape.num_prototypes, shape.channels))

@@ -12,11 +12,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from inpformer.methods.inp_former.losses import losses
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
+from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
+from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.maps import image_scores, reconstruction_map, zero_shot_map
+from inpformer.nn.maps import image_scores
 from inpformer.nn.optim import StableAdamW, learning_rate
-from tests.golden import build, compare, main
+from tests.golden import build, compare, groups, main
 
 GOLDEN = Path(__file__).with_name("golden.safetensors")
 EVAL = {
@@ -58,7 +59,7 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vit = VisionTransformer(
         *(112, 14), embed_dim=48, num_heads=3, num_classes=0, init_values=1.0, reg_tokens=2, no_embed_class=True
     )
-    model = INPFormer(ModelShape(48, 3, groups=2, num_prototypes=4))
+    model = INPFormer(NetworkShape(48, 3, groups=2, num_prototypes=4))
     state = {f"encoder.{k}": v.clone() for k, v in vit.state_dict().items()} | official_names(model.state_dict())
     state["encoder.register_tokens"] = state.pop("encoder.reg_token")
     state["encoder.pos_embed"] = torch.cat([torch.randn(1, 1, 48), state["encoder.pos_embed"]], dim=1)
@@ -70,7 +71,7 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tokens.transpose(1, 2).reshape(2, 48, 6, 6)
 
     with torch.no_grad():
-        out = model(encoder(images[0]))
+        out = model(groups(encoder, images[0]))
         maps, zero_shot = reconstruction_map(out, 84), zero_shot_map(out.fused, out.prototypes, 84)
     for group in (0, 1):
         outputs[f"eval/encoder_group{group}"] = grid(out.target[:, group])
@@ -82,7 +83,7 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     optimizer = StableAdamW(model.parameters(), eps=1e-9, weight_decay=0.01)
     table = []
     for number in range(3):
-        loss = losses(model(encoder(images[number])), LossSettings(0.5, 2.0))
+        loss = losses(model(groups(encoder, images[number])), LossSettings(0.5, 2.0))
         optimizer.zero_grad()
         loss.total.backward()
         if number == 0:
@@ -148,7 +149,7 @@ def test_one_changed_tensor_is_noticed(
 
 def test_a_missing_file_and_a_missing_argument_end_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(run(monkeypatch, "nowhere.safetensors")).startswith("error: nowhere.safetensors is not a file: ")
-    assert str(run(monkeypatch)).startswith("usage: python tests/golden.py FILE")
+    assert str(run(monkeypatch)).startswith("usage: python -m tests.golden FILE")
 
 
 def test_a_nan_does_not_pass(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from inpformer.errors import UserError
 from inpformer.methods.inp_former.network import (
     DECODER_BLOCKS,
     INPFormer,
-    ModelShape,
+    NetworkShape,
     PrototypeAttention,
     merge_heads,
     split_heads,
@@ -18,7 +18,7 @@ from inpformer.methods.inp_former.network import (
 @pytest.fixture
 def model() -> INPFormer:
     torch.manual_seed(0)
-    return INPFormer(ModelShape(channels=16, heads=2, groups=2, num_prototypes=3))
+    return INPFormer(NetworkShape(channels=16, heads=2, groups=2, num_prototypes=3))
 
 
 def target(groups: int = 2) -> Tensor:
@@ -39,7 +39,7 @@ def plain_attention() -> PrototypeAttention:
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_shapes(groups: int) -> None:
-    output = INPFormer(ModelShape(16, 2, groups, num_prototypes=3))(target(groups))
+    output = INPFormer(NetworkShape(16, 2, groups, num_prototypes=3))(target(groups))
     assert output.fused.shape == (4, 9, 16)
     assert output.prototypes.shape == (4, 3, 16)
     assert output.decoded.shape == output.target.shape == (4, groups, 9, 16)
@@ -114,7 +114,7 @@ def test_heads_split_and_merge() -> None:
 
 def test_initialisation() -> None:
     torch.manual_seed(0)
-    model = INPFormer(ModelShape(channels=32, heads=2, groups=2, num_prototypes=200))
+    model = INPFormer(NetworkShape(channels=32, heads=2, groups=2, num_prototypes=200))
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
     weights = torch.cat([m.weight.detach().flatten() for m in linear])
     assert float(weights.std()) == pytest.approx(0.009866, rel=0.01)  # 0.01, less what the cut at 3σ takes
@@ -137,4 +137,4 @@ def test_initialisation() -> None:
 )
 def test_impossible_sizes_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
-        ModelShape(**({"channels": 16, "heads": 2, "groups": 2, "num_prototypes": 3} | change))
+        NetworkShape(**({"channels": 16, "heads": 2, "groups": 2, "num_prototypes": 3} | change))

@@ -1,0 +1,24 @@
+"""The shapes of what an encoder gives: without torch, so that files can be read and settings checked without it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a pyramid, or one block of a ViT: `side`² tokens of `channels`, row by row."""
+
+    side: int
+    channels: int
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.side**2
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The levels that an encoder gives, in its order; `heads` are a ViT's, None for a convolutional network."""
+
+    levels: tuple[Level, ...]
+    heads: int | None

@@ -1,0 +1,36 @@
+"""What methods of one token grid share: which levels they read of an encoder, and whether these need a projection."""
+
+from inpformer.config import require
+from inpformer.encoders.levels import Wants
+from inpformer.encoders.shapes import EncoderShape, Level
+
+# A ViT's tapped blocks are averaged by halves: INP-Former's grouping.
+VIT_GROUPS = 2
+
+
+def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
+    """All levels: a ViT's blocks as the means of their first and second half, a pyramid's side by side on `grid`.
+
+    Raises UserError where `grid` does not suit the encoder.
+    """
+    numbers = tuple(range(len(shape.levels)))
+    if shape.heads is None:
+        require(grid is not None, "grid", grid, "the tokens a side that a convolutional encoder's levels get, e.g. 16")
+        return Wants((numbers,), "channels", grid)
+    require(grid is None, "grid", grid, "null: a ViT's blocks share one grid")
+    share = len(numbers) // VIT_GROUPS
+    return Wants(tuple(numbers[n * share : (n + 1) * share] for n in range(VIT_GROUPS)))
+
+
+def projected_channels(shape: EncoderShape, groups: tuple[Level, ...], channels: int | None) -> int | None:
+    """The channels of the projection that these groups need, None for a ViT's.
+
+    Raises UserError where `channels` does not suit the encoder.
+    """
+    if shape.heads is not None:
+        require(channels is None, "channels", channels, "null: a ViT needs no projection")
+        return None
+    most = groups[0].channels
+    right = f"at most {most}, the channels of the encoder's levels, e.g. 128"
+    require(channels is not None and channels <= most, "channels", channels, right)
+    return channels

@@ -1,0 +1,87 @@
+"""The contract of a method: what its model wants, how it is trained, and how it judges.
+
+A model is built from its settings and the shape of the encoder's features. The training loop takes it through its
+phases; detector, calibration, registry and service know nothing else of it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from inpformer.encoders.levels import Wants
+from inpformer.encoders.shapes import EncoderShape
+from inpformer.nn.maps import image_scores
+from inpformer.nn.tensors import load_exactly
+
+# A batch: the groups that the method wants, each [B, N, C] float32.
+Groups = Sequence[Tensor]
+# The losses of a batch by name, scalars; what is minimised is called "total".
+Terms = dict[str, Tensor]
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A phase without gradient: `fit` is given all training features once, in a fixed order, a batch at a time.
+
+    With several workers the first does it and the others receive the model's tensors.
+    """
+
+    fit: Callable[[Iterable[Groups]], None]
+
+
+@dataclass(frozen=True)
+class Train:
+    """A phase of gradient steps.
+
+    `network` is what is trained, and what several workers wrap for its gradients. `loss` takes a function that runs it
+    (in 16 bit, if the loop says so) and a batch; `validate` does the same on held-out images, for `val_loss`, a mean
+    over images. `rate` is the learning rate of a step, by its number in the phase and the number of all steps.
+    A gradient longer than `clip` is shortened to it.
+    """
+
+    network: nn.Module
+    epochs: int
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    rate: Callable[[int, int], float]
+    loss: Callable[[Callable[..., Any], Groups], Terms]
+    validate: Callable[[Callable[..., Any], Groups], Tensor]
+    clip: float
+
+
+Phase = Fit | Train
+
+
+class Model(nn.Module):
+    """What a method makes of good images, on one device."""
+
+    @staticmethod
+    @abstractmethod
+    def wants(settings: Any, shape: EncoderShape) -> Wants:
+        """What of the encoder's levels is read. Raises UserError where the settings do not suit the encoder."""
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """How it is trained, in order."""
+
+    @abstractmethod
+    def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
+        """Anomaly maps [B, 256, 256] of a batch, higher is more anomalous; `image_size` in pixels is the encoder's.
+        `zero_shot` asks a model of other data; only methods that have that setting are asked.
+        """
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """The image score of each map [B, H, W]: the mean of its largest 1 %."""
+        return image_scores(maps)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is saved, by name, on the CPU; `load_tensors` is the counterpart."""
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Raises UserError naming `source` if a tensor is missing, unknown or of another shape."""
+        load_exactly(self, tensors, source)
