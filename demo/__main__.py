@@ -5,129 +5,21 @@ python -m demo
 Its last line is one JSON object; the overlay picture lies in demo-out/overlay.png.
 """
 
-import base64
-import contextlib
-import io
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import argparse
 
-import requests
-from PIL import Image
-
-from inpformer.errors import UserError
-from pipelines.evaluate import pictures
-from pipelines.manifest.settings import ManifestSettings
-from pipelines.manifest.table import Row, read_manifest
-from pipelines.platform import command
-from pipelines.platform.params import read_section
-
-MANIFEST = Path("artifacts/manifest.parquet")
-OVERLAY = Path("demo-out/overlay.png")
-START_SECONDS = 180
-STOP_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the service said of one image, and its anomaly map as a picture [256, 256]."""
-
-    json: dict[str, Any]
-    map: Image.Image
-
-
-def run(*command: str) -> None:
-    """Runs one command of the README with its output shown. Raises UserError if it fails."""
-    print(f"\n$ {' '.join(command)}", flush=True)
-    # The commands of this environment come first, also where it is not activated.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, check=False)
-    if done.returncode:
-        raise UserError(f"`{' '.join(command)}` ended with status {done.returncode}: mend what it says, run again.")
-
-
-@contextlib.contextmanager
-def service() -> Iterator[str]:
-    """Serves the champion on a free port of loopback; yields its address; stops it at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "serving", "--port", str(port)]
-    print(f"\n$ python {' '.join(command[1:])}", flush=True)
-    # A session of its own: Ctrl-C reaches the demo, which then stops the service in an orderly way.
-    process = subprocess.Popen(command, start_new_session=True)
-    try:
-        yield _wait_until_ready(process, f"http://127.0.0.1:{port}")
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise UserError(f"the service ended with status {process.returncode} before it was ready: see above.")
-        with contextlib.suppress(requests.RequestException):
-            if requests.get(f"{address}/healthz", timeout=5).ok:
-                return address
-        time.sleep(0.5)
-    raise UserError(f"the service was not ready after {START_SECONDS} s: run `python -m serving` and see why.")
-
-
-def ask(address: str, image: Path, category: str) -> Answer:
-    """Posts an image file. Raises UserError if the service refuses it."""
-    response = requests.post(
-        f"{address}/v1/predict",
-        params={"category": category, "map": "true"},
-        data=image.read_bytes(),
-        headers={"Content-Type": "application/octet-stream"},
-        timeout=120,
-    )
-    if not response.ok:
-        raise UserError(f"the service answered {response.status_code}: {response.text}")
-    answer = response.json()
-    return Answer(answer, Image.open(io.BytesIO(base64.b64decode(answer.pop("map_png")))))
-
-
-def unseen_defect(rows: list[Row]) -> Row:
-    """The first defective image of the test set: no stage before `evaluate` has looked at it."""
-    return next(row for row in rows if row.label)
+from pipelines.platform import command, params
 
 
 def main() -> None:
-    """Runs the demo and prints its JSON line."""
-    began = time.monotonic()
-    data = read_section("manifest", ManifestSettings).data
-    print(f"data {data} -> dvc repro -> promote -> serve -> one unseen defective image", flush=True)
-    run("dvc", "repro")
-    run("python", "-m", "pipelines.promote")
-    manifest = read_manifest(MANIFEST)
-    row = unseen_defect(manifest.split("test"))
-    path = manifest.root / row.path
-    with service() as address:
-        print(f"\nPOST {address}/v1/predict?category={row.category}  <- {path}", flush=True)
-        answer = ask(address, path, row.category)
-        print(json.dumps(answer.json, indent=2), flush=True)
-    with Image.open(path) as image:
-        pictures.overlay(image.convert("RGB"), answer.map, answer.json, OVERLAY)
-    print(f"\n{OVERLAY}: image, anomaly map, outlined regions; the whole took {time.monotonic() - began:.0f} s")
-    wanted = ("category", "score", "threshold", "decision", "model_version")
-    print(
-        json.dumps({"image": path.as_posix(), **{k: answer.json[k] for k in wanted}, "overlay": OVERLAY.as_posix()}),
-        flush=True,
-    )
+    """Runs the demo."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    params.check()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    with command.importing():
+        from demo.walk import walk
+
+    walk()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from inpformer.errors import UserError
 
 T = TypeVar("T")
+LARGEST = 2**63 - 1  # of what machines count with
+SHOWN = 200  # characters of a value in a message
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -23,7 +25,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     refuses in `__post_init__`.
     """
     if not isinstance(values, Mapping):
-        raise UserError(f"{where} must be a table of keys and values, not {values!r}.")
+        raise UserError(f"{where} must be a table of keys and values, not {_shown(values)}.")
     own: Callable[[Mapping[str, Any], str], T] | None = getattr(cls, "from_table", None)
     return build_fields(cls, values, where) if own is None else own(values, where)
 
@@ -31,7 +33,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 def build_fields(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """As `build`, field by field."""
     if not isinstance(values, Mapping):
-        raise UserError(f"{where} must be a table of keys and values, not {values!r}.")
+        raise UserError(f"{where} must be a table of keys and values, not {_shown(values)}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(fields), key=str):
         raise UserError(f"{where}.{unknown[0]} is not a known key: use one of {', '.join(fields)}.")
@@ -56,7 +58,12 @@ def require(condition: bool, key: str, value: object, right: str) -> None:
     Raises UserError if `condition` is false.
     """
     if not condition:
-        raise UserError(f"{key} is {value!r}: it must be {right}.")
+        raise UserError(f"{key} is {_shown(value)}: it must be {right}.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _convert(value: Any, wanted: Any, key: str) -> Any:
@@ -75,19 +82,23 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(wanted)[0]
         return tuple(_convert(v, item, f"{key}[{i}]") for i, v in enumerate(value))
-    if origin is dict and isinstance(value, dict):
+    if origin is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
         item = typing.get_args(wanted)[1]
         return {name: _convert(v, item, f"{key}.{name}") for name, v in value.items()}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         return build(wanted, value, key)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if wanted in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        if not -LARGEST <= value <= LARGEST:  # infinity and NaN are not, either
+            found = value if isinstance(value, float) else "too large"
+            raise UserError(f"{key} is {found}: it must be a number within ±2⁶³.")
+        if wanted is float:
+            return float(value)
     if isinstance(wanted, type) and isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     others = {
         tuple: "a list",
-        dict: "a table",
+        dict: "a table with texts as keys",
         typing.Literal: f"one of {', '.join(map(str, typing.get_args(wanted)))}",
     }
-    raise UserError(f"{key} is {value!r}: it must be {names.get(wanted, others.get(origin, wanted))}.")
+    raise UserError(f"{key} is {_shown(value)}: it must be {names.get(wanted, others.get(origin, wanted))}.")

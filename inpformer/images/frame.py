@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+# Anomaly maps and the masks that they are held against have this side, in pixels.
+MAP_SIZE = 256
 Box = tuple[int, int, int, int]
 
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpformer.config import require
-from inpformer.images.frame import Box, Frame
-from inpformer.images.transform import MAP_SIZE
+from inpformer.images.frame import MAP_SIZE, Box, Frame
 
 
 @dataclass(frozen=True)

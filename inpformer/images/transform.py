@@ -12,10 +12,8 @@ from torch import Tensor
 from inpformer.config import require
 from inpformer.errors import UserError
 from inpformer.images.depth import refuse_deep
+from inpformer.images.frame import MAP_SIZE as MAP_SIZE
 from inpformer.images.frame import Frame
-
-# Anomaly maps and the masks that they are held against have this side, in pixels.
-MAP_SIZE = 256
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ python -m pipelines.calibrate --manifest MANIFEST.parquet --model FOLDER --out F
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -15,8 +15,11 @@ def main() -> None:
     for name in ("--manifest", "--model", "--out", "--scores"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.manifest, args.model)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.calibrate.thresholds import run
+    with command.importing():
+        from pipelines.calibrate.thresholds import run
 
     run(args)
 

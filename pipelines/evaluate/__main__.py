@@ -7,7 +7,7 @@ python -m pipelines.evaluate --manifest MANIFEST.parquet --gate FOLDER --finding
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -20,8 +20,11 @@ def main() -> None:
     for name in (*inputs, *outputs, "--plots"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.manifest, args.gate, args.findings, args.detector, args.run)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.evaluate.test_images import run
+    with command.importing():
+        from pipelines.evaluate.test_images import run
 
     run(args)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from inpformer.metrics.image import precision_recall_curve, roc_curve
 from pipelines.platform import files
 
+matplotlib.rcParams["text.parse_math"] = False  # two dollars in a category's name are no formula
 GOOD_COLOUR, BAD_COLOUR = "#2c7fb8", "#d7301f"
 
 

@@ -8,7 +8,7 @@ The features lie in the store (`features.store`), keyed by content; the output i
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -17,8 +17,11 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.manifest)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.features.index import run
+    with command.importing():
+        from pipelines.features.index import run
 
     run(args)
 

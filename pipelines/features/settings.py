@@ -5,7 +5,7 @@ from typing import Literal
 
 from inpformer.config import require
 from inpformer.encoders.settings import EncoderSettings
-from inpformer.features.shard import SHARD_IMAGES
+from inpformer.features import SHARD_IMAGES
 from inpformer.images.tiling import Tiling
 
 

@@ -4,8 +4,10 @@ An archive is unpacked, the objects under a prefix become a tree of files. Inter
 """
 
 import argparse
+import re
 from pathlib import Path
 
+from inpformer.errors import UserError
 from pipelines.platform import command
 
 
@@ -17,8 +19,11 @@ def main() -> None:
     parser.add_argument("--sha256", help="the digest (hex) that the archive must have")
     parser.add_argument("--keep", action="store_true", help="leave the archive beside the folder")
     args = parser.parse_args()
+    if args.sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", args.sha256):
+        raise UserError(f"--sha256 is {args.sha256!r}: it must be 64 hexadecimal digits.")
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.fetch.source import run
+    with command.importing():
+        from pipelines.fetch.source import run
 
     run(args)
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from inpformer.errors import UserError
 from pipelines.fetch.tree import download_tree, list_tree
-from pipelines.fetch.unpack import stem, unpack
+from pipelines.fetch.unpack import ArchiveError, stem, unpack
 from pipelines.platform import files, s3
 from pipelines.platform.download import download, part_file
 
@@ -74,8 +74,8 @@ def _fetch_archive(client: Any, source: Source, out: Path, record: Path, keep: b
     with _recorded(record, source=str(location), bytes=size, etag=head["ETag"].strip('"'), checked_by=check):
         try:
             unpack(part, name, out)
-        except UserError:
-            part.unlink()  # the same bytes would fail again
+        except ArchiveError:
+            part.unlink()  # what was verified stays for another try, unless it would fail again
             raise
     if keep:
         part.rename(out.with_name(name))
@@ -147,8 +147,6 @@ def _source(name: str) -> tuple[Source, str]:
 def run(args: Namespace) -> None:
     """Fetches what the command line names."""
     source, name = _source(args.source)
-    if args.sha256:
-        if not re.fullmatch("[0-9a-fA-F]{64}", args.sha256):
-            raise UserError(f"--sha256 is {args.sha256!r}: it must be 64 hexadecimal digits.")
+    if args.sha256 is not None:
         source = replace(source, sha256=args.sha256.lower())
     fetch(source, args.out or Path("data") / name, args.keep)

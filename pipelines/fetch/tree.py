@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.sample import refuse_all
+from inpformer.images.layouts.sample import Problem, refuse_all
 from pipelines.fetch.unpack import SUFFIXES
 from pipelines.platform import s3
 from pipelines.platform.download import download, part_file
@@ -51,7 +51,7 @@ def list_tree(client: Any, location: s3.Location) -> list[Item]:
             f"name a prefix of several files, or an archive ({', '.join(SUFFIXES)})."
         )
     outside = [i.location for i in items if i.path.is_absolute() or ".." in i.path.parts]
-    refuse_all(f"{key}: it would lie outside the folder" for key in outside)
+    refuse_all(Problem.at(key, "it would lie outside the folder") for key in outside)
     return items
 
 

@@ -17,6 +17,10 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
+class ArchiveError(UserError):
+    """An archive that no disk could take: the same bytes would be refused again."""
+
+
 def stem(name: str) -> str | None:
     """The file name of an archive without its suffix; None for what is no archive by its name."""
     suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), None)
@@ -27,18 +31,19 @@ def unpack(archive: Path, name: str, folder: Path) -> None:
     """Makes `folder` of an archive whose name was `name`.
 
     An outer folder in the archive that is called like the archive itself is left out.
-    Raises UserError for a broken archive and for one that would write outside `folder`; OSError.
+    Raises ArchiveError for a broken archive and for one that would write outside `folder`; UserError for a disk that is
+    full or cannot be written; OSError.
     """
     with files.written_whole(folder) as temporary:
         temporary.mkdir()
         try:
             (_unpack_zip if name.lower().endswith(".zip") else _unpack_tar)(archive, name, temporary)
         except tarfile.FilterError as error:
-            raise UserError(f"the archive {name} is not safe to unpack ({error}): ask who made it.") from None
+            raise ArchiveError(f"the archive {name} is not safe to unpack ({error}): ask who made it.") from None
         except NotImplementedError as error:  # zipfile: Deflate64 and the like
-            raise UserError(f"{name} is packed in a way that cannot be read ({error}): pack it as .tar.") from None
+            raise ArchiveError(f"{name} is packed in a way that cannot be read ({error}): pack it as .tar.") from None
         except _BROKEN as error:
-            raise UserError(f"{name} is no archive that can be read ({error}): look at what was uploaded.") from None
+            raise ArchiveError(f"{name} is no archive that can be read ({error}): look at what was uploaded.") from None
         _lift_outer(temporary, stem(name) or "")
 
 
@@ -69,7 +74,7 @@ def _unpack_zip(archive: Path, name: str, folder: Path) -> None:
             if path.parts[:1] == ("__MACOSX",):
                 continue  # what a Mac notes of its own files
             if path.is_absolute() or ".." in path.parts:
-                raise UserError(f"the archive {name} is not safe to unpack ({member.filename} lies outside).")
+                raise ArchiveError(f"the archive {name} is not safe to unpack ({member.filename} lies outside).")
             if member.flag_bits & 1:
-                raise UserError(f"the archive {name} is encrypted: upload it without a password.")
+                raise ArchiveError(f"the archive {name} is encrypted: upload it without a password.")
             file.extract(member, folder)

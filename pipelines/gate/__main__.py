@@ -8,7 +8,7 @@ Errors stop the pipeline, warnings do not. The report is FOLDER/index.html; FIND
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -18,8 +18,11 @@ def main() -> None:
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--findings", type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.manifest)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.gate.inspect import run
+    with command.importing():
+        from pipelines.gate.inspect import run
 
     run(args)
 

@@ -5,21 +5,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from inpformer.images.transform import MAP_SIZE
+from inpformer.images.frame import MAP_SIZE
 from inpformer.judging.calibration import images_needed
 from pipelines.gate.finding import ERROR, WARNING, Finding
 from pipelines.gate.look import Look
+from pipelines.manifest.few import few_images
 from pipelines.manifest.table import Row
 
 FEWEST_MASK_PIXELS = 4  # at the size that is measured: fewer may vanish in scaling
 MOST_OF_IMAGE = 0.9  # marked: more looks like good and defective exchanged
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 # Images are resized to a square, whatever their shape: between the narrowest and the widest, a part may be
 # stretched by this factor before it is said, and shrunk by that.
 WIDEST, LARGEST = 1.5, 2.0
 
 
 def duplicates(rows: Sequence[Row]) -> list[Finding]:
-    """Files of equal content: an error across test and training, or good and defective, else a warning."""
+    """Files of equal content: an error across two of train, val and test, or good and defective, else a warning."""
     copies = defaultdict(list)
     for row in rows:
         copies[row.sha256].append(row)
@@ -28,8 +30,9 @@ def duplicates(rows: Sequence[Row]) -> list[Finding]:
         if len(same) > 1:
             if len({row.label for row in same}) > 1:
                 severity, text = ERROR, "one picture is filed as good and as defective"
-            elif len({row.split == "test" for row in same}) > 1:
-                severity, text = ERROR, "one picture is in the training images and in the test images"
+            elif len(splits := {row.split for row in same}) > 1:
+                sides = " and ".join(f"the {name} images" for split, name in SPLIT_NAMES.items() if split in splits)
+                severity, text = ERROR, f"one picture is in {sides}"
             else:
                 severity, text = WARNING, f"one picture is there {len(same)} times"
             findings.append(Finding("duplicates", severity, same[0].category, tuple(r.path for r in same), text))
@@ -82,18 +85,21 @@ def formats(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
 
 
 def held_out(rows: Sequence[Row], false_alarm_rate: float, confidence: float | None) -> list[Finding]:
-    """Categories whose val images are fewer than the promise takes. Copies count once, and so do several images of one
-    part: the promise is about parts.
+    """Categories whose val images are fewer than the promise takes, or which have very few good images in all. Copies
+    count once, and so do several images of one part: the promise is about parts.
     """
     needed = images_needed(false_alarm_rate, confidence)
     promise = f"a false-alarm rate of {false_alarm_rate:.3g}"
     promise += f" at {confidence:.3g} confidence" if confidence is not None else ""
     findings = []
+    few = few_images(rows)
     for category, members in _by_category(rows):
         held = len({row.part or row.sha256 for row in members if row.split == "val" and not row.label})
+        texts = [few[category]] if category in few else []
         if held < needed:
-            text = f"{held} good images are held out, {promise} takes {needed}: {needed - held} more are needed"
-            findings.append(Finding("held_out", WARNING, category, (), text))
+            texts.append(f"{held} good images are held out, {promise} takes {needed}: {needed - held} more are needed")
+        if texts:
+            findings.append(Finding("held_out", WARNING, category, (), ". ".join(texts)))
     return findings
 
 

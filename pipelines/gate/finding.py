@@ -18,7 +18,9 @@ CHECKS = {
     "duplicates": Check(
         "Copies of one picture",
         "A picture that is in the training images and in the test images makes the test look better than the line "
-        "will be. A picture that counts as good and as defective teaches and measures nonsense. A copy inside one "
+        "will be; one that is in the training images and in the validation images makes the threshold too low; one "
+        "that is in the validation images and in the test images is tested by what it helped to set. A picture that "
+        "counts as good and as defective teaches and measures nonsense. A copy inside one "
         "part of the data only counts twice.",
         "Remove the copy; where good and defective contradict each other, look and keep the right one.",
     ),
@@ -51,7 +53,7 @@ CHECKS = {
     "held_out": Check(
         "Too few held-out good pictures",
         "The false-alarm rate of params.yaml (calibrate) is a promise that takes a number of good pictures which "
-        "training has not seen.",
+        "training has not seen. With fewer than 20 in all, the model itself has seen too little of what is normal.",
         "Add good pictures, raise manifest.val_fraction, or ask for a higher false-alarm rate.",
     ),
 }

@@ -9,7 +9,9 @@ thresholds, which are the user's own: `python -m pipelines.recalibrate` gives th
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from inpformer.errors import UserError
+from inpformer.methods.setting import SINGLE_CLASS
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -25,8 +27,13 @@ def main() -> None:
     parser.add_argument("--setting", default="multi-class", help="that it was trained in (default: multi-class)")
     parser.add_argument("--categories", nargs="*", default=[], help="that it was trained on")
     args = parser.parse_args()
+    if SINGLE_CLASS in args.setting and len(args.categories) != 1:
+        raise UserError(f"--setting is {args.setting}: name the one category that it was trained on (--categories).")
+    command.refuse_missing(args.checkpoint)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.import_checkpoint.checkpoint import run
+    with command.importing():
+        from pipelines.import_checkpoint.checkpoint import run
 
     run(args)
 

@@ -20,7 +20,6 @@ from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
-from inpformer.methods.setting import SINGLE_CLASS
 from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
@@ -113,8 +112,6 @@ def run(args: Namespace) -> None:
     """Imports, saves the detector folder and registers it under @challenger."""
     model_name = read_section("register", RegisterSettings).model_name
     learnt_from = LearntFrom(args.setting, "", tuple(args.categories))
-    if SINGLE_CLASS in args.setting and len(args.categories) != 1:
-        raise UserError(f"--setting is {args.setting}: name the one category that it was trained on (--categories).")
     detector = load_checkpoint(
         args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, learnt_from
     )

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from argparse import Namespace
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,10 @@ from tqdm import tqdm
 
 from inpformer.errors import UserError
 from inpformer.images.depth import refuse_deep
-from inpformer.images.layouts import detect, read_data
+from inpformer.images.layouts import detect, list_data
 from inpformer.images.layouts.masks import union
-from inpformer.images.layouts.sample import GOOD, Sample, refuse_all
+from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, refuse_all
+from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
 from pipelines.manifest.table import Manifest, Row, write_manifest
@@ -29,24 +31,22 @@ from pipelines.platform.params import read_section
 def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
     """Reads every image and mask of `root`.
 
-    Raises UserError that lists all the broken files at once: unreadable images, masks of another size, images
-    and masks without their counterpart, categories without good images; or all the parts in more than one split. Also
-    if `root` is a file: DVC would watch it alone, and changed images would leave stale results.
+    Raises UserError that lists all that is wrong at once: files that cannot be used, masks of another size, images and
+    masks without their counterpart, categories without good images; and if nothing is, all that stands against a
+    split. Also if `root` is a file: DVC would watch it alone, and changed images would leave stale results.
     """
     if root.is_file():
         raise UserError(f"{root} is a file: name its folder in manifest.data, where a table is called samples.csv.")
-    data = read_data(root, settings.layout, parquet=_read_parquet)
+    data = list_data(root, settings.layout, parquet=_read_parquet)
+    told = {known.place for known in data.problems if isinstance(known, Unreachable)}
 
-    def inspect(sample: Sample) -> tuple[Row, list[str]] | str:
-        try:
-            return _inspect(sample, data.root)
-        except UserError as error:
-            return str(error)
+    def inspect(sample: Sample) -> tuple[Row, list[str]] | list[Problem]:
+        return _inspect(sample, data.root, told)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(tqdm(pool.map(inspect, data.samples), "images", len(data.samples), disable=None))
-    refuse_all(problem for problem in found if isinstance(problem, str))
-    inspected = [pair for pair in found if not isinstance(pair, str)]
+    refuse_all([*data.problems, *(one for item in found if isinstance(item, list) for one in item)])
+    inspected = [pair for pair in found if not isinstance(pair, list)]
     rows = [row for row, _ in inspected]
     if settings.part is not None:
         rows = name_parts(rows, settings.part)
@@ -69,17 +69,22 @@ def _read_parquet(file: Path) -> list[dict[str, object]]:
     return rows
 
 
-def _inspect(sample: Sample, root: Path) -> tuple[Row, list[str]]:
-    """A sample's row and its masks' sha256. Raises UserError naming an image or mask that cannot be used."""
-    image, digest = _decode(sample.path)
-    masks = []
-    for file in sample.masks:
-        mask, mask_digest = _decode(file)
-        if mask.size != image.size:
-            sizes = f"{mask.width}×{mask.height}, its image {sample.path} is {image.width}×{image.height} pixels"
-            raise UserError(f"{file}: the mask is {sizes}")
-        masks.append((mask, mask_digest))
-    marked = np.asarray(union([mask for mask, _ in masks], sample.mask_level)) if masks else np.zeros(0)
+def _inspect(sample: Sample, root: Path, told: Collection[object]) -> tuple[Row, list[str]] | list[Problem]:
+    """A sample's row and its masks' sha256; or all that is wrong with its files, but for those in `told`."""
+    files = [sample.path, *sample.masks]
+    problems: list[Problem] = []
+    opened = [None if file in told else _try(file, problems) for file in files]
+    decoded = [pair for pair in opened if pair]
+    if opened[0]:
+        image, digest = opened[0]
+        for file, mask in zip(files[1:], opened[1:], strict=True):
+            if mask and mask[0].size != image.size:
+                sizes = f"{mask[0].width}×{mask[0].height}, its image is {image.width}×{image.height} pixels"
+                problems.append(Problem.at(file, f"the mask is {sizes}"))
+    if problems or len(decoded) < len(files):
+        return problems
+    masks = [mask for mask, _ in decoded[1:]]
+    marked = np.asarray(union(masks, sample.mask_level)) if masks else np.zeros(0)
     row = Row(
         path=sample.path.relative_to(root).as_posix(),
         category=sample.category,
@@ -94,7 +99,15 @@ def _inspect(sample: Sample, root: Path) -> tuple[Row, list[str]]:
         sha256=digest,
         part=sample.part,
     )
-    return row, [mask_digest for _, mask_digest in masks]
+    return row, [mask_digest for _, mask_digest in decoded[1:]]
+
+
+def _try(file: Path, problems: list[Problem]) -> tuple[Image.Image, str] | None:
+    try:
+        return _decode(file)
+    except UserError as error:
+        problems.append(Problem(file, str(error)))
+        return None
 
 
 def _decode(path: Path) -> tuple[Image.Image, str]:
@@ -126,13 +139,14 @@ def read_mask(root: Path, row: Row) -> Image.Image:
 
 def run(args: Namespace) -> None:
     """Writes the manifest and says what it found."""
-    manifest = build_manifest(args.data, read_section("manifest", ManifestSettings))
+    settings = read_section("manifest", ManifestSettings)
+    manifest = build_manifest(Path(settings.data), settings)
     write_manifest(manifest, args.out)
     print(describe(manifest))
 
 
 def describe(manifest: Manifest) -> str:
-    """What was found, for people: the layout, and a line a category."""
+    """What was found, for people: the layout, a line a category, and what is missing for a good model."""
     layout = "; ".join(f"{name} is {detect(manifest.root / name)}" for name in manifest.data_sets) or manifest.layout
     table = [["category", "train", "val", "test good", "test defective", "masks", "kinds of defect"]]
     for category in manifest.categories:
@@ -146,4 +160,10 @@ def describe(manifest: Manifest) -> str:
     for first, *numbers, last in table:
         middle = "  ".join(f"{text:>{width}}" for text, width in zip(numbers, widths[1:-1], strict=True))
         lines.append(f"{first:{widths[0]}}  {middle}  {last}")
+    for category in manifest.categories:
+        unmasked = sum(bool(row.label and not row.masks) for row in manifest.rows if row.category == category)
+        if unmasked:
+            lines.append(f"{category}: defective images without a mask: {unmasked}, they count for image metrics alone")
+    if manifest.shots is None:  # few-shot wants few
+        lines += [f"{category}: {said}" for category, said in few_images(manifest.rows).items()]
     return "\n".join(lines)

@@ -23,6 +23,8 @@ class ManifestSettings:
     shots: int | None = None
 
     def __post_init__(self) -> None:
+        right = "a folder, written without control characters"
+        require(re.fullmatch(r"[^\x00-\x1f\x7f]+", self.data) is not None, "data", self.data, right)
         names = (AUTO, *LAYOUTS)
         require(self.layout in names, "layout", self.layout, f"one of {', '.join(names)}")
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "between 0 and 1, e.g. 0.2")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.sample import refuse_all
+from inpformer.images.layouts.sample import Problem, refuse_all
 
 if TYPE_CHECKING:
     from pipelines.manifest.table import Row
@@ -33,9 +33,10 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
     An image without a part is its own. Copies of one image and images of one part go to the same side, and an added
     image moves few of the others. A category that brings good validation images of its own keeps all training images.
 
-    Raises UserError if a category has too few to have both.
+    Raises one UserError with all categories that have too few to have both.
     """
     chosen: set[tuple[str, str]] = set()
+    problems = []
     for category, members in _by_category(rows).items():
         if any(row.split == "val" and not row.label for row in members):
             continue
@@ -44,10 +45,13 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
         groups = sorted(set(together.values()))
         if len(groups) < 2:
             found = "one good training image" if len(train) == 1 else "good training images of one part only"
-            raise UserError(f"category {category} has {found}: add more, a threshold needs images of its own.")
+            wrong = f"it has {found}, add more: a threshold needs images of its own"
+            problems.append(Problem.at(f"category {category}", wrong))
+            continue
         count = min(len(groups) - 1, max(1, round(fraction * len(groups))))
         val = set(groups[:count])
         chosen |= {(category, sha256) for sha256, group in together.items() if group in val}
+    refuse_all(problems)
     return [
         replace(row, split="val") if row.split == "train" and (row.category, row.sha256) in chosen else row
         for row in rows
@@ -78,7 +82,10 @@ def refuse_leaks(rows: Sequence[Row]) -> None:
         if row.part:
             sides[row.category, row.part].setdefault(row.split, row.path)
     refuse_all(
-        f"category {category}, part {part}: it is in " + " and in ".join(f"{s} ({p})" for s, p in found.items())
+        Problem.at(
+            f"category {category}, part {part}",
+            "it is in " + " and in ".join(f"{s} ({p})" for s, p in found.items()),
+        )
         for (category, part), found in sides.items()
         if len(found) > 1
     )
@@ -87,17 +94,17 @@ def refuse_leaks(rows: Sequence[Row]) -> None:
 def keep_shots(rows: Sequence[Row], shots: int) -> list[Row]:
     """Leaves each category `shots` training images, chosen by their content alone, copies left out.
 
-    Raises UserError if a category has fewer.
+    Raises one UserError with all categories that have fewer.
     """
     kept: set[str] = set()
+    problems = []
     for category, members in _by_category(rows).items():
         train = {row.sha256: row.path for row in members if row.split == "train"}
         if len(train) < shots:
-            raise UserError(
-                f"manifest.shots is {shots}, but category {category} has {len(train)} different training images left "
-                f"after validation: ask for {len(train)} or add images."
-            )
+            left = f"it has {len(train)} different training images left after validation, manifest.shots is {shots}"
+            problems.append(Problem.at(f"category {category}", f"{left}: ask for {len(train)} or add images"))
         kept |= {train[sha256] for sha256 in sorted(train)[:shots]}
+    refuse_all(problems)
     return [row for row in rows if row.split != "train" or row.path in kept]
 
 

@@ -5,7 +5,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from inpformer.config import build
 from inpformer.errors import UserError
@@ -27,16 +29,25 @@ OWNERS = {
 
 
 def read_section(section: str, cls: type[T]) -> T:
-    """Builds the dataclass `cls` from a section of params.yaml in the working directory. All sections are checked
-    first: a mistake in a later one is told now, not by its stage in an hour.
+    """Builds the dataclass `cls` from a section of params.yaml in the working directory, after `check`.
 
-    Raises UserError if the file or a key is missing, for an unknown section or key and for an impossible value.
+    Raises UserError as that does, and if the section lacks a key.
+    """
+    return build(cls, check().get(section, {}), f"{PARAMS_FILE}: {section}")
+
+
+def check() -> dict[str, Any]:
+    """All of params.yaml, as written, once every section is found to be possible, whoever owns it: a mistake in a later
+    stage's is told now, not by that stage in an hour.
+
+    Raises UserError if the file is missing or broken, for an unknown section or key, for a key that is there twice and
+    for an impossible value.
     """
     values = _read_file()
     for name, given in values.items():
         module, _, owner = OWNERS[name].partition(":")
         build(getattr(import_module(module), owner), given, f"{PARAMS_FILE}: {name}")
-    return build(cls, values.get(section, {}), f"{PARAMS_FILE}: {section}")
+    return values
 
 
 def read_all() -> dict[str, dict[str, Any]]:
@@ -46,10 +57,16 @@ def read_all() -> dict[str, dict[str, Any]]:
 
 def _read_file() -> dict[str, Any]:
     try:
-        values = yaml.safe_load(PARAMS_FILE.read_text())
+        # As DVC reads it: what it compares is what is used.
+        values = YAML(typ="safe").load(PARAMS_FILE)
     except FileNotFoundError:
         raise UserError(f"{PARAMS_FILE} is not in {os.getcwd()}: run from the root of the repository.") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"{PARAMS_FILE} cannot be read ({error.strerror}): make it a file you may read.") from None
+    except DuplicateKeyError as error:
+        found, line = str(error.problem).removeprefix("found "), error.problem_mark.line + 1
+        raise UserError(f"{PARAMS_FILE}, line {line}: {found}: remove one of them.") from None
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that cannot be
         reason = " ".join(str(error).split())
         raise UserError(f"{PARAMS_FILE} is not valid YAML ({reason}): mend it and run again.") from None
     if not isinstance(values, dict):

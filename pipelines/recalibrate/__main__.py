@@ -9,7 +9,7 @@ on are refused. The result is a new version under @challenger; params.yaml (cali
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -26,8 +26,11 @@ def main() -> None:
     )
     parser.add_argument("--encoder-weights", help="where the encoder's weights lie, if not where they lay in training")
     args = parser.parse_args()
+    command.refuse_missing(args.normals)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.recalibrate.version import run
+    with command.importing():
+        from pipelines.recalibrate.version import run
 
     run(args)
 

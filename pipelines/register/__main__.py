@@ -7,7 +7,7 @@ python -m pipelines.register --manifest MANIFEST.parquet --detector FOLDER --sco
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -16,8 +16,11 @@ def main() -> None:
     for name in ("--manifest", "--detector", "--scores", "--run", "--metrics", "--out"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.manifest, args.detector, args.run, args.metrics)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.register.version import run
+    with command.importing():
+        from pipelines.register.version import run
 
     run(args)
 

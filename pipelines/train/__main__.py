@@ -9,7 +9,7 @@ Interrupted, it goes on from its last checkpoint when called again with the same
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -19,8 +19,11 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--tuned", type=Path, help="what the stage tune found")
     args = parser.parse_args()
+    command.refuse_missing(args.manifest, args.features, args.tuned)
+    params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    from pipelines.train.fit import run
+    with command.importing():
+        from pipelines.train.fit import run
 
     run(args)
 

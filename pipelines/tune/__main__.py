@@ -21,10 +21,12 @@ def main() -> None:
     for name in ("--manifest", "--features", "--out", "--report"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
+    command.refuse_missing(args.manifest, args.features)
     settings = read_section("tune", TuneSettings)
     if settings.trials:
         # Not at the top: torch, Ray, Optuna and MLflow take longer to load than all that is done without a search.
-        from pipelines.tune import search
+        with command.importing():
+            from pipelines.tune import search
 
         search.run(settings, args.manifest, args.features, args.out, args.report)
         return

@@ -9,7 +9,7 @@ runs again only if they change.
 import argparse
 from pathlib import Path
 
-from pipelines.platform import command
+from pipelines.platform import command, params
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     for name in ("--encoder", "--detector"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
+    params.check()
     # Only now: what the work needs takes time to import, and a mistyped argument should not.
     from pipelines.weights.record import run
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from demo.data import CATEGORIES, generate, render
+from demo.data.render import CATEGORIES, generate, render
 from demo.settings import DemoData
 from inpformer.config import build
 from inpformer.errors import UserError

@@ -10,6 +10,7 @@ from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Report
 from pipelines.evaluate.test_images import Gallery, check_setting, mean, mean_intervals, summary, table
 from pipelines.manifest.table import Manifest
@@ -76,3 +77,10 @@ def test_the_table_has_intervals_beside_the_numbers() -> None:
     assert "| bolt | – | 0.500 [0.405, 0.595] |" in lines
     assert "| mean | 0.600 [0.505, 0.695] | 0.500 [0.405, 0.595] |" in lines
     assert "the 95% interval of 1000 bootstrap draws" in lines
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    scores = pictures.Scores(np.array([0.1, 0.4, 0.9], np.float32), np.array([0, 0, 1]), 0.5)
+    for draw in (pictures.histograms, pictures.curves):
+        draw({"nut $A^^ & $B": scores}, tmp_path / "drawn.png")
+        assert (tmp_path / "drawn.png").stat().st_size > 0

@@ -107,6 +107,26 @@ def test_the_archive_stays_if_asked_to(server: S3Server) -> None:
     assert Path("out/mine.tar").read_bytes() == tar_of(FILES)
 
 
+def test_an_archive_for_which_there_is_no_room_is_unpacked_later_without_being_fetched_again(
+    server: S3Server, small_disk: Path
+) -> None:
+    files = {"a.png": bytes(3 * MIB), "b.png": NOISE[: MIB // 2]}
+    put(server, "large/mine.tar.gz", tar_of(files, "mine.tar.gz"))
+    out = str(small_disk / "mine")
+    with relay(server.endpoint, limit=None) as counted:
+        code, _, err = end(start("s3://tests/large/mine.tar.gz", "--out", out, endpoint=counted.endpoint))
+        assert (code, counted.passed > MIB // 2) == (1, True)
+        assert f"no space left in {small_disk}" in err
+        (part,) = small_disk.iterdir()  # the archive, and nothing half unpacked
+        assert part.stat().st_size > MIB // 2
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+        before = counted.passed
+        code, _, err = end(start("s3://tests/large/mine.tar.gz", "--out", out, endpoint=counted.endpoint))
+        assert (code, err) == (0, "")
+        assert counted.passed - before < 10_000
+    assert content(small_disk / "mine") == files
+
+
 def test_a_prefix_becomes_a_tree(server: S3Server) -> None:
     put_tree(server, "tree/set")
     put(server, "tree/set/nut/", b"")  # as consoles show a folder

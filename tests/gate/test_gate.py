@@ -303,3 +303,57 @@ def test_empty_masks_of_the_magnetic_tiles_are_found() -> None:
         "exp4_num_45057",
     }
     assert len(tiny.paths) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "splits"),
+    [
+        ("train/good/07.png", "validation/good/copy.png", {"train", "val"}),
+        ("validation/good/0.png", "test/good/copy.png", {"val", "test"}),
+        ("train/good/07.png", "test/good/copy.png", {"train", "test"}),
+    ],
+)
+def test_a_copy_in_two_splits_is_an_error(data: Path, source: str, target: str, splits: set[str]) -> None:
+    for number in range(3):
+        save(plate(500 + number), data / f"plate/validation/good/{number}.png")
+    assert found(data, "duplicates") == []
+    shutil.copy(data / "plate" / source, data / "plate" / target)
+    (finding,) = found(data, "duplicates")
+    assert (finding.severity, set(finding.paths)) == ("error", {f"plate/{source}", f"plate/{target}"})
+    assert {row.split for row in manifest_of(data).rows if row.path in finding.paths} == splits
+
+
+def test_a_labelled_defect_that_is_searched_by_and_tested_with_is_an_error(data: Path) -> None:
+    lines = ["path,split,defect", *(f"{p.relative_to(data)},," for p in sorted(data.glob("plate/train/good/*")))]
+    lines += ["plate/test/good/0.png,test,", "plate/test/dent/0.png,test,dent", "plate/test/dent/1.png,val,dent"]
+    (data / "samples.csv").write_text("\n".join(lines))
+    assert found(data, "duplicates") == []
+    shutil.copy(data / "plate/test/dent/0.png", data / "plate/test/dent/1.png")
+    (finding,) = found(data, "duplicates")
+    assert (finding.severity, set(finding.paths)) == ("error", {"plate/test/dent/0.png", "plate/test/dent/1.png"})
+
+
+def test_copies_that_the_pipeline_itself_splits_are_no_error(data: Path) -> None:
+    for file in list((data / "plate/train/good").iterdir()):
+        shutil.copy(file, file.with_name(f"copy{file.name}"))
+    assert {finding.severity for finding in found(data, "duplicates")} == {"warning"}
+
+
+@pytest.mark.parametrize(("images", "few"), [(3, True), (19, True), (20, False)])
+def test_very_few_good_images_are_a_warning_even_if_the_promise_is_kept(data: Path, images: int, few: bool) -> None:
+    for file in sorted((data / "plate/train/good").iterdir())[images:]:
+        file.unlink()
+    manifest = manifest_of(data)
+    others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
+    findings = gate.inspect(manifest, others, CalibrationSettings(0.5))
+    assert [(f.severity, f.category) for f in findings] == [("warning", "plate")] * few
+    if few:
+        assert f"add {20 - images} good images or more" in findings[0].text
+
+
+def test_few_images_and_a_promise_that_is_not_kept_are_one_warning(data: Path) -> None:
+    for file in sorted((data / "plate/train/good").iterdir())[3:]:
+        file.unlink()
+    (finding,) = found(data, "held_out")
+    assert "add 17 good images" in finding.text
+    assert finding.text.endswith("takes 3: 2 more are needed")

@@ -11,9 +11,10 @@ from PIL import Image
 from inpformer.errors import UserError
 from inpformer.images.layouts import LAYOUTS, detect, read_data
 from inpformer.images.layouts.masks import union
-from inpformer.images.layouts.sample import Sample, refuse_all
+from inpformer.images.layouts.sample import Problem, Sample, category_fault, refuse_all
 from tests.conftest import SHARED_DATA
 
+OTHERS = "but others of its kind have: add it, or use a table, where masks may be missing"
 NUT = (
     *("train/good/0.png", "train/good/1.png", "test/good/0.png"),
     *("test/scratch/0.png", "ground_truth/scratch/0_mask.png"),
@@ -266,9 +267,7 @@ def test_problems_of_several_data_sets_are_listed_together(tmp_path: Path) -> No
 
 def test_a_named_layout_is_taken_even_where_another_would_be_found(tmp_path: Path) -> None:
     fill(tmp_path / "nut", *NUT)
-    lines = problems(tmp_path, "btad")
-    assert "nut/train/ok: no good images to train on, add some" in lines
-    assert "nut/test/good/0.png: it has no mask, expected nut/ground_truth/good/0.png" in lines
+    assert problems(tmp_path, "btad") == ["nut/train/ok: no good images to train on, add some"]
 
 
 def test_nothing_that_fits_lists_every_layout(tmp_path: Path) -> None:
@@ -290,8 +289,8 @@ def test_nothing_that_fits_lists_every_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["auto", "mvtec"])
-def test_a_missing_folder_names_the_key_to_set(tmp_path: Path, layout: str) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}/gone does not exist: set manifest\.data in params\.yaml"):
+def test_a_missing_folder_is_named(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path}/gone does not exist: correct the path"):
         read_data(tmp_path / "gone", layout)
 
 
@@ -377,7 +376,7 @@ def test_a_category_without_good_images(tmp_path: Path) -> None:
 def test_an_image_without_a_mask_and_a_mask_without_an_image(tmp_path: Path) -> None:
     fill(tmp_path / "nut", *NUT, "test/scratch/1.png", "ground_truth/scratch/2_mask.png", "ground_truth/rust/3.png")
     assert problems(tmp_path) == [
-        "nut/test/scratch/1.png: it has no mask, expected nut/ground_truth/scratch/1_mask.png",
+        f"nut/test/scratch/1.png: it has no mask in nut/ground_truth/scratch/<its name>_mask.png, {OTHERS}",
         "nut/ground_truth/scratch/2_mask.png: a mask without an image in nut/test/scratch",
         "nut/ground_truth/rust/3.png: a mask without an image in nut/test/rust",
     ]
@@ -387,7 +386,8 @@ def test_loco_without_a_mask_and_a_folder_of_masks_without_an_image(tmp_path: Pa
     fill(tmp_path / "box", "train/good/0.png", "test/good/0.png", "test/logical_anomalies/0.png")
     fill(tmp_path / "box", "ground_truth/logical_anomalies/1/000.png")
     assert problems(tmp_path) == [
-        "box/test/logical_anomalies/0.png: it has no mask, expected box/ground_truth/logical_anomalies/0/000.png",
+        "box/test/logical_anomalies/0.png: it has no mask in "
+        f"box/ground_truth/logical_anomalies/<its name>/000.png, {OTHERS}",
         "box/ground_truth/logical_anomalies/1/000.png: a mask without an image in box/test/logical_anomalies",
     ]
 
@@ -412,7 +412,154 @@ def test_all_problems_of_all_categories_are_listed_at_once(tmp_path: Path) -> No
 def test_no_problem_is_no_error() -> None:
     refuse_all([])
     with pytest.raises(UserError, match=r"^the data has 1 problem, mend or remove:\n  a: too small$"):
-        refuse_all(["a: too small"])
+        refuse_all([Problem.at("a", "too small")])
+
+
+def test_of_like_problems_the_first_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
+    fill(tmp_path, *NUT, *(f"test/scratch/{n}.png" for n in range(1, 92)), "ground_truth/dent/7.png", "test/good/a.gif")
+    with pytest.raises(UserError) as caught:
+        read_data(tmp_path)
+    first, *lines = str(caught.value).splitlines()
+    assert "93 problems" in first
+    places = [line.strip().replace(f"{tmp_path}/", "").split(":")[0] for line in lines]
+    assert places == [
+        *("test/good/a.gif", "test/scratch/1.png", "test/scratch/10.png", "test/scratch/11.png"),
+        *("… and 88 more like it", "ground_truth/dent/7.png"),
+    ]
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_three_of_a_kind_are_listed_whole(number: int) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_all(Problem.at(f"row {n}", f"{n} is too many") for n in range(number))
+    assert len(str(caught.value).splitlines()) == 1 + number
+
+
+# ---- masks that are not there
+
+
+def test_a_category_without_ground_truth_is_read_without_masks(tmp_path: Path) -> None:
+    fill(tmp_path / "nut", *NUT[:4], *(f"test/scratch/{n}.png" for n in range(1, 91)))
+    fill(tmp_path / "bolt", *NUT, "test/rust/0.png")  # one kind with, one without
+    found = read_data(tmp_path)
+    masks = {(s.category, s.defect): bool(s.masks) for s in found.samples if s.defect != "good"}
+    assert masks == {("bolt", "rust"): False, ("bolt", "scratch"): True, ("nut", "scratch"): False}
+    assert len(found.samples) == 94 + 6 - 1
+
+
+@pytest.mark.parametrize("layout", ["mvtec2", "btad"])
+def test_other_folder_layouts_do_without_masks(tmp_path: Path, layout: str) -> None:
+    names = {
+        "mvtec2": ("train/good/0.png", "test_public/good/0.png", "test_public/bad/0.png"),
+        "btad": ("train/ok/0.png", "test/ok/0.png", "test/ko/0.png"),
+    }
+    fill(tmp_path / "can", *names[layout])
+    found = read_data(tmp_path)
+    assert (found.layout, [s.masks for s in found.samples]) == (layout, [(), (), ()])
+
+
+def test_masks_in_another_form_are_not_taken_for_none(tmp_path: Path) -> None:
+    fill(tmp_path / "nut", *NUT[:4])
+    truth = tmp_path / "nut/ground_truth/scratch"
+    truth.mkdir(parents=True)
+    (truth / "0_mask.npy").write_bytes(b"")
+    (truth / "Thumbs.db").write_bytes(b"")
+    (line,) = problems(tmp_path)
+    assert line.startswith("nut/ground_truth/scratch/0_mask.npy: not a mask")
+
+
+def test_lists_without_any_mask_are_read_and_with_some_refused(tmp_path: Path) -> None:
+    lines = [*CANDLE[:2], *(f"candle,test,anomaly,candle/{n}.JPG," for n in range(3))]
+    assert [s.masks for s in read_data(visa(tmp_path / "none", *lines)).samples] == [()] * 5
+    listed = problems(visa(tmp_path / "some", *lines, CANDLE[2]))
+    assert [line.split(":")[0] for line in listed] == [f"candle/{n}.JPG" for n in range(3)]
+
+
+# ---- names from outside
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "/", "/etc", "a/..", "../a", "./a", "a/", "a//b", "a/b/c", "..\\a", "a\\b"),
+        *(" nut", "nut ", "set /nut", "set/ nut", "\u00a0nut", "nu\nt", "nu\x00t", "nu\x1bt", "nu\u2028t", "\ud800"),
+        "n" * 101,
+    ],
+)
+def test_a_category_that_no_folder_could_be_called_is_refused(name: str) -> None:
+    assert category_fault(name)
+
+
+@pytest.mark.parametrize("name", ["nut", "Mutter groß", "'nut' \"M8\"", "set/nut", "...", "a..b", "$HOME", "n" * 100])
+def test_other_categories_are_taken(name: str) -> None:
+    assert category_fault(name) == ""
+
+
+@pytest.mark.parametrize("category", ["..", "/tmp/x", "a\\b", "set/../x", "x" * 101])
+def test_a_tables_category_is_told_once_at_its_first_image(tmp_path: Path, category: str) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "samples.csv").write_text(
+        f"path,category,split,defect\na.png,{category},,\nb.png,{category},test,\nc.png,{category},test,dent\n"
+    )
+    (line,) = problems(tmp_path)
+    assert line.startswith(f"a.png: its category {category[:100]!r} ")
+
+
+def test_categories_of_every_layout_are_checked(tmp_path: Path) -> None:
+    fill(tmp_path / "folders/a\\b", *NUT)
+    assert problems(tmp_path / "folders")[0].startswith("a\\b/train/good/0.png: its category 'a\\\\b'")
+    listed = problems(visa(tmp_path / "visa", *(line.replace("candle,", "..,", 1) for line in CANDLE)))
+    assert listed[0].startswith("candle/Data/Images/Normal/0.JPG: its category '..'")
+    views = real_iad(tmp_path / "iad") / "realiad_jsons/usb.json"
+    views.write_text(views.read_text().replace('"usb"', '".."'))
+    assert problems(tmp_path / "iad")[0].startswith("realiad_1024/usb/OK/S0001/usb_0001_OK_C1_1.jpg: its category '..'")
+    views.write_text(views.read_text().replace('".."', "5"))
+    (line,) = problems(tmp_path / "iad")
+    assert line.startswith("realiad_jsons/usb.json: no list of Real-IAD (TypeError: category is 5")
+    fill(tmp_path / "sets/ mine/nut", *NUT)
+    fill(tmp_path / "sets/yours/nut", *NUT)
+    (line,) = problems(tmp_path / "sets", "several")
+    assert line.startswith(" mine/nut/train/good/0.png: its category ' mine/nut'")
+    table = tmp_path / "sets/table"
+    fill(table, "a.png", "b.png", "c.png")
+    (table / "samples.csv").write_text("path,category,split,defect\na.png,x/y,,\nb.png,x/y,test,\nc.png,x/y,,dent\n")
+    assert problems(tmp_path / "sets")[-1].startswith("table/a.png: its category 'table/x/y' has a slash too many")
+
+
+@pytest.mark.parametrize(("column", "value"), [("defect", "de\x1bnt"), ("part", "p\x001")])
+def test_kinds_and_parts_with_control_characters_are_refused(tmp_path: Path, column: str, value: str) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    rows = {"defect": "dent", "part": "", column: value}
+    (tmp_path / "samples.csv").write_text(
+        f"path,split,defect,part\na.png,,,\nb.png,test,,\nc.png,,{rows['defect']},{rows['part']}\n"
+    )
+    (line,) = problems(tmp_path)
+    assert line.startswith("c.png: its ")
+    assert repr(value) in line
+
+
+@pytest.mark.parametrize("mask", ["../out.png", "/etc/hostname", "deep/../../out.png"])
+def test_a_mask_outside_the_data_is_refused_in_every_list(tmp_path: Path, mask: str) -> None:
+    fill(tmp_path, "out.png")
+    views = real_iad(tmp_path / "iad") / "realiad_jsons/usb.json"
+    views.write_text(views.read_text().replace("NG/AK/S0001/usb_0001_NG_AK_C1_3.png", mask))
+    listed = problems(tmp_path / "iad")
+    visa(tmp_path / "visa", *CANDLE[:2])
+    with (tmp_path / "visa/split_csv/1cls.csv").open("a") as file:
+        file.write(f"\ncandle,test,anomaly,candle/Data/Images/Normal/1.JPG,{mask}")
+    listed += problems(tmp_path / "visa")[1:]
+    assert len(listed) == 2
+    assert all("must give its path relative to" in line for line in listed)
+
+
+def test_a_data_set_that_cannot_be_read_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    fill(tmp_path / "mine/nut", *NUT[1:4], "ground_truth/rust/0.png")
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table/samples.csv").write_text("file\na.png\n")
+    assert [line.split(":")[0].split(" ")[0] for line in problems(tmp_path)] == [
+        "mine/nut/ground_truth/rust/0.png",
+        "table/samples.csv",
+    ]
 
 
 # ---- lists: refusals
@@ -487,7 +634,7 @@ def test_visa_rows_that_cannot_be_used(tmp_path: Path) -> None:
     visa(tmp_path / "other", *CANDLE[1:])
     assert problems(tmp_path) == [
         "split_csv/1cls.csv, row 4: label 'odd' in split 'test' is not VisA's",
-        "candle/y.JPG: it has no mask in split_csv/1cls.csv",
+        f"candle/y.JPG: it has no mask in split_csv/1cls.csv, {OTHERS}",
     ]
     assert problems(tmp_path / "other") == ["split_csv/1cls.csv, category candle: no good images to train on, add some"]
 

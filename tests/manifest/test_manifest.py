@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import os
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -15,6 +17,7 @@ from PIL import Image
 
 from inpformer.errors import UserError
 from pipelines.manifest.build import build_manifest, describe, read_mask
+from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 from tests.conftest import SHARED_DATA
@@ -107,10 +110,64 @@ def test_all_broken_files_are_named_at_once(data: Path) -> None:
         assert name in str(error.value)
 
 
+def test_what_the_folders_lack_and_what_the_files_are_is_one_list(data: Path) -> None:
+    picture(data / "nut/test/chip/1.png", 102)  # no mask
+    picture(data / "nut/test/chip/2.png", 103)
+    picture(data / "nut/ground_truth/chip/2_mask.png", 0, size=(6, 5), mode="L")
+    truncated = data / "nut/train/good/3.png"
+    truncated.write_bytes(truncated.read_bytes()[:60])
+    with pytest.raises(UserError, match="3 problems") as error:
+        build_manifest(data, SETTINGS)
+    lines = [line.strip().replace(f"{data}/nut/", "") for line in str(error.value).splitlines()[1:]]
+    names = ("test/chip/1.png", "ground_truth/chip/2_mask.png", "train/good/3.png")
+    assert sorted(name for name in names for line in lines if line.startswith(name)) == sorted(names)
+
+
+def test_an_image_and_its_mask_are_both_looked_at(data: Path) -> None:
+    for name in ("test/chip/0.png", "ground_truth/chip/0_mask.png"):
+        (data / "nut" / name).write_text("no picture")
+    with pytest.raises(UserError, match="2 problems"):
+        build_manifest(data, SETTINGS)
+
+
+def test_a_listed_file_that_is_missing_or_outside_is_told_once_and_never_opened(data: Path) -> None:
+    os.mkfifo(data.parent / "pipe")  # whoever opens it waits for ever
+    (data / "samples.csv").write_text(
+        "path,split,defect,mask\nnut/train/good/0.png,,,\nnut/test/good/0.png,test,,\ngone.png,,,\n"
+        "../pipe,,,\nnut/test/chip/0.png,,chip,../pipe\n"
+    )
+    (data / "nut/train/good/0.png").write_text("no picture")
+    with pytest.raises(UserError, match="4 problems") as error:
+        build_manifest(data, SETTINGS)
+    assert [str(error.value).count(name) for name in ("gone.png:", "pipe:", "good/0.png:")] == [1, 2, 1]
+
+
+def test_many_broken_files_are_counted(data: Path) -> None:
+    for number in range(8):
+        (data / f"nut/train/good/{number}.png").write_text("no picture")
+    with pytest.raises(UserError, match="8 problems") as error:
+        build_manifest(data, SETTINGS)
+    lines = str(error.value).splitlines()
+    assert (len(lines), "5 more" in lines[-1]) == (5, True)
+
+
+def test_categories_that_cannot_be_split_are_told_together(data: Path) -> None:
+    shutil.copytree(data / "nut", data / "bolt")
+    for category in ("nut", "bolt"):
+        for file in list((data / category / "train/good").iterdir())[1:]:
+            file.unlink()
+    with pytest.raises(UserError, match="2 problems"):
+        build_manifest(data, SETTINGS)
+    for category in ("nut", "bolt"):
+        picture(data / category / "train/good/more.png", 55)
+    with pytest.raises(UserError, match="2 problems"):
+        build_manifest(data, replace(SETTINGS, shots=9))
+
+
 def test_one_good_image_is_too_few(data: Path) -> None:
     for file in list((data / "nut/train/good").iterdir())[1:]:
         file.unlink()
-    with pytest.raises(UserError, match="category nut has one good training image"):
+    with pytest.raises(UserError, match="category nut: it has one good training image"):
         build_manifest(data, SETTINGS)
 
 
@@ -172,7 +229,7 @@ def test_a_part_on_two_sides_is_refused(data: Path) -> None:
 
 
 def test_one_part_alone_is_too_few_and_an_expression_that_fits_nothing_is_refused(data: Path) -> None:
-    with pytest.raises(UserError, match="category nut has good training images of one part only"):
+    with pytest.raises(UserError, match="category nut: it has good training images of one part only"):
         build_manifest(data, replace(SETTINGS, part=r"(train)"))
     with pytest.raises(UserError, match=r"manifest\.part 'expE_\(\\\\d\+\)' fits none of the 12 paths, e\.g\. nut/"):
         build_manifest(data, replace(SETTINGS, part=r"expE_(\d+)"))
@@ -197,7 +254,7 @@ def test_few_shots_are_chosen_by_content_after_validation_is_cut(data: Path) -> 
     assert few.split("test") == everything.split("test")
     assert few.digest != everything.digest
     assert build_manifest(data, replace(SETTINGS, shots=4)) == few
-    with pytest.raises(UserError, match=r"shots is 9, but category nut has 8 different training images left"):
+    with pytest.raises(UserError, match=r"category nut: it has 8 different training images left after validation"):
         build_manifest(data, replace(SETTINGS, shots=9))
 
 
@@ -299,7 +356,32 @@ def test_what_was_found_is_said_category_by_category(data: Path, tmp_path: Path)
         "category  train  val  test good  test defective  masks  kinds of defect",
         "loco/box      4    1          1               1      2  logical_anomalies",
         "mine/nut      8    2          1               1      1  chip",
+        f"loco/box: {few_images(manifest.rows)['loco/box']}",
+        f"mine/nut: {few_images(manifest.rows)['mine/nut']}",
     ]
+
+
+def test_very_few_images_are_told_with_numbers(data: Path) -> None:
+    for number in range(3, 10):
+        (data / f"nut/train/good/{number}.png").unlink()
+    shutil.copy(data / "nut/train/good/0.png", data / "nut/train/good/copy.png")  # counts once
+    manifest = build_manifest(data, SETTINGS)
+    (said,) = few_images(manifest.rows).values()
+    assert [int(number) for number in re.findall(r"\d+", said)] == [2, 1, 1, 50, 17]
+    assert describe(manifest).splitlines()[-1] == f"nut: {said}"
+    assert "nut:" not in describe(build_manifest(data, replace(SETTINGS, shots=2)))
+    for number in range(3, 19):
+        picture(data / f"nut/train/good/{number}.png", number)
+    assert list(few_images(build_manifest(data, SETTINGS).rows)) == ["nut"]  # 19
+    picture(data / "nut/train/good/19.png", 19)
+    assert few_images(build_manifest(data, SETTINGS).rows) == {}
+
+
+def test_images_without_masks_are_counted_aloud(data: Path) -> None:
+    shutil.rmtree(data / "nut/ground_truth")
+    manifest = build_manifest(data, SETTINGS)
+    assert [(row.defect, row.masks, row.mask_pixels) for row in manifest.rows if row.label] == [("chip", [], 0)]
+    assert "nut: defective images without a mask: 1" in describe(manifest)
 
 
 @pytest.mark.shared

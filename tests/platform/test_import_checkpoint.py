@@ -114,6 +114,7 @@ def test_recalibration_makes_it_fit_for_promotion(
     assert promote("inpformer", "challenger") == ("2", None)
     with pytest.raises(UserError, match=r"--category is gear: this detector knows bolt, nut"):
         call(monkeypatch, recalibrate.main, "2", "--category", "gear", "--normals", "line2")
+    Path("empty").mkdir()
     with pytest.raises(UserError, match="--normals is empty: there are no images in it"):
         call(monkeypatch, recalibrate.main, "2", "--category", "nut", "--normals", "empty")
 

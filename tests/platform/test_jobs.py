@@ -96,11 +96,13 @@ def test_a_stage_runs_on_the_cluster_and_its_result_comes_back(jobs: Jobs) -> No
 
 
 def test_a_refusal_is_one_sentence_and_exit_code_1(jobs: Jobs) -> None:
-    code, output = jobs.submit(["python", "-m", "pipelines.manifest", "--data", "data/none", "--out", "m.parquet"])
+    code, output = jobs.submit(
+        ["python", "-m", "pipelines.gate", "--manifest", "none", "--report", "r", "--findings", "f"]
+    )
     assert code == 1
     # Ray repeats the end of the logs after a failure.
     (sentence,) = {line for line in output.splitlines() if line.startswith("error: ")}
-    assert "data/none" in sentence
+    assert "none is not there" in sentence
     assert "Traceback" not in output
 
 

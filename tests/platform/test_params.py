@@ -1,6 +1,11 @@
 """params.yaml: what is refused, and that a preset changes its values alone."""
 
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +14,7 @@ import yaml
 
 from demo.settings import DemoData
 from inpformer.errors import UserError
+from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods import METHODS
 from inpformer.training.settings import TrainSettings
 from pipelines.evaluate.settings import EvaluateSettings
@@ -75,6 +81,25 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
         ("train: 5", "train must be a table"),
         ("trian: {epochs: 5}", "trian is not a known section: use one of demo_data"),
         ("train: [", "is not valid YAML"),
+        ("train: {seed: 2024-99-99}", "is not valid YAML"),
+        ("train: " + "[" * 5000, "is not valid YAML"),
+        ("train: {seed: 1, seed: 2}", 'params.yaml, line 1: duplicate key "seed"'),
+        ("train: {seed: 1}\ngate: {}\ntrain: {seed: 2}", 'params.yaml, line 3: duplicate key "train"'),
+        ("train: {batch_size: [16]}", "train.batch_size is [16]: it must be a whole number"),
+        ("train: {seed: yes}", "train.seed is 'yes': it must be a whole number"),
+        ("train: {seed: true}", "train.seed is True: it must be a whole number"),
+        ("train: {seed: 1" + "0" * 30 + "}", "train.seed is too large"),
+        ("train: {storage: null}", "train.storage is None: it must be a text"),
+        ("calibrate: {false_alarm_rate: .nan}", "calibrate.false_alarm_rate is nan: it must be a number within"),
+        ("features: {cache_gigabytes: .inf}", "features.cache_gigabytes is inf: it must be a number within"),
+        ("features: {cache_gigabytes: [20]}", "features.cache_gigabytes is [20]: it must be a number"),
+        ("features: {cache_gigabytes: 1" + "0" * 400 + "}", "features.cache_gigabytes is too large"),
+        ("features: {encoder: {crops: 3}}", "features.encoder.crops is not a known key: use one of name"),
+        ("evaluate: {bootstrap: {replicate: 3}}", "evaluate.bootstrap.replicate is not a known key"),
+        ("tune: {space: {1: {low: 0, high: 1}}}", "tune.space is {1: {'low': 0, 'high': 1}}: it must be a table"),
+        ("manifest: {data: ''}", "manifest.data is ''"),
+        ('manifest: {data: "a\\0b"}', "manifest.data is 'a\\x00b'"),
+        ("gate:", "gate must be a table"),
         ("", "holds no sections"),
     ],
 )
@@ -83,6 +108,51 @@ def test_what_cannot_be_is_refused_by_its_key(params: Path, text: str, words: st
     with pytest.raises(UserError) as error:
         read_section("train", TrainSettings)
     assert words in str(error.value)
+
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+HEAVY = {"torch", "torchvision", "timm", "ray", "mlflow", "optuna", "pandas", "pyarrow", "scipy"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_mistake_in_another_section_is_told_by_every_stage_before_anything_heavy_is_loaded(
+    params: Path, stage: str
+) -> None:
+    other = "manifest" if stage == "register" else "register"
+    written = yaml.safe_load(params.read_text())
+    written[other]["mistyped"] = 1
+    params.write_text(yaml.safe_dump(written))
+    command = shlex.split(STAGES[stage]["cmd"])[1:]
+    inputs = [Path(name) for name in STAGES[stage]["deps"] if name in command]
+    for file in inputs:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], env=environment, capture_output=True, text=True, check=False
+    )
+    *imported, said = done.stderr.splitlines()
+    assert (done.returncode, said.split(" is ")[0]) == (1, f"error: params.yaml: {other}.mistyped")
+    loaded = {name[1].split(".")[0] for line in imported if (name := re.search(r"\|\s+([\w.]+)$", line))}
+    assert "inpformer" in loaded
+    assert loaded & HEAVY == set()
+    outputs = [Path(name) for name in STAGES[stage]["outs"]]
+    assert not any(file.exists() for file in outputs)
+
+
+def test_numbers_are_read_as_dvc_reads_them(params: Path) -> None:
+    params.write_text("calibrate: {false_alarm_rate: 1e-3}")
+    assert read_section("calibrate", CalibrationSettings).false_alarm_rate == 0.001
+
+
+def test_a_file_that_may_not_be_read_and_one_that_is_no_text_are_one_sentence(params: Path) -> None:
+    params.write_bytes(b"train: {storage: \xff}")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        read_section("train", TrainSettings)
+    params.unlink()
+    params.mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        read_section("train", TrainSettings)
 
 
 def test_a_missing_file_says_where_to_run(params: Path) -> None:

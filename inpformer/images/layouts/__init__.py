@@ -6,7 +6,7 @@ from pathlib import Path
 from inpformer.errors import UserError
 from inpformer.images.layouts.folders import FOLDER_LAYOUTS, category_layout, read_folders
 from inpformer.images.layouts.real_iad import REAL_IAD_LISTS, read_real_iad
-from inpformer.images.layouts.sample import Sample, list_folders, readable, refuse_all, unnameable
+from inpformer.images.layouts.sample import Problem, Sample, list_folders, misnamed, readable, refuse_all
 from inpformer.images.layouts.table import ParquetReader, find_table, read_table
 from inpformer.images.layouts.visa import VISA_SPLIT, read_visa
 
@@ -27,11 +27,14 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """What was found: `root` is the folder that all paths lie below; `layout` one of LAYOUTS."""
+    """What was found: `root` is the folder that all paths lie below; `layout` one of LAYOUTS. There is no working with
+    the samples if there are `problems`.
+    """
 
     layout: str
     root: Path
     samples: list[Sample]
+    problems: list[Problem]
 
 
 def detect(root: Path) -> str:
@@ -49,12 +52,12 @@ def detect(root: Path) -> str:
     if data_sets:
         return SEVERAL
     known = "; ".join(f"{name} ({needs})" for name, needs in LAYOUTS.items())
-    raise UserError(f"{root} has none of the known layouts: rearrange it, or name one in manifest.layout: {known}.")
+    raise UserError(f"{root} has none of the known layouts: rearrange it, or name its layout: {known}.")
 
 
 def _require_existing(root: Path) -> None:
     if not root.exists():
-        raise UserError(f"the data folder {root} does not exist: set manifest.data in params.yaml to a folder.")
+        raise UserError(f"the data folder {root} does not exist: correct the path, or bring it there first.")
 
 
 def _layout_of(root: Path) -> str | None:
@@ -71,42 +74,53 @@ def _layout_of(root: Path) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-@readable()
 def read_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = None) -> DataSet:
-    """The samples of the folder `root`, in a fixed order; `layout` is one of LAYOUTS, or "auto" to detect.
+    """As `list_data`. Raises one UserError, too, that lists everything that is wrong with the data."""
+    found = list_data(root, layout, parquet)
+    refuse_all(found.problems)
+    return found
+
+
+@readable()
+def list_data(root: Path, layout: str = AUTO, parquet: ParquetReader | None = None) -> DataSet:
+    """The samples of the folder `root`, in a fixed order, and what is wrong with them, before any image is opened;
+    `layout` is one of LAYOUTS, or "auto" to detect.
 
     In a folder of several data sets a category is called `<data set>/<category>`. `parquet` reads Parquet tables.
 
-    Raises UserError if nothing fits or can be read, and one error that lists everything that is wrong with the data.
+    Raises UserError if nothing fits or can be read.
     """
     _require_existing(root)
     if layout == AUTO:
         layout = detect(root)
-    problems: list[str] = []
+    problems: list[Problem] = []
     if layout == SEVERAL:
         samples = _read_several(root, parquet, problems)
     else:
         samples = _read_one(root, layout, parquet, problems)
-    problems += unnameable(samples)
-    refuse_all(problems)
-    return DataSet(layout, root, samples)
+    problems += misnamed(samples)
+    return DataSet(layout, root, samples, problems)
 
 
-def _read_several(root: Path, parquet: ParquetReader | None, problems: list[str]) -> list[Sample]:
+def _read_several(root: Path, parquet: ParquetReader | None, problems: list[Problem]) -> list[Sample]:
     samples = []
     for folder in list_folders(root):
         layout = _layout_of(folder)
         if layout is None:
-            problems.append(f"{folder}: no data set in a known layout, move it elsewhere")
+            problems.append(Problem.at(folder, "no data set in a known layout, move it elsewhere"))
             continue
-        found = _read_one(folder, layout, parquet, problems)
+        try:
+            found = _read_one(folder, layout, parquet, problems)
+        except UserError as error:
+            problems.append(Problem(folder, str(error)))
+            continue
         samples += [replace(sample, category=f"{folder.name}/{sample.category}") for sample in found]
     if not samples and not problems:
-        problems.append(f"{root}: it holds no data set")
+        problems.append(Problem.at(root, "it holds no data set"))
     return samples
 
 
-def _read_one(root: Path, layout: str, parquet: ParquetReader | None, problems: list[str]) -> list[Sample]:
+def _read_one(root: Path, layout: str, parquet: ParquetReader | None, problems: list[Problem]) -> list[Sample]:
     if layout == "visa":
         return read_visa(root, problems)
     if layout == "real_iad":

@@ -14,11 +14,15 @@ from inpformer.images.layouts.sample import (
     CLASS_NUMBERS,
     GOOD,
     HALF_SCALE,
+    SIDE_SUFFIXES,
+    Problem,
     Sample,
     lacking,
     list_folders,
     list_images,
+    no_mask,
     strangers,
+    subpaths,
 )
 
 MASK_ENDING = "_mask"
@@ -66,14 +70,16 @@ def category_folders(root: Path) -> list[Path]:
     return [root] if (root / "train").is_dir() else [f for f in list_folders(root) if category_layout(f)]
 
 
-def read_folders(root: Path, layout: FolderLayout, problems: list[str]) -> list[Sample]:
+def read_folders(root: Path, layout: FolderLayout, problems: list[Problem]) -> list[Sample]:
     """The samples of a folder of categories, or of one category, in a fixed order.
 
     `<category>/train/<good>/*`, `<category>/validation/<good>/*` (may be absent), `<category>/<test>/<good or
     defect>/*` and `<category>/<truth>/<defect>/<mask>`; a mask's suffix may be any image's and it may lack `_mask`.
+    A kind of defect without such a folder, or with an empty one, has no masks: it counts for image metrics alone.
 
-    Adds to `problems` every category without good images or without test images, every image or mask that lacks its
-    counterpart, and whatever lies among the images without being one. Raises UserError if there is no category.
+    Adds to `problems` every category without good images or without test images, every mask without an image, every
+    image without a mask where others of its kind have one, and whatever lies among the images without being one.
+    Raises UserError if there is no category.
     """
     folders = category_folders(root)
     if not folders:
@@ -81,7 +87,7 @@ def read_folders(root: Path, layout: FolderLayout, problems: list[str]) -> list[
     return [sample for folder in folders for sample in _read_category(folder, layout, problems)]
 
 
-def _read_category(folder: Path, layout: FolderLayout, problems: list[str]) -> list[Sample]:
+def _read_category(folder: Path, layout: FolderLayout, problems: list[Problem]) -> list[Sample]:
     category = Path(os.path.abspath(folder)).name  # not resolved: a linked folder keeps the link's name
     samples = []
     for split, name in (("train", "train"), ("val", "validation")):
@@ -99,25 +105,35 @@ def _read_category(folder: Path, layout: FolderLayout, problems: list[str]) -> l
     return samples
 
 
-def _read_kind(kind: Path, truth: Path, category: str, layout: FolderLayout, problems: list[str]) -> list[Sample]:
+def _read_kind(kind: Path, truth: Path, category: str, layout: FolderLayout, problems: list[Problem]) -> list[Sample]:
     good = kind.name == layout.good
     masks = {} if good else _masks(truth, layout)
+    needed = bool(masks)
+    if not good and not needed:
+        problems += _no_mask_at_all(truth, layout)
     samples = []
     for image in list_images(kind):
         found = masks.pop(image.stem, ())
-        if not found and not good:
-            problems.append(f"{image}: it has no mask, expected {truth / layout.mask.format(stem=image.stem)}")
         exposure = EXPOSURE.fullmatch(image.stem) if layout is FOLDER_LAYOUTS["mvtec2"] else None
         part = f"{kind.name}/{exposure[1]}" if exposure else ""
         defect = GOOD if good else kind.name
         samples.append(Sample(image, category, "test", defect, found, layout.mask_level, part))
+    expected = truth / layout.mask.format(stem="<its name>")
+    problems += [no_mask(sample.path, expected) for sample in samples if needed and not sample.masks]
     problems += [_orphan(mask, kind) for mask in masks.values()]
     problems += strangers(kind)
     return samples
 
 
-def _orphan(masks: tuple[Path, ...], kind: Path) -> str:
-    return f"{masks[0]}: a mask without an image in {kind}"
+def _no_mask_at_all(truth: Path, layout: FolderLayout) -> list[Problem]:
+    """What lies where masks belong, without being one: left alone, all masks would vanish."""
+    strange = [p for p in sorted(subpaths(truth)) if p.is_dir() or p.suffix.lower() not in SIDE_SUFFIXES]
+    right = truth / layout.mask.format(stem="<name of its image>")
+    return [Problem.at(path, f"not a mask, which would be {right}: convert or move it") for path in strange]
+
+
+def _orphan(masks: tuple[Path, ...], kind: Path) -> Problem:
+    return Problem.at(masks[0], f"a mask without an image in {kind}")
 
 
 def _masks(folder: Path, layout: FolderLayout) -> dict[str, tuple[Path, ...]]:

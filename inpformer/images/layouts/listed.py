@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.sample import GOOD, Sample, lacking
+from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, lacking, no_mask
 
 
 def read_csv(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
@@ -26,20 +26,32 @@ def read_csv(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
     return rows
 
 
-def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[str]:
+def unmasked(samples: Sequence[Sample], source: Path) -> list[Problem]:
+    """A problem for every defective image without a mask whose category has masks for others of its kind."""
+    masked = {(sample.category, sample.defect) for sample in samples if sample.masks}
+    return [
+        no_mask(sample.path, source)
+        for sample in samples
+        if sample.defect != GOOD and not sample.masks and (sample.category, sample.defect) in masked
+    ]
+
+
+def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[Problem]:
     """What is wrong with the samples that the file `source` lists: files that are missing, listed twice or not given
     relative to `root`, defective training images, categories that lack good or test images.
     """
     times = Counter(os.path.normpath(sample.path) for sample in samples)
-    problems = [f"{path}: listed {n} times in {source}" for path, n in times.items() if n > 1]
+    problems = [Problem.at(path, f"listed {n} times in {source}") for path, n in times.items() if n > 1]
     for sample in samples:
         for file in (sample.path, *sample.masks):
             if not file.is_relative_to(root) or ".." in file.relative_to(root).parts:
-                problems.append(f"{file}: {source} must give its path relative to {root}, without '..'")
+                wanted = f"{source} must give its path relative to {root}, without '..'"
+                problems.append(Unreachable.at(file, wanted))
             elif fault := _fault(file):
-                problems.append(f"{file}: {fault}, but {source} lists it")
+                problems.append(Unreachable.at(file, f"{fault}, but {source} lists it"))
         if sample.defect != GOOD and sample.split == "train":
-            problems.append(f"{sample.path}: defective, but in split train of {source}: only val and test may be")
+            wrong = f"defective, but in split train of {source}: only val and test may be"
+            problems.append(Problem.at(sample.path, wrong))
     for category in sorted({sample.category for sample in samples}):
         where = f"{source}, category {category}"
         problems += lacking([sample for sample in samples if sample.category == category], where, where)

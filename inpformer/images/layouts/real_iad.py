@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.listed import check_listed
-from inpformer.images.layouts.sample import GOOD, Sample, list_folders
+from inpformer.images.layouts.listed import check_listed, unmasked
+from inpformer.images.layouts.sample import GOOD, Problem, Sample, list_folders
 
 REAL_IAD_LISTS = "realiad_jsons"
 OK = "OK"
 Entry = tuple[str, dict[str, Any]]  # split, what the JSON file says of one image
 
 
-def read_real_iad(root: Path, problems: list[str]) -> list[Sample]:
+def read_real_iad(root: Path, problems: list[Problem]) -> list[Sample]:
     """The samples that `realiad_jsons/<category>.json` (or `realiad_jsons/realiad_jsons/`, as the archive unpacks)
     lists. Images lie below `<folder>/<meta.prefix>`, the folder being `root` or one in it such as `realiad_1024`: where
     several hold a category, the one whose name ends in the largest number. The views in one sample folder (`S0001`) are
@@ -33,21 +33,21 @@ def read_real_iad(root: Path, problems: list[str]) -> list[Sample]:
     return [sample for file in files for sample in _read_category(root, file, problems)]
 
 
-def _read_category(root: Path, file: Path, problems: list[str]) -> list[Sample]:
+def _read_category(root: Path, file: Path, problems: list[Problem]) -> list[Sample]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         prefix = content["meta"]["prefix"]
         entries = [(split, entry) for split in ("train", "test") for entry in content[split]]
         folders = _image_folders(root, prefix, entries)
         if len(folders) != 1:
             found = " and ".join(str(folder) for folder in folders) or "none"
-            problems.append(f"{file}: {root} must have one folder with its images in {prefix}, found {found}")
+            problems.append(Problem.at(file, f"{root} must have one folder with its images in {prefix}, found {found}"))
             return []
         samples = [_sample(folders[0] / prefix, split, entry) for split, entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problems.append(f"{file}: no list of Real-IAD ({type(error).__name__}: {error})")
+        problems.append(Problem.at(file, f"no list of Real-IAD ({type(error).__name__}: {error})"))
         return []
-    problems += [f"{s.path}: it has no mask in {file}" for s in samples if s.defect != GOOD and not s.masks]
+    problems += unmasked(samples, file)
     problems += check_listed(samples, file, root)
     return samples
 
@@ -66,6 +66,9 @@ def _image_folders(root: Path, prefix: str, entries: list[Entry]) -> list[Path]:
 
 def _sample(folder: Path, split: str, entry: dict[str, Any]) -> Sample:
     image = Path(entry["image_path"])
+    for name in ("category", "anomaly_class"):
+        if not isinstance(entry[name], str):
+            raise TypeError(f"{name} is {entry[name]!r}, no text")
     good = entry["anomaly_class"] == OK
     return Sample(
         path=folder / image,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inpformer.errors import UserError
 from inpformer.images.layouts.listed import check_listed, read_csv
-from inpformer.images.layouts.sample import GOOD, Sample
+from inpformer.images.layouts.sample import GOOD, Problem, Sample
 
 TABLE_NAMES = ("samples.csv", "samples.parquet")
 COLUMNS = ("path", "category", "split", "defect", "mask", "part")
@@ -31,7 +31,7 @@ def find_table(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_table(root: Path, parquet: ParquetReader | None, problems: list[str]) -> list[Sample]:
+def read_table(root: Path, parquet: ParquetReader | None, problems: list[Problem]) -> list[Sample]:
     """The samples of the table in `root` (see `find_table`), in its order.
 
     Columns: `path` and `mask` relative to the table's folder, masks of 0 and 255; `category` (default: the folder's
@@ -48,16 +48,17 @@ def read_table(root: Path, parquet: ParquetReader | None, problems: list[str]) -
     default = Path(os.path.abspath(root)).name
     rows, samples = _rows(file, parquet), []
     unknown = sorted({name for row in rows for name in row if name is not None} - {*COLUMNS})
-    problems += [f"{file}: column {name!r} is unknown, remove it or use {', '.join(COLUMNS)}" for name in unknown]
+    known = f"is unknown, remove it or use {', '.join(COLUMNS)}"
+    problems += [Problem.at(file, f"column {name!r} {known}") for name in unknown]
     for number, row in enumerate(rows, 1):
         values = {name: "" if value is None else str(value).strip() for name, value in row.items()}
-        if problem := _problem(values):
-            problems.append(f"{file}, row {number}: {problem}")
+        if wrong := _wrong(values):
+            problems.append(Problem.at(f"{file}, row {number}", wrong))
         else:
             samples.append(_sample(root, values, default))
     problems += check_listed(samples, file, root)
     if not samples and not problems:
-        problems.append(f"{file}: it lists no image")
+        problems.append(Problem.at(file, "it lists no image"))
     return samples
 
 
@@ -69,7 +70,7 @@ def _rows(file: Path, parquet: ParquetReader | None) -> Sequence[Mapping[str, ob
     return parquet(file)
 
 
-def _problem(row: dict[str, str]) -> str:
+def _wrong(row: dict[str, str]) -> str:
     """What is wrong with one row by itself, or ""."""
     if None in row:  # as csv.DictReader calls them
         return "it has more cells than the first line names columns: put what has a comma in quotes"

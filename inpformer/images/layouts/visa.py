@@ -5,14 +5,14 @@ Source: Zou et al., "SPot-the-Difference" (ECCV 2022), archive VisA_20220922.
 
 from pathlib import Path
 
-from inpformer.images.layouts.listed import check_listed, read_csv
-from inpformer.images.layouts.sample import CLASS_NUMBERS, GOOD, Sample
+from inpformer.images.layouts.listed import check_listed, read_csv, unmasked
+from inpformer.images.layouts.sample import CLASS_NUMBERS, GOOD, Problem, Sample
 
 VISA_SPLIT = "split_csv/1cls.csv"
 LABELS = {"normal": GOOD, "anomaly": "anomaly"}
 
 
-def read_visa(root: Path, problems: list[str]) -> list[Sample]:
+def read_visa(root: Path, problems: list[Problem]) -> list[Sample]:
     """The samples that `split_csv/1cls.csv` lists: columns object, split, label, image, mask, paths relative to
     `root`. All defects are of the kind "anomaly"; masks hold class numbers.
 
@@ -22,12 +22,12 @@ def read_visa(root: Path, problems: list[str]) -> list[Sample]:
     samples = []
     for number, row in enumerate(read_csv(source, ("object", "split", "label", "image", "mask")), 1):
         if row["label"] not in LABELS or row["split"] not in ("train", "test"):
-            problems.append(f"{source}, row {number}: label {row['label']!r} in split {row['split']!r} is not VisA's")
+            strange = f"label {row['label']!r} in split {row['split']!r} is not VisA's"
+            problems.append(Problem.at(f"{source}, row {number}", strange))
             continue
         image = root / row["image"]
         masks = (root / row["mask"],) if row["mask"] else ()
-        if row["label"] == "anomaly" and not masks:
-            problems.append(f"{image}: it has no mask in {source}")
         samples.append(Sample(image, row["object"], row["split"], LABELS[row["label"]], masks, CLASS_NUMBERS))
+    problems += unmasked(samples, source)
     problems += check_listed(samples, source, root)
     return samples

@@ -1,16 +1,5 @@
-"""What a search costs: its trials, from stored features, against one training that encodes its images every epoch.
+"""What a search costs: its trials, from stored features, against one training that encodes its images every epoch."""
 
-python -m benchmarks.tuning FOLDER [--train-images 40] [--epochs 16] [--trials 16]
-
-Makes the demo's data in FOLDER and runs manifest and features. Then `python -m pipelines.tune` is timed from start to
-end: imports, start of Ray, judged pictures, trials, plots. The other side is timed in this process: one training as the
-reference does it, whose batches are read, decoded and encoded in each epoch, on all cores; without validation and
-without any start-up. Some of its epochs are timed, before and after the search, and their mean is taken for all. Both
-have the same number of epochs, much fewer than a real one has, so that start-up weighs more here. It is stated apart:
-the same command with one trial of one epoch, less what this trial took itself.
-"""
-
-import argparse
 import csv
 import os
 import shutil
@@ -18,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +15,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from benchmarks.epoch import epoch
-from demo.data import generate
+from benchmarks.epoch.compare import epoch
+from demo.data.render import generate
 from demo.settings import DemoData
 from inpformer.encoders.encoder import load_encoder
 from inpformer.images.transform import read_image
@@ -40,7 +30,7 @@ from pipelines.platform.devices import best_device
 from pipelines.training.features import training_features
 from pipelines.training.job import Job
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TIMED_EPOCHS = 3
 INPUTS = ("--manifest", "manifest.parquet", "--features", "features.json")
 
@@ -86,14 +76,9 @@ def encode_every_epoch(folder: Path, params: dict[str, Any]) -> list[float]:
     return [epoch(fetched, step, device) for _ in range(TIMED_EPOCHS)]
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Prints both sides, their ratio, and what start-up is of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--train-images", type=int, default=40, help="a category, of three")
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--trials", type=int, default=16)
-    args = parser.parse_args()
+    torch.manual_seed(0)
     folder = args.folder.resolve()
     shutil.rmtree(folder / "data", ignore_errors=True)
     generate(DemoData(train_images=args.train_images, test_images=6), folder / "data")
@@ -102,7 +87,7 @@ def main() -> None:
     params["train"] |= {"epochs": args.epochs, "warmup": 10, "storage": str(folder / "runs")}
     params["tune"] |= {"grace": max(1, args.epochs // 16)}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    stage(folder, "manifest", "--data", str(folder / "data"), "--out", "manifest.parquet")
+    stage(folder, "manifest", "--out", "manifest.parquet")
     stage(folder, "features", "--manifest", "manifest.parquet", "--out", "features.json")
     alone, (only,) = search(folder, params, trials=1, epochs=1, grace=1)
     start_up = alone - float(only["seconds"])
@@ -116,8 +101,3 @@ def main() -> None:
     print(f"a training that encodes each epoch {training:7.1f} s ({min(encoded):.2f} to {max(encoded):.2f} an epoch)")
     print(f"a search: {len(trials)} trials, {done} epochs  {seconds:7.1f} s, of which start-up {start_up:.1f} s")
     print(f"ratio {seconds / training:.2f}, without start-up {(seconds - start_up) / training:.2f}")
-
-
-if __name__ == "__main__":
-    torch.manual_seed(0)
-    main()

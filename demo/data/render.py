@@ -1,9 +1,5 @@
-"""Renders the demo data set: three made-up products in the layout of MVTec AD, with four kinds of defect each.
+"""The demo data set: three made-up products in the layout of MVTec AD, with four kinds of defect each."""
 
-Run as `python -m demo.data --out data/demo`; it reads the section `demo_data` of params.yaml.
-"""
-
-import argparse
 import multiprocessing
 import os
 import signal
@@ -23,9 +19,7 @@ from demo import board, fabric, metal
 from demo.canvas import Canvas, Field, tint
 from demo.settings import DemoData
 from inpformer.errors import UserError
-from pipelines.platform.command import run
 from pipelines.platform.files import written_whole
-from pipelines.platform.params import read_section
 
 OVERSAMPLING = 2  # canvas pixels a side of an image pixel
 VISIBLE = 0.03  # a pixel belongs to the defect from this change of a colour on, before noise; white is 1
@@ -152,14 +146,3 @@ def _write(settings: DemoData, folder: Path, category: str, place: str, number: 
     Image.fromarray(image).save(image_path)
     for path in mask_path:
         Image.fromarray(mask.astype(np.uint8) * 255).save(path)
-
-
-def main() -> None:
-    """Reads the command line and params.yaml, and renders."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, for example data/demo")
-    generate(read_section("demo_data", DemoData), parser.parse_args().out)
-
-
-if __name__ == "__main__":
-    run(main)

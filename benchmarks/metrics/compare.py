@@ -1,16 +1,8 @@
-"""Our pixel metrics against anomalib's, on the same maps in the same process.
+"""Our pixel metrics against anomalib's, on the same maps in the same process."""
 
-python -m benchmarks.metrics [--images 1000] [--aupimo-images 100]
-
-anomalib is no dependency of the project. In an environment of its own: `pip install anomalib`, then run this module
-there from the repository's root; of the repository it needs numpy and scipy only. The maps are smooth noise; in 30 % of
-the images one to three blobs stand out, more or less. AUPIMO has fewer images because anomalib's holds four 64-bit
-counts for every image and each of its 300 000 thresholds.
-"""
-
-import argparse
 import platform
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -80,13 +72,8 @@ def report(name: str, ours: tuple[float, float], theirs: tuple[float, float]) ->
     print(f"    ratio {their_seconds / our_seconds:.1f}, difference {our_value - their_value:+.1e}", flush=True)
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Prints times, ratios and differences."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--aupimo-images", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
     maps, masks = made_up(args.images, args.seed)
     print(", ".join(f"{name} {version(name)}" for name in ("anomalib", "torch", "numpy", "scipy")))
     print(f"{platform.machine()}, {torch.get_num_threads()} threads; {args.images} maps {SIZE}×{SIZE}", flush=True)
@@ -97,7 +84,3 @@ def main() -> None:
     for thresholds in THRESHOLDS:
         theirs = timed(lambda t=thresholds: their(AUPIMO(num_thresholds=t, fields=FIELDS), maps, masks))
         report(f"AUPIMO, {len(maps)} maps, {thresholds} thresholds of anomalib's", ours, theirs)
-
-
-if __name__ == "__main__":
-    main()

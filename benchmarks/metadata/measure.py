@@ -1,11 +1,8 @@
-"""What a million images cost beside their pixels: time and memory of manifest and table, a made-up one of each.
+"""What a million images cost beside their pixels: time and memory of manifest and table, a made-up one of each."""
 
-python -m benchmarks.metadata [--images 1000000]
-"""
-
-import argparse
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -61,11 +58,9 @@ def make_manifest(file: Path, images: int) -> None:
     pa.default_memory_pool().release_unused()
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Prints a line a step."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1_000_000)
-    images = parser.parse_args().images
+    images = args.images
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         file = folder / "manifest.parquet"
@@ -95,7 +90,3 @@ def main() -> None:
         views = told("a worker: open the table", lambda: Views(store, wanted.digest))
         assert isinstance(views, Views)
         print(f"{views.count('train')} views to train on, {views.count('val')} held out")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,10 @@
-"""What the feature store saves: an epoch that reads features against one that encodes its images.
+"""What the feature store saves: an epoch that reads features against one that encodes its images."""
 
-python -m benchmarks.epoch FOLDER [--images 64] [--encoder NAME --resize 448 --crop 392]
-
-FOLDER holds training images, directly or below it. Both kinds of epoch take the same optimiser steps and are run in
-turn, so that the ratio holds on a machine whose speed drifts. A ViT is timed with random weights: its speed does not
-depend on them.
-"""
-
-import argparse
 import hashlib
 import statistics
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,7 +31,7 @@ BATCH = 16
 PROJECTED_CHANNELS, CHANNELS_PER_HEAD = 128, 32
 
 
-def load(args: argparse.Namespace, folder: Path) -> Encoder:
+def load(args: Namespace, folder: Path) -> Encoder:
     """The encoder asked for, a ViT with random weights."""
     if args.encoder == BUNDLED:
         return load_encoder(EncoderSettings())
@@ -68,16 +61,8 @@ def epoch(batches: Sequence[Callable[[], Tensor]], step: Callable[[Tensor], obje
     return time.perf_counter() - began
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Prints both times and their ratio, pair by pair."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--encoder", default=BUNDLED)
-    parser.add_argument("--resize", type=int, default=448)
-    parser.add_argument("--crop", type=int, default=392)
-    args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files = sorted(f for f in args.folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)[: args.images]
     files = files[: len(files) // BATCH * BATCH]
@@ -110,7 +95,3 @@ def main() -> None:
             ratios.append(slow / fast)
             print(f"encoding each epoch {slow:7.2f} s   from the store {fast:7.2f} s   ratio {slow / fast:5.2f}")
         print(f"median ratio {statistics.median(ratios):.2f}")
-
-
-if __name__ == "__main__":
-    main()

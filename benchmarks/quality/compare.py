@@ -1,11 +1,7 @@
-"""Does INP-Former find more than nearest-neighbour search does in the very same features?
+"""Does INP-Former find more than nearest-neighbour search does in the very same features?"""
 
-python -m benchmarks.quality ../shared/data/magnetic_tile [--epochs N] [--store FOLDER]
-"""
-
-import argparse
-import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -41,13 +37,8 @@ NEIGHBOURS = 8000
 SEED = 1
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Encodes what the store lacks, trains, searches, and prints one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a category in MVTec-AD layout")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--store", type=Path, default=Path(tempfile.gettempdir()) / "inpformer-quality")
-    args = parser.parse_args()
     encoder = load_encoder(EncoderSettings())
     samples = read_data(args.data).samples
     features = encode(samples, encoder, args.store)
@@ -111,7 +102,7 @@ def train(tokens: Tensor, epochs: int) -> INPFormer:
     for _ in range(epochs):
         for batch in torch.randperm(len(tokens))[: steps * BATCH].split(BATCH):
             rate = learning_rate(progress.n, epochs * steps)
-            train_step(model, optimizer, tokens[batch], rate, settings, autocast=True)
+            train_step(model, optimizer, tokens[batch], rate, settings, autocast=tokens.is_cuda)
             progress.update()
     progress.close()
     return model.eval()
@@ -158,7 +149,3 @@ def print_row(
 def kinds(test: Sequence[Sample]) -> list[str]:
     """The kinds of defects, sorted."""
     return sorted({s.defect for s in test} - {GOOD})
-
-
-if __name__ == "__main__":
-    main()

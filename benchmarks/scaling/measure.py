@@ -1,18 +1,10 @@
-"""How training scales: two workers against one, and what a GPU makes of encoder and trained part.
+"""How training scales: two workers against one, and what a GPU makes of encoder and trained part."""
 
-python -m benchmarks.scaling [--peak-tflops 989]
-
-Workers: processes of one thread each share every batch of features from a store, as in a training, with gloo; the
-two cases are run in turn, and the efficiency is half the ratio of their speeds. GPU, when there is one: ViT-B/14 at
-448/392 pixels with random weights (speed does not depend on them): images/s of the encoder, and of the trained part
-step time, memory and model FLOPs utilisation, the share that the step's counted operations have of the peak.
-"""
-
-import argparse
 import hashlib
 import statistics
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,11 +35,8 @@ VIT = "vit_base_patch14_reg4_dinov2.lvd142m"
 ENCODE_BATCH, GPU_STEPS = 32, 30
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Prints what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peak-tflops", type=float, default=989, help="of the GPU, bfloat16, dense (H100 SXM: 989)")
-    args = parser.parse_args()
     compare_workers()
     if torch.cuda.is_available():
         measure_gpu(args.peak_tflops)
@@ -150,7 +139,3 @@ def timed(work: Callable[[], object]) -> float:
         torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return statistics.median(times[3:])
-
-
-if __name__ == "__main__":
-    main()
