@@ -29,7 +29,7 @@ figcaption { font-size: .75rem; overflow-wrap: anywhere }
 
 
 def page(manifest: Manifest, findings: Sequence[Finding], ignored: Collection[str]) -> str:
-    """The whole page: a line a check, then each check with its findings and up to PICTURES pictures, OF_ONE of one finding."""
+    """The whole page: a line a check, then each check with its findings and some of their pictures."""
     by_check = {name: [f for f in findings if f.check == name] for name in CHECKS}
     summary = "".join(
         f'<tr><td><a href="#{name}">{check.title}</a></td>{_status(by_check[name], name in ignored)}</tr>'

@@ -6,26 +6,34 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
+from inpformer.errors import UserError
+
 S = TypeVar("S")
 T = TypeVar("T")
-Spread = Callable[[Callable[[S], T], Iterable[S]], Iterator[T]]
 
 JOB_IMAGES = 64  # a job: many jobs a core, so that no core waits long for another
 WORTHWHILE = 500  # images a process: it takes seconds to start
 
 
-@contextmanager
-def spread(images: int, most: int | None = None) -> Iterator[Spread]:
-    """A `map` over jobs in processes, results in order; with few images or one core, in this process.
+class Spread(Protocol):
+    """As `map` of one iterable: results in the order of the jobs."""
 
-    What it maps must be a function of a module. More threads than one a process would only wait for each other.
+    def __call__(self, work: Callable[[S], T], jobs: Iterable[S], /) -> Iterator[T]: ...
+
+
+@contextmanager
+def spread(images: int, alone: bool = False) -> Iterator[Spread]:
+    """A `map` over jobs in processes; in this one if it is to be `alone`, with few images or one core.
+
+    What it maps must be a function of a module. Raises UserError if a process is killed.
     """
-    count = min(len(os.sched_getaffinity(0)), images // WORTHWHILE, most or images)
+    count = 1 if alone else min(os.cpu_count() or 1, images // WORTHWHILE)
     if count < 2:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -38,6 +46,8 @@ def spread(images: int, most: int | None = None) -> Iterator[Spread]:
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
     try:
         yield pool.map
+    except BrokenProcessPool:
+        raise UserError("a process of the gate was killed, perhaps for want of memory: run the gate again.") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

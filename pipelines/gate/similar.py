@@ -56,7 +56,7 @@ def _pair(category: str, a: Row, b: Row, cosine: float) -> Finding:
 
 
 def _cut_apart(category: str, members: Sequence[Row], pairs: Sequence[tuple[Row, Row]]) -> Finding:
-    """One finding for all pairs that the pipeline put on the two sides; its paths are the pairs, one after the other."""
+    """One finding for all pairs that the pipeline cut apart; its paths are the pairs, one after the other."""
     held = sum(row.split == "val" and not row.label for row in members)
     pattern = suggest_pattern([row.path for row in members], [(a.path, b.path) for a, b in pairs])
     hint = f"here {pattern!r} fits" if pattern else f"such as {PATTERN!r}"

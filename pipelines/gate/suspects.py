@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from pipelines.gate.finding import WARNING, Finding
 from pipelines.gate.look import picture
 from pipelines.gate.processes import JOB_IMAGES, Spread, spread
 from pipelines.manifest.table import Manifest, Row
+
+T = TypeVar("T")
 
 # The choice of size, strides and bound, and what it finds: benchmarks/gate.md.
 ENCODER = EncoderSettings(resize=128, crop=128, levels=(4, 8, 16), grid=8)
@@ -82,45 +84,42 @@ def suspects(manifest: Manifest) -> list[Finding]:
     large = {category: rows for category, rows in sorted(learnt.items()) if len(rows) >= FEWEST}
     found: list[tuple[float, Finding]] = []
     total = sum(map(len, large.values()))
-    # A GPU is fed by one process.
-    alone = 1 if torch.cuda.is_available() else None
     with (
         tqdm(total=total, desc="gate: suspects", unit="image", disable=None) as progress,
-        tempfile.TemporaryDirectory() as folder,
-        spread(total, alone) as each,
+        spread(total, alone=torch.cuda.is_available()) as each,  # a GPU is fed by one process
     ):
-        for number, (category, rows) in enumerate(large.items()):
-            ordered = _sample_first(rows)
-            paths = [row.path for row in ordered]
-            scores = _scores(manifest.root, paths, Path(folder) / f"{number}.safetensors", each, progress)
-            for row, deviations in zip(ordered, _deviations(scores), strict=True):
-                if deviations > STANDS_OUT:
-                    far = f"{deviations:.1f} robust standard deviations from them, said from {STANDS_OUT:g} on"
-                    text = f"something in this good picture ({row.split}) is unlike the others: {far}"
-                    found.append((deviations, Finding("suspects", WARNING, category, (row.path,), text)))
+        for category, rows in large.items():
+            ordered = sample_first(rows)
+            scores = score_all(manifest.root, [row.path for row in ordered], each, progress)
+            for row, far in zip(ordered, deviations(scores), strict=True):
+                if far > STANDS_OUT:
+                    bound = f"{far:.1f} robust standard deviations from them, said from {STANDS_OUT:g} on"
+                    text = f"something in this good picture ({row.split}) is unlike the others: {bound}"
+                    found.append((far, Finding("suspects", WARNING, category, (row.path,), text)))
     return [finding for _, finding in sorted(found, key=lambda f: (-f[0], f[1].paths))]
 
 
-def _sample_first(rows: Sequence[Row]) -> list[Row]:
-    """The rows in an order whose first MEMORY_IMAGES are a seeded sample, if there are more."""
-    if len(rows) <= MEMORY_IMAGES:
-        return list(rows)
-    return [rows[n] for n in np.random.default_rng(0).permutation(len(rows))]
+def sample_first(images: Sequence[T]) -> list[T]:
+    """The images in an order whose first MEMORY_IMAGES are a seeded sample, if there are more."""
+    if len(images) <= MEMORY_IMAGES:
+        return list(images)
+    return [images[n] for n in np.random.default_rng(0).permutation(len(images))]
 
 
-def _scores(root: Path, paths: Sequence[str], memory: Path, each: Spread, progress: tqdm) -> NDArray[np.float32]:
-    """Of all images of a category; the first MEMORY_IMAGES are those that all are held against."""
+def score_all(root: Path, paths: Sequence[str], each: Spread, progress: tqdm) -> NDArray[np.float32]:
+    """The scores [n] of all images of a category; the first MEMORY_IMAGES are those that all are held against."""
     sample, rest = paths[:MEMORY_IMAGES], paths[MEMORY_IMAGES:]
-    encoded = each(_tokens, [Job(root, sample[n : n + JOB_IMAGES]) for n in range(0, len(sample), JOB_IMAGES)])
-    save_file({"tokens": torch.cat(list(encoded))}, memory)
-    jobs = [Job(root, (), memory, n, min(n + JOB_IMAGES, len(sample))) for n in range(0, len(sample), JOB_IMAGES)]
-    jobs += [Job(root, rest[n : n + JOB_IMAGES], memory) for n in range(0, len(rest), JOB_IMAGES)]
-    scores: list[float] = []
-    for part in each(_score, jobs):
-        scores += part
-        progress.update(len(part))
-    memory.unlink()
-    return np.asarray(scores, np.float32)
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        memory = Path(folder) / "memory.safetensors"
+        encoded = each(_tokens, [Job(root, sample[n : n + JOB_IMAGES]) for n in range(0, len(sample), JOB_IMAGES)])
+        save_file({"tokens": torch.cat(list(encoded))}, memory)
+        jobs = [Job(root, (), memory, n, min(n + JOB_IMAGES, len(sample))) for n in range(0, len(sample), JOB_IMAGES)]
+        jobs += [Job(root, rest[n : n + JOB_IMAGES], memory) for n in range(0, len(rest), JOB_IMAGES)]
+        for part in each(_score, jobs):
+            found += part
+            progress.update(len(part))
+    return np.asarray(found, np.float32)
 
 
 def _score(job: Job) -> list[float]:
@@ -157,7 +156,7 @@ def _encode(encoder: Encoder, pixels: Iterator[Tensor]) -> Iterator[Tensor]:
         yield encoder.features(batch).mean(1).to("cpu", torch.float16)
 
 
-def _deviations(scores: NDArray[np.float32]) -> list[float]:
+def deviations(scores: NDArray[np.float32]) -> list[float]:
     """Robust standard deviations above the median; 1.4826 makes the MAD that of a normal distribution."""
     above = scores - np.median(scores)
     return [float(value) for value in above / max(1.4826 * float(np.median(np.abs(above))), 1e-6)]
