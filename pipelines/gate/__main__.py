@@ -2,7 +2,8 @@
 
 python -m pipelines.gate --manifest MANIFEST.parquet --report FOLDER --findings FINDINGS.json
 
-Errors stop the pipeline, warnings do not. The report is FOLDER/index.html; FINDINGS.json holds the same for machines.
+Errors stop the pipeline, warnings do not. It reads all images, test images too, for copies and faults of their own:
+nothing is learnt or chosen by them. The report is FOLDER/index.html; FINDINGS.json holds the same for machines.
 """
 
 import argparse

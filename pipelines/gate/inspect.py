@@ -3,7 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from inpformer.errors import UserError
 from inpformer.judging.settings import CalibrationSettings
@@ -20,11 +20,14 @@ from pipelines.platform.params import read_section
 
 
 def inspect(manifest: Manifest, settings: GateSettings, promise: CalibrationSettings) -> list[Finding]:
-    """Runs all checks that are not ignored, in the order of CHECKS.
+    """Runs all checks that are not ignored, in the order of CHECKS. It reads test images too, to find their copies and
+    their own faults: no model, threshold or parameter is chosen by them.
 
     Raises UserError if an image is gone or unreadable since the manifest was made.
     """
-    rows, looks = list(manifest.rows), look_at_all(manifest)
+    rows = list(manifest.rows)
+    manifest = replace(manifest, rows=rows)  # read once, not anew by each check
+    looks = look_at_all(manifest)
     made: dict[str, Callable[[], list[Finding]]] = {
         "duplicates": lambda: checks.duplicates(rows),
         "near_duplicates": lambda: near_duplicates(rows, looks),

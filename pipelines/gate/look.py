@@ -1,8 +1,8 @@
 """One look at each picture: what its file says of itself, and a small descriptor of what it shows."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +12,48 @@ from scipy.fft import dctn
 from tqdm import tqdm
 
 from inpformer.images.transform import read_image
+from pipelines.gate.processes import JOB_IMAGES, spread
 from pipelines.manifest.table import Manifest
 
 # 64 pixels a side and its 16 lowest frequencies either way: what a 256-bit perceptual hash looks at.
 SIDE, FREQUENCIES = 64, 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
-    """`mode` is Pillow's; `orientation` EXIF's, 1 for upright; `frequencies` [255] float32, unscaled."""
+    """`mode` is Pillow's; `orientation` EXIF's, 1 for upright; `frequencies` [255] float16, unscaled."""
 
     mode: str
     transparent: bool
     orientation: int
-    frequencies: NDArray[np.float32]
+    frequencies: NDArray[np.float16]
 
 
 def look_at_all(manifest: Manifest) -> dict[str, Look]:
-    """Reads every picture of the manifest once; by path. 1 kB an image. Raises UserError for one that is gone."""
+    """Reads every picture of the manifest once; by path. Raises UserError for one that is gone."""
     paths = [row.path for row in manifest.rows]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(lambda path: _look(manifest.root / path), paths)
+    jobs = [(manifest.root, paths[start : start + JOB_IMAGES]) for start in range(0, len(paths), JOB_IMAGES)]
+    with spread(len(paths)) as each:
+        looks = chain.from_iterable(each(_look_at, jobs))
         return dict(zip(paths, tqdm(looks, "gate: looking", len(paths), disable=None), strict=True))
 
 
+def picture(path: Path) -> Image.Image:
+    """The only place where the gate opens a file. Raises UserError for one that cannot be read."""
+    return read_image(path)
+
+
+def _look_at(job: tuple[Path, Sequence[str]]) -> list[Look]:
+    root, paths = job
+    return [_look(root / path) for path in paths]
+
+
 def _look(path: Path) -> Look:
-    image = read_image(path)
+    image = picture(path)
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float32)
     lowest = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]  # without the mean brightness
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float32))
+    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float16))
 
 
 def _orientation(image: Image.Image) -> int:

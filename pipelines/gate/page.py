@@ -6,11 +6,12 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
-from inpformer.images.transform import read_image
 from pipelines.gate.finding import CHECKS, ERROR, Check, Finding
+from pipelines.gate.look import picture
 from pipelines.manifest.table import Manifest
 
 PICTURES = 60  # a check: 30 pairs; some 5 kB each, so that the page stays below about 2 MB
+OF_ONE = 12  # of one finding, so that others are seen too
 THUMBNAIL = 180  # pixels a side
 
 STYLE = """
@@ -28,7 +29,7 @@ figcaption { font-size: .75rem; overflow-wrap: anywhere }
 
 
 def page(manifest: Manifest, findings: Sequence[Finding], ignored: Collection[str]) -> str:
-    """The whole page: a line a check, then each check with its findings and up to PICTURES pictures."""
+    """The whole page: a line a check, then each check with its findings and some of their pictures."""
     by_check = {name: [f for f in findings if f.check == name] for name in CHECKS}
     summary = "".join(
         f'<tr><td><a href="#{name}">{check.title}</a></td>{_status(by_check[name], name in ignored)}</tr>'
@@ -37,10 +38,12 @@ def page(manifest: Manifest, findings: Sequence[Finding], ignored: Collection[st
     details = "".join(_section(manifest, name, check, by_check[name]) for name, check in CHECKS.items())
     errors = sum(f.severity == ERROR for f in findings)
     verdict = "Errors stop the pipeline: mend them and run it again." if errors else "Nothing stops the pipeline."
+    read = f"{len(manifest.rows)} pictures in {escape(str(manifest.root))} were read"
+    tests = "test pictures only for copies and faults of their own: nothing is learnt or chosen by them"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data gate</title>'
         f"<style>{STYLE}</style></head><body><h1>Data gate</h1>"
-        f"<p>{len(manifest.rows)} pictures in {escape(str(manifest.root))} were looked at. {verdict}</p>"
+        f"<p>{read}, {tests}. {verdict}</p>"
         f"<table>{summary}</table>{details}</body></html>\n"
     )
 
@@ -64,8 +67,8 @@ def _section(manifest: Manifest, name: str, check: Check, findings: Sequence[Fin
         if left <= 0:
             shown.append(f"<p>{len(findings) - len(shown)} more are listed in the findings file (JSON).</p>")
             break
-        shown.append(_finding(manifest, finding, finding.paths[:left]))
-        left -= max(1, len(finding.paths))
+        shown.append(_finding(manifest, finding, finding.paths[: min(left, OF_ONE)]))
+        left -= max(1, min(OF_ONE, len(finding.paths)))
     return (
         f'<h2 id="{name}">{check.title}</h2><p><b>What it means.</b> {check.meaning}</p>'
         f'<p><b>What to do.</b> {check.advice}</p><div class="findings">{"".join(shown)}</div>'
@@ -85,7 +88,7 @@ def _finding(manifest: Manifest, finding: Finding, paths: Sequence[str]) -> str:
 
 def _thumbnail(path: Path) -> str:
     """A data URL. The picture lies as the pipeline reads it, without EXIF's turn."""
-    image = read_image(path).convert("RGB")
+    image = picture(path).convert("RGB")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=80)

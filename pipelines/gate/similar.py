@@ -1,5 +1,6 @@
 """The gate's near duplicates: pictures of one part on both sides of a split."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,77 +9,114 @@ from sklearn.covariance import ledoit_wolf
 
 from pipelines.gate.finding import WARNING, Finding
 from pipelines.gate.look import Look
+from pipelines.gate.parts import suggest_pattern
+from pipelines.manifest.splits import cut_here
 from pipelines.manifest.table import Row
 
-# Cosine from which on two pictures are taken for one part; figures in `near_duplicates`.
+# Cosine from which on two pictures are taken for one part. How it was chosen, and what is found: benchmarks/gate.md.
 ALIKE = 0.3
 BLOCK = 1024  # images compared at a time
+WHITENING = 20_000  # images of a category that the whitening is fitted on, at most
+PATTERN = r"part(\d+)_"  # an example, where the paths suggest no other
 
 
 def near_duplicates(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
     """For each test image its likest train or val image and for each val image its likest train image, if they
     are alike (cosine at least ALIKE); of each category test before val, the likest pairs first. Copies (equal sha256)
-    are the business of `duplicates`.
+    are the business of `duplicates`. Where the pipeline itself cut val from the training images, val against train is
+    one finding a category, which names `manifest.part`.
 
     Pictures of one product all look alike, so the cosine is taken between whitened descriptors: what is common in a
     category counts little, what only two pictures share counts much. n images of a category take O(n) memory
-    (1 kB an image and a block of BLOCK×n cosines) and O(n²) time: 25 GFLOP for 10 000 images, some seconds.
-
-    Measured on ../shared/data/magnetic_tile (1344 images; related: at most 100 frames apart and another exposure,
-    3169 pairs; unrelated: more than 300 frames apart, 898 141 pairs): 85 % of the related pairs are found, 229
-    unrelated ones reported; all that were looked at, 16 across the given split among them, show one tile photographed
-    twice. Of test images with a relative among the training images (80/20 split of the good images, 20 draws) 99.6 %
-    get a partner. With the bound moved to 100 and to 500 wrong pairs, 64 and 89 % of the related ones are found; by
-    imagehash's phash of 256 bits 53 and 85 %, by its other hashes at most 39 and 61 %, by thumbnails (16 to 64
-    pixels, cosine, high-passed or not) at most 50 and 64 %, by the bundled encoder's features pooled to 8×8 46 and
-    89 % at many times the cost. On aligned products a hash's distance says nothing (demo boards: half of all
-    unrelated pairs are within 72 bits), while whitened cosines of unrelated pairs stay below .20 on all the demo's
-    products. Pictures saved as JPEG (quality 60), halved or cropped by 1 % reach .50 and more there, and 1.4 times as
-    bright, which clips, .25 and more (half of them .44). The limit: a crop of 3 % is mostly missed on metal and board.
+    and O(n²) time.
     """
+    by_category: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_category[row.category].append(row)
     findings: list[Finding] = []
-    for category in sorted({row.category for row in rows}):
-        members = [row for row in rows if row.category == category]
+    for category, members in sorted(by_category.items()):
         whitened = whiten(np.stack([looks[row.path].frequencies for row in members]))
         for held, known in (("test", ("train", "val")), ("val", ("train",))):
             ours = [n for n, row in enumerate(members) if row.split == held]
             theirs = [n for n, row in enumerate(members) if row.split in known]
-            for mine, other, cosine in sorted(_likest(whitened, members, ours, theirs), key=lambda found: -found[2]):
-                a, b = members[mine], members[other]
-                text = f"{a.split} ({a.defect}) and {b.split} ({b.defect}) seem to show one part, likeness {cosine:.2f}"
-                findings.append(Finding("near_duplicates", WARNING, category, (a.path, b.path), text))
+            likest = sorted(_likest(whitened, members, ours, theirs), key=lambda found: -found[2])
+            pairs = [(members[mine], members[other], cosine) for mine, other, cosine in likest]
+            if held == "val" and cut_here(members):
+                # Defective val images come from the user: the pipeline cuts good ones only.
+                if cut := [(a, b) for a, b, _ in pairs if not a.label]:
+                    findings.append(_cut_apart(category, members, cut))
+                pairs = [pair for pair in pairs if pair[0].label]
+            findings += [_pair(category, *pair) for pair in pairs]
     return findings
 
 
-def whiten(frequencies: NDArray[np.float32]) -> NDArray[np.float32]:
+def _pair(category: str, a: Row, b: Row, cosine: float) -> Finding:
+    text = f"{a.split} ({a.defect}) and {b.split} ({b.defect}) seem to show one part, likeness {cosine:.2f}"
+    return Finding("near_duplicates", WARNING, category, (a.path, b.path), text)
+
+
+def _cut_apart(category: str, members: Sequence[Row], pairs: Sequence[tuple[Row, Row]]) -> Finding:
+    """One finding for all pairs that the pipeline cut apart; its paths are the pairs, one after the other."""
+    held = sum(row.split == "val" and not row.label for row in members)
+    pattern = suggest_pattern([row.path for row in members], [(a.path, b.path) for a, b in pairs])
+    hint = f"here {pattern!r} fits" if pattern else f"such as {PATTERN!r}"
+    text = (
+        f"{len(pairs)} of {held} held-out pictures (val, good) seem to show a part that a training picture shows too. "
+        f"The pipeline chose them itself: set manifest.part, a regular expression whose first group names the part in "
+        f"the path ({hint}), and all pictures of a part stay on one side"
+    )
+    return Finding("near_duplicates", WARNING, category, tuple(row.path for pair in pairs for row in pair), text)
+
+
+def whiten(frequencies: NDArray[np.float16]) -> NDArray[np.float16]:
     """Descriptors [n, d] of one category to whitened ones of length 1 (shrunk covariance: n may be below d).
 
     Lengths are made equal first, which takes the contrast out; the signed square root tames the few strongest
     frequencies.
     """
-    unit = frequencies / np.maximum(np.linalg.norm(frequencies, axis=1, keepdims=True), 1e-6)
-    centred = unit - unit.mean(0)
-    scaled = centred / np.maximum(np.abs(centred).mean(0), 1e-9)
-    rooted = np.sign(scaled) * np.sqrt(np.abs(scaled))
-    covariance, _ = ledoit_wolf(rooted, assume_centered=True)
+    count = len(frequencies)
+    chosen = slice(None) if count <= WHITENING else np.random.default_rng(0).choice(count, WHITENING, replace=False)
+    sample = _unit(frequencies[chosen])
+    mean = sample.mean(0)
+    spread = np.maximum(np.abs(sample - mean).mean(0), 1e-9)
+    covariance, _ = ledoit_wolf(_rooted((sample - mean) / spread), assume_centered=True)
     variances, axes = np.linalg.eigh(covariance)
-    whitened = rooted @ (axes / np.sqrt(np.maximum(variances, 1e-6)))
-    length = np.linalg.norm(whitened, axis=1, keepdims=True)
-    return np.asarray(whitened / np.maximum(length, 1e-6), np.float32)
+    scaled = (axes / np.sqrt(np.maximum(variances, 1e-6))).astype(np.float32)
+    whitened = np.empty(frequencies.shape, np.float16)
+    for start in range(0, count, BLOCK):
+        block = _unit(frequencies[start : start + BLOCK])
+        whitened[start : start + BLOCK] = _unit(_rooted((block - mean) / spread) @ scaled)
+    return whitened
+
+
+def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    exact = vectors.astype(np.float32)
+    return np.asarray(exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def _rooted(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.sign(vectors) * np.sqrt(np.abs(vectors)), np.float32)
 
 
 def _likest(
-    whitened: NDArray[np.float32], members: Sequence[Row], ours: Sequence[int], theirs: Sequence[int]
+    whitened: NDArray[np.float16], members: Sequence[Row], ours: Sequence[int], theirs: Sequence[int]
 ) -> list[tuple[int, int, float]]:
     """The likest of `theirs` for each of `ours`, where the cosine reaches ALIKE."""
     found = []
     _, content = np.unique([row.sha256 for row in members], return_inverse=True)
-    for start in range(0, len(ours) if theirs else 0, BLOCK):
-        block = np.asarray(ours[start : start + BLOCK])
-        cosines = whitened[block] @ whitened[theirs].T
-        cosines[content[block][:, None] == content[theirs][None]] = -1
-        best = cosines.argmax(1)
-        for mine, place, cosine in zip(block, best, cosines[np.arange(len(block)), best], strict=True):
-            if cosine >= ALIKE:
-                found.append((int(mine), theirs[place], float(cosine)))
+    for start in range(0, len(ours), BLOCK):
+        mine = np.asarray(ours[start : start + BLOCK])
+        exact = whitened[mine].astype(np.float32)
+        best, place = np.full(len(mine), -1, np.float32), np.zeros(len(mine), int)
+        for other in range(0, len(theirs), BLOCK):
+            known = np.asarray(theirs[other : other + BLOCK])
+            cosines = exact @ whitened[known].astype(np.float32).T
+            cosines[content[mine][:, None] == content[known][None]] = -1
+            at = cosines.argmax(1)
+            top = cosines[np.arange(len(mine)), at]
+            better = top > best
+            best[better], place[better] = top[better], known[at[better]]
+        found += [
+            (int(a), int(b), float(cosine)) for a, b, cosine in zip(mine, place, best, strict=True) if cosine >= ALIKE
+        ]
     return found

@@ -58,6 +58,17 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
     ]
 
 
+def cut_here(rows: Sequence[Row]) -> bool:
+    """Whether the good val images of a category are such as `cut_validation` chooses, and not the layout's own: their
+    parts come before all those of the training images in the order of their content, which is chance otherwise.
+    """
+    good = [row for row in rows if row.split in ("train", "val") and not row.label]
+    together = _together(good)
+    val = {together[row.sha256] for row in good if row.split == "val"}
+    train = {together[row.sha256] for row in good if row.split == "train"}
+    return bool(val) and bool(train) and max(val) < min(train)
+
+
 def _together(rows: Sequence[Row]) -> dict[str, str]:
     """By each image's hash: the smallest hash of all the images that it belongs to, by part or as their copy."""
     smaller = {row.sha256: row.sha256 for row in rows}
