@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from inpformer.config import require
-from inpformer.errors import UserError
+from inpformer.errors import BrokenScoreError, UserError
 from inpformer.judging.settings import CalibrationSettings
 
 Verdict = Literal["PASS", "REVIEW", "FAIL"]
@@ -44,15 +44,27 @@ class Threshold:
         require(self.review_threshold <= self.threshold, "review_threshold", self.review_threshold, right)
 
     def decide(self, score: float) -> Verdict:
-        """A score that is no number is a FAIL: a broken camera must not pass parts."""
-        if not score <= self.threshold:
+        """Raises BrokenScoreError for a score that is not finite: it says nothing of the part."""
+        refuse_broken(score)
+        if score > self.threshold:
             return "FAIL"
         return "PASS" if score <= self.review_threshold else "REVIEW"
 
     def p_value(self, score: float) -> float:
-        """The conformal p-value of a score: a good part's is at most α with a probability of at most α."""
-        as_high = sum(not held < score for held in self.scores)
+        """The conformal p-value of a score: a good part's is at most α with a probability of at most α. Raises what
+        `decide` raises.
+        """
+        refuse_broken(score)
+        as_high = sum(held >= score for held in self.scores)
         return (1 + as_high) / (1 + len(self.scores))
+
+
+def refuse_broken(score: float, what: str = "the image") -> None:
+    """Raises BrokenScoreError, naming `what` was scored, if a score is not finite."""
+    if not math.isfinite(score):
+        raise BrokenScoreError(
+            f"the model scores {what} {score}, which is no finite number: it is broken, train it again."
+        )
 
 
 def calibrate(scores: Mapping[str, Sequence[float]], settings: CalibrationSettings) -> dict[str, Threshold]:

@@ -1,8 +1,4 @@
-"""Which device a process computes on."""
+"""Which device a stage computes on: see `inpformer.devices`."""
 
-import torch
-
-
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+from inpformer.devices import best_device as best_device
+from inpformer.devices import device_name as device_name

@@ -103,7 +103,7 @@ def test_the_rate_is_kept_by_every_number_of_images_that_can_keep_it(rate: float
 def test_the_review_budget_is_a_second_rank() -> None:
     found = threshold(list(range(1, 100)), 0.05, review_rate=0.1)
     assert (found.threshold, found.review_threshold) == (95, 85)
-    assert [found.decide(score) for score in (85, 86, 95, 96, float("nan"))] == ["PASS", *["REVIEW"] * 2, *["FAIL"] * 2]
+    assert [found.decide(score) for score in (85, 86, 95, 96)] == ["PASS", *["REVIEW"] * 2, "FAIL"]
     none = threshold(list(range(1, 100)), 0.05)
     assert none.review_threshold == none.threshold
 
