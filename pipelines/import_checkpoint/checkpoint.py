@@ -143,3 +143,7 @@ def run(args: Namespace) -> None:
         f"train.inp_former {{grid: null, channels: null}}, train.weights {args.out}; then: dvc repro"
     )
     print(f"to give it thresholds alone: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")
+    print(
+        "a checkpoint does not say which images it was trained on, so no threshold promises anything until you say "
+        "that the held-out ones were not among them: calibrate.unseen: true in params.yaml, or recalibrate --unseen"
+    )

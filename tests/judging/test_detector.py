@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from inpformer.encoders.encoder import Encoder
-from inpformer.errors import UserError
+from inpformer.errors import BrokenScoreError, UserError
 from inpformer.judging.detector import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, Detector
 from inpformer.judging.learnt import ALL
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
@@ -105,7 +105,12 @@ def test_between_the_thresholds_a_person_looks(detector: Detector) -> None:
     anomaly_map[:8, :8] = 0.5
     decision = detector.decide(0.5, anomaly_map, (256, 256), "nut")
     assert (decision.decision, [region.box for region in decision.regions]) == ("REVIEW", [(0, 0, 8, 8)])
-    assert detector.decide(float("nan"), anomaly_map, (256, 256), "nut").decision == "FAIL"
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_not_finite_is_an_error_and_no_verdict(detector: Detector, broken: float) -> None:
+    with pytest.raises(BrokenScoreError):
+        detector.decide(broken, np.zeros((256, 256), np.float32), (256, 256), "bolt")
 
 
 def test_the_setting_alone_decides_how_it_scores(detector: Detector, tmp_path: Path) -> None:
