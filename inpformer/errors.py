@@ -10,10 +10,6 @@ class UserError(Exception):
     """
 
 
-class BrokenScoreError(UserError):
-    """A score is no finite number: the model is broken. Whoever needs a verdict on the part takes it for a FAIL."""
-
-
 class StaleFeaturesError(UserError):
     """Features that were stored are missing, damaged or of other weights: they have to be computed again."""
 
