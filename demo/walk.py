@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import io
 import json
 import os
 import signal
@@ -19,6 +18,8 @@ import requests
 from PIL import Image
 
 from inpformer.errors import UserError
+from inpformer.images.opening import open_image
+from inpformer.images.transform import read_image
 from pipelines.evaluate import pictures
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Row, read_manifest
@@ -92,7 +93,7 @@ def ask(address: str, image: Path, category: str) -> Answer:
     if not response.ok:
         raise UserError(f"the service answered {response.status_code}: {response.text}")
     answer = response.json()
-    return Answer(answer, Image.open(io.BytesIO(base64.b64decode(answer.pop("map_png")))))
+    return Answer(answer, open_image(base64.b64decode(answer.pop("map_png")), "map_png"))
 
 
 def unseen_defect(rows: list[Row]) -> Row:
@@ -114,8 +115,7 @@ def walk() -> None:
         print(f"\nPOST {address}/v1/predict?category={row.category}  <- {path}", flush=True)
         answer = ask(address, path, row.category)
         print(json.dumps(answer.json, indent=2), flush=True)
-    with Image.open(path) as image:
-        pictures.overlay(image.convert("RGB"), answer.map, answer.json, OVERLAY)
+    pictures.overlay(read_image(path).convert("RGB"), answer.map, answer.json, OVERLAY)
     print(f"\n{OVERLAY}: image, anomaly map, outlined regions; the whole took {time.monotonic() - began:.0f} s")
     wanted = ("category", "score", "threshold", "decision", "model_version")
     print(

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from threading import Lock
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,9 @@ def main() -> None:
     try:
         arguments = _arguments()
         _check_free(arguments.host, arguments.port)
-        _check_cluster(os.environ.get("RAY_ADDRESS", "local"))
-        settings, version = _check_model(arguments)
+        settings = _settings(arguments)
+        _check_cluster(os.environ.get("RAY_ADDRESS") or "local")
+        version = _check_model(settings)
         _serve(settings, version, arguments.host, arguments.port)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -69,32 +71,38 @@ def _check_cluster(address: str) -> None:
     if not host:  # "local" and "auto"
         return
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise UserError(f"RAY_ADDRESS is {address}, where no Ray answers ({error}): correct or unset it.") from None
 
 
-def _check_model(arguments: argparse.Namespace) -> "tuple[Settings, int]":
-    """Loads the model once, here, where what is wrong with it can be said in one sentence."""
-    # Imported only now: they take seconds, and a port in use or a mistyped option should not.
+def _settings(arguments: argparse.Namespace) -> "Settings":
+    # Imported only now, as --help needs neither.
     from pydantic import ValidationError
 
-    from serving.inspector import load
-    from serving.registry import Registry
     from serving.settings import Settings
 
     options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "encoder_weights")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
-        settings = Settings(**given)
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise UserError(f"--{option} is {first['input']!r}: {first['msg'].lower()}.") from None
+
+
+def _check_model(settings: "Settings") -> int:
+    """Loads the model once, here, where what is wrong with it can be said in one sentence; the version of it."""
+    # Imported only now: they take seconds, and a port in use or a mistyped option should not.
+    from serving.inspector import load
+    from serving.registry import Registry
+
     registry = Registry(settings.tracking_uri)
     version = registry.version(settings.model, settings.alias)
-    load(registry, settings, version)
-    return settings, version
+    if notice := load(registry, settings, version, Lock()).notice:
+        print(f"version {version}: {notice}", file=sys.stderr)
+    return version
 
 
 def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
@@ -105,7 +113,7 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
     from serving.app import build
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     try:
         with _held_back():
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -115,8 +123,10 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
         if serve.status().proxies:
             raise UserError(f"Serve already runs on {address}: deploy there with `serve deploy deploy/serve.yaml`.")
         if address == "local":
-            # The whole machine is ours: the model gets what the HTTP side can spare.
-            settings = settings.model_copy(update={"cpus": max(1, int(ray.cluster_resources()["CPU"]) - 1)})
+            # The whole machine is ours: the model gets what the HTTP side can spare, and a GPU if there is one.
+            has = ray.cluster_resources()
+            cpus, gpus = max(1, int(has["CPU"]) - 1), min(1.0, has.get("GPU", 0.0))
+            settings = settings.model_copy(update={"cpus": cpus, "gpus": gpus})
         try:
             serve.start(http_options={"host": host, "port": port, "request_timeout_s": REQUEST_SECONDS})
             serve.run(build(settings), name=settings.model)

@@ -6,18 +6,26 @@ from pydantic import BaseModel, Field
 
 
 class RequestError(Exception):
-    """A request that gets no verdict: `status` is the HTTP status, `reason` one sentence for the client."""
+    """A request that gets no verdict: `status` is the HTTP status, `reason` one sentence for the client; `decision` is
+    set where the part must be rejected nevertheless.
+    """
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(status, reason)
+    def __init__(self, status: int, reason: str, decision: Literal["FAIL"] | None = None) -> None:
+        super().__init__(status, reason, decision)  # all of them: exceptions travel between processes by these
         self.status = status
         self.reason = reason
+        self.decision = decision
 
 
 class Problem(BaseModel):
     """The body of every answer with a status of 400 or more."""
 
     error: str = Field(description="One sentence: what is wrong and, where it can be mended, how.")
+    decision: Literal["FAIL"] | None = Field(
+        default=None,
+        description="FAIL where the model gave no number for this image: whoever reads nothing but `decision` must not "
+        "let the part pass. Absent otherwise.",
+    )
 
 
 class DefectRegion(BaseModel):
@@ -68,6 +76,11 @@ class Health(BaseModel):
     model_alias: str
     model_version: int
     categories: list[str]
+    device: str = Field(description="What the model computes on: cpu or cuda.")
+    notice: str | None = Field(
+        description="What an operator should know of the version that is served, such as that the encoder's weights "
+        "given by setting are not its own; else null."
+    )
     update_error: str | None = Field(
         description="Why the last look at the registry or the last load of a newer version failed; null if it did "
         "not. `model_version` keeps serving meanwhile."

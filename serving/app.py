@@ -18,7 +18,9 @@ def build(settings: Settings) -> Application:
     # Of the four requests in progress three are decoded or answered while one has the model. Beyond 64 that wait,
     # a client hears 503 at once: an answer from the end of that queue would come too late for a line anyway.
     inspector = serve.deployment(
-        ray_actor_options={"num_cpus": settings.cpus}, max_ongoing_requests=4, max_queued_requests=64
+        ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
+        max_ongoing_requests=4,
+        max_queued_requests=64,
     )(Inspector)
     # Wide enough that the model's own queue fills first: its refusals are JSON, those of Serve's proxy are not.
     ingress = serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, max_queued_requests=100)(

@@ -41,7 +41,9 @@ app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
 
 @app.exception_handler(RequestError)
 async def _refuse(request: Request, error: RequestError) -> JSONResponse:
-    return JSONResponse({"error": error.reason}, error.status)
+    return JSONResponse(
+        Problem(error=error.reason, decision=error.decision).model_dump(exclude_none=True), error.status
+    )
 
 
 @app.exception_handler(RequestValidationError)
@@ -80,7 +82,7 @@ class Ingress:
     @app.post(
         "/v1/predict",
         response_model_exclude_none=True,
-        responses={status: {"model": Problem} for status in (400, 413, 422, 503)},
+        responses={status: {"model": Problem} for status in (400, 413, 422, 500, 503)},
         openapi_extra=UPLOAD,
     )
     async def predict(

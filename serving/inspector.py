@@ -5,6 +5,7 @@ import io
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpformer.errors import UserError
+from inpformer.devices import best_device
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import BrokenScoreError, UserError
+from inpformer.images.opening import TooLargeError
 from inpformer.judging.detector import Detector
 from serving.answers import DefectRegion, Health, RequestError, Verdict
 from serving.registry import Registry
@@ -26,10 +30,13 @@ log = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True)
 class Served:
-    """A detector and the version it is of: replaced as one, so that no answer mixes two versions."""
+    """A detector and the version it is of: replaced as one, so that no answer mixes two versions. `notice` is what an
+    operator should know of how it was loaded.
+    """
 
     detector: Detector
     version: int
+    notice: str | None
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,17 @@ class Inspector:
         torch.set_num_threads(settings.cpus)
         self._settings = settings
         self._registry = Registry(settings.tracking_uri)
-        self._served = load(self._registry, settings, self._registry.version(settings.model, settings.alias))
+        if settings.gpus and not torch.cuda.is_available():
+            log.warning(
+                "the setting gpus is %g, but torch sees no GPU here: the model computes on the CPU", settings.gpus
+            )
+        # One inference at a time uses all of the replica's threads, or its GPU; several would only take turns, each
+        # with memory of its own.
+        self._one_inference = threading.Lock()
+        version = self._registry.version(settings.model, settings.alias)
+        self._served = load(self._registry, settings, version, self._one_inference)
         self._update_error: str | None = None
         self._refused: Refused | None = None
-        # One inference at a time uses all of the replica's threads; several would only take turns.
-        self._one_inference = threading.Lock()
         threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
 
     def judge(self, upload: bytes, category: str | None, with_map: bool) -> Verdict | RequestError:
@@ -67,10 +80,18 @@ class Inspector:
             image = decode(upload)
         except RequestError as error:
             return error
-        with self._one_inference:
-            prediction = served.detector.predict([image], [category])
-        score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
-        decision = served.detector.decide(score, anomaly_map, image.size, category)
+        try:
+            with self._one_inference:
+                prediction = served.detector.predict([image], [category])
+            score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
+            decision = served.detector.decide(score, anomaly_map, image.size, category)
+        except TooLargeError as error:
+            return RequestError(413, str(error))
+        except BrokenScoreError as error:
+            log.error("version %d, category %s: %s", served.version, category, error)
+            name = f"version {served.version} of {self._settings.model}"
+            reason = f"{name} gave no number for this image, so the part counts as FAIL: promote another version."
+            return RequestError(500, reason, "FAIL")
         limits = decision.threshold
         verdict = Verdict(
             category=category,
@@ -98,6 +119,8 @@ class Inspector:
             model_alias=self._settings.alias,
             model_version=served.version,
             categories=sorted(served.detector.thresholds),
+            device=served.detector.encoder.device.type,
+            notice=served.notice,
             update_error=self._update_error,
         )
 
@@ -120,7 +143,8 @@ class Inspector:
         if self._refused and self._refused.version == version and time.monotonic() < self._refused.retry_at:
             raise UserError(self._refused.reason)
         try:
-            served = load(self._registry, self._settings, version)
+            encoder = self._served.detector.encoder
+            served = load(self._registry, self._settings, version, self._one_inference, encoder)
         except Exception as error:
             self._refused = Refused(version, str(error), time.monotonic() + RETRY_SECONDS)
             raise
@@ -128,27 +152,41 @@ class Inspector:
         self._served = served
 
 
-def load(registry: Registry, settings: Settings, version: int) -> Served:
-    """Fetches a version and judges a grey image of each category with it: the first real one finds it warm.
+def load(
+    registry: Registry,
+    settings: Settings,
+    version: int,
+    turn: AbstractContextManager[object],
+    encoder: Encoder | None = None,
+) -> Served:
+    """Fetches a version and judges a grey image of each category with it, each in a `turn` among the real ones: the
+    first of those finds it warm. `encoder` is that of the version served now.
 
     Raises UserError if it cannot be loaded, knows no category or gives no finite score.
     """
-    detector = registry.load(settings.model, version, settings.encoder_weights)
+    device = best_device() if settings.gpus else torch.device("cpu")
+    loaded = registry.load(settings.model, version, settings.encoder_weights, device, encoder)
+    detector = loaded.detector
     if not detector.thresholds:
         raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")
     side = detector.encoder.transform.crop
-    grey = [Image.new("RGB", (side, side), "grey")] * len(detector.thresholds)
-    if not np.isfinite(detector.predict(grey, list(detector.thresholds)).scores).all():
-        raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
-    return Served(detector, version)
+    grey = Image.new("RGB", (side, side), "grey")
+    for category in detector.thresholds:
+        with turn:
+            score = detector.predict([grey], [category]).scores[0]
+        if not np.isfinite(score):
+            raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
+    return Served(detector, version, loaded.notice)
 
 
 def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:
     """An anomaly map [H, W] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
     ceiling = max(2 * threshold, float(np.finfo(np.float32).tiny))
-    levels = np.rint(np.clip(anomaly_map, 0, ceiling) / ceiling * 255).astype(np.uint8)
+    levels = np.clip(anomaly_map, 0, ceiling)
+    levels /= ceiling  # in place, as the map of a large image takes 268 MB
+    levels *= 255
     file = io.BytesIO()
-    Image.fromarray(levels).save(file, "PNG")
+    Image.fromarray(np.rint(levels, out=levels).astype(np.uint8)).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 

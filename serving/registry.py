@@ -5,22 +5,32 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 """
 
 import os
-import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow.artifacts
+import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
-from inpformer.errors import UserError
+from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
+from serving.encoders import EncoderChoice, encoder_digest
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
 DETECTOR_FOLDER = "artifacts/detector"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version's detector, and what an operator should know of how it was loaded, if anything."""
+
+    detector: Detector
+    notice: str | None
 
 
 class Registry:
@@ -33,7 +43,7 @@ class Registry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._uri = tracking_uri
-        self._shown_uri = re.sub(r"//[^/]*@", "//***@", tracking_uri)
+        self._shown_uri = without_password(tracking_uri)
         # Asking MLflow would make the missing database, and an empty one answers nothing.
         database = Path(tracking_uri.removeprefix("sqlite:///"))
         if tracking_uri.startswith("sqlite:///") and not database.is_file():
@@ -60,8 +70,16 @@ class Registry:
                 ) from None
             raise self._no_answer(error) from None
 
-    def load(self, model: str, version: int, encoder_weights: str | None = None) -> Detector:
-        """Fetches and loads the detector of a version. `encoder_weights` as for `Detector.load`.
+    def load(
+        self,
+        model: str,
+        version: int,
+        encoder_weights: str | None = None,
+        device: torch.device | str = "cpu",
+        encoder: Encoder | None = None,
+    ) -> Loaded:
+        """Fetches and loads the detector of a version. `encoder` is one that is on `device` already, shared if it is
+        this version's; `encoder_weights` is where else to look for its weights than where it says.
 
         Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
         """
@@ -77,7 +95,9 @@ class Registry:
                     f"are still there and that this machine may read them, or point the alias to another version."
                 ) from None
             try:
-                return Detector.load(Path(fetched), encoder_weights, load=_load_encoder)
+                choice = EncoderChoice(encoder_digest(Path(fetched)), encoder, encoder_weights, _load_encoder)
+                detector = Detector.load(Path(fetched), device=device, load=choice)
+                return Loaded(detector, choice.notice)
             except UserError as error:
                 raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
 
@@ -108,4 +128,4 @@ def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Behind these words stands what the network said, before them the whole request.
     said = lines[0].rpartition("Caused by ")[2].rstrip(". )")[:200]
-    return re.sub(r"//[^/\s]*@", "//***@", said)
+    return without_password(said)

@@ -15,7 +15,8 @@ class Settings(BaseModel):
     """`model`@`alias` in the registry at `tracking_uri`, looked up every `poll_seconds`.
 
     `encoder_weights` says where the encoder's weights lie on the serving machines, if not where they lay when the
-    model was trained. `cpus` are booked for the model and are its torch threads.
+    model was trained. `cpus` are booked for the model and are its torch threads; with `gpus`, which may be a fraction,
+    it computes on the GPU that Ray gives it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,3 +28,4 @@ class Settings(BaseModel):
     max_upload_mb: float = Field(16, gt=0)
     encoder_weights: str | None = None
     cpus: int = Field(1, ge=1)
+    gpus: float = Field(0, ge=0)

@@ -1,22 +1,17 @@
 """From the body of a request to an image, with a sentence and a 4xx status for everything that is none."""
 
-import io
 from collections.abc import AsyncGenerator
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from inpformer.errors import UserError
-from inpformer.images.depth import refuse_deep
+from inpformer.images.opening import TooLargeError, open_image
 from serving.answers import RequestError
 
 FIELD = "image"
-# No vector formats: Pillow would hand an EPS upload to an external interpreter.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# 192 MB as RGB. A few bytes of PNG can claim far more than their upload's size suggests.
-MAX_PIXELS = 64_000_000
 
 
 async def read_upload(request: Request, max_bytes: int) -> bytes:
@@ -34,28 +29,17 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
 
 
 def decode(upload: bytes) -> Image.Image:
-    """The first frame of an image file as RGB, as it lies in the file: EXIF orientation is not applied.
+    """The picture of an image file as RGB.
 
-    Raises RequestError: 400 if it is no image, a damaged one or deeper than 8 bit, 413 for more than MAX_PIXELS.
+    Raises RequestError for what `open_image` refuses: 413 for one that is too large, else 400.
     """
     try:
-        with Image.open(io.BytesIO(upload), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_many_pixels(f"{image.width}×{image.height}")
-            refuse_deep(image, "the upload")
-            image.load()
-            return image if image.mode == "RGB" else image.convert("RGB")
-    except RequestError:
-        raise
+        image = open_image(upload, "the upload")
+    except TooLargeError as error:
+        raise RequestError(413, str(error)) from None
     except UserError as error:
         raise RequestError(400, str(error)) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels("far too many") from None
-    except UnidentifiedImageError:
-        raise RequestError(400, f"the upload is not an image in one of the formats {', '.join(FORMATS)}.") from None
-    except Exception as error:  # damaged files make Pillow raise a dozen kinds, struct.error and TypeError among them
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise RequestError(400, f"the upload is a damaged or truncated image ({reason}).") from None
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 async def _read_body(request: Request, max_bytes: int) -> bytes:
@@ -86,7 +70,3 @@ async def _form_field(request: Request, body: bytes) -> bytes:
         return await upload.read()
     finally:
         await form.close()
-
-
-def _too_many_pixels(size: str) -> RequestError:
-    return RequestError(413, f"the image has {size} pixels: at most {MAX_PIXELS:,} are accepted.")

@@ -10,6 +10,12 @@ from PIL import Image
 
 from inpformer.config import require
 from inpformer.images.frame import MAP_SIZE, Box, Frame
+from inpformer.images.opening import TooLargeError
+
+# Of one image. The largest that is opened (64 million pixels) takes 441 tiles of 512 pixels with a quarter shared, and
+# below 600 if it is long; one of 24 million takes 651 of 256. A tile has a map of 256×256 float32, and the image's map
+# has at most as many pixels as its tiles' together: 1024 are 268 MB of maps, and blending them takes 537 MB more.
+MAX_TILES = 1024
 
 
 @dataclass(frozen=True)
@@ -28,15 +34,26 @@ class Tiling:
     def windows(self, size: tuple[int, int]) -> list[Box]:
         """The tiles of an image of `size` (width, height), row by row: (left, top, right, bottom). They cover it
         all; a side shorter than a tile is taken whole.
+
+        Raises TooLargeError for an image of more than MAX_TILES.
         """
+        across, down = (self._steps(length) + 1 for length in size)
+        if across * down > MAX_TILES:
+            raise TooLargeError(
+                f"an image of {size[0]}×{size[1]} pixels takes {across * down:,} tiles of {self.tile} pixels: at most "
+                f"{MAX_TILES:,} are judged, so make the image smaller or the tiles larger."
+            )
         columns, rows = (self._spans(length) for length in size)
         return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+    def _steps(self, length: int) -> int:
+        """From the first tile to the last along a side of the image."""
+        return max(0, math.ceil((length - self.tile) / (self.tile * (1 - self.overlap))))
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         if length <= self.tile:
             return [(0, length)]
-        steps = math.ceil((length - self.tile) / (self.tile * (1 - self.overlap)))
-        starts = np.linspace(0, length - self.tile, steps + 1).round().astype(int)
+        starts = np.linspace(0, length - self.tile, self._steps(length) + 1).round().astype(int)
         return [(int(start), int(start) + self.tile) for start in starts]
 
     def frame(self, size: tuple[int, int]) -> Frame:
@@ -59,14 +76,14 @@ class Tiling:
         which a small defect would drown.
         """
         frame = self.frame(size)
-        total, weights = np.zeros(frame.shape, np.float64), np.zeros(frame.shape, np.float64)
+        blended, weights = np.zeros(frame.shape, np.float32), np.zeros(frame.shape, np.float32)
         places = [self._on_map(window, frame) for window in self.windows(size)]
         for (rows, columns), tile in zip(places, maps, strict=True):
             fitted = _resize(tile, (rows.stop - rows.start, columns.stop - columns.start))
             weight = np.outer(_ramp(fitted.shape[0]), _ramp(fitted.shape[1]))
-            total[rows, columns] += weight * fitted
+            blended[rows, columns] += weight * fitted
             weights[rows, columns] += weight
-        blended = (total / weights).astype(np.float32)
+        blended /= weights
         return blended, max(score(blended[place]) for place in places)
 
     def _on_map(self, window: Box, frame: Frame) -> tuple[slice, slice]:
@@ -82,10 +99,10 @@ class Tiling:
         return spans[0], spans[1]
 
 
-def _ramp(cells: int) -> NDArray[np.float64]:
+def _ramp(cells: int) -> NDArray[np.float32]:
     """Rises from the edges to the middle, nowhere zero."""
     steps = np.arange(1, cells + 1)
-    return np.minimum(steps, steps[::-1]).astype(np.float64)
+    return np.minimum(steps, steps[::-1]).astype(np.float32)
 
 
 def _resize(tile: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from inpformer.config import require
-from inpformer.errors import UserError
-from inpformer.images.depth import refuse_deep
 from inpformer.images.frame import MAP_SIZE as MAP_SIZE
 from inpformer.images.frame import Frame
+from inpformer.images.opening import open_image
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,5 @@ class Transform:
 
 
 def read_image(path: Path) -> Image.Image:
-    """A fully decoded picture. Raises UserError naming the file if it is missing, broken or deeper than 8 bit."""
-    try:
-        with Image.open(path) as image:
-            refuse_deep(image, str(path))
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: put it back, or run `dvc repro` to take stock anew.") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it.") from None
+    """A fully decoded picture, as `open_image` gives and refuses it."""
+    return open_image(path, str(path))

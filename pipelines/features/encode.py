@@ -3,11 +3,9 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from inpformer.encoders.encoder import Encoder
@@ -15,6 +13,7 @@ from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
 from inpformer.features.shard import SHARD_IMAGES
 from inpformer.features.store import FeatureStore
+from inpformer.images.opening import open_image
 from inpformer.images.transform import Transform
 from inpformer.images.views import View
 from inpformer.streams import chunks
@@ -28,11 +27,11 @@ class ImageViews:
     content: bytes
     views: Sequence[View]
     keys: Sequence[str]
+    name: str
 
     def pixels(self, transform: Transform) -> list[tuple[str, Tensor]]:
         """Key and pixels [3, S, S] of each view."""
-        with Image.open(BytesIO(self.content)) as image:
-            image.load()
+        image = open_image(self.content, self.name)
         return [(key, view.pixels(image, transform)) for key, view in zip(self.keys, self.views, strict=True)]
 
 
@@ -48,7 +47,7 @@ def read_image_views(root: Path, row: Row, wanted: Sequence[View]) -> ImageViews
         raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro` to take stock anew.") from None
     if hashlib.sha256(content).hexdigest() != row.sha256:
         raise UserError(f"{path} changed since the manifest was made: run `dvc repro` to take stock anew.")
-    return ImageViews(content, wanted, [view.key(row.sha256) for view in wanted])
+    return ImageViews(content, wanted, [view.key(row.sha256) for view in wanted], str(path))
 
 
 def encode_into(

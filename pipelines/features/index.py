@@ -27,6 +27,7 @@ from inpformer.streams import ahead
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encode import encode_into, read_image_views
 from pipelines.features.settings import FeatureSettings
+from pipelines.features.tile_check import check_tiles
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
 from pipelines.platform.bucket import open_objects
@@ -162,6 +163,7 @@ def run(args: Namespace) -> None:
     """Fills the store and writes the index."""
     settings = read_section("features", FeatureSettings)
     manifest = read_manifest(args.manifest)
+    check_tiles(manifest, settings.tiling)
     encoder = load_encoder(settings.encoder).to(best_device())
     kept = None
     if settings.keep == "wanted":

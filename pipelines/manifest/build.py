@@ -1,7 +1,6 @@
 """Takes stock of the images, once and completely; everything after it reads this table."""
 
 import hashlib
-import io
 import json
 import os
 from argparse import Namespace
@@ -13,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from inpformer.errors import UserError
-from inpformer.images.depth import refuse_deep
 from inpformer.images.layouts import detect, list_data
 from inpformer.images.layouts.masks import union
 from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, refuse_all
+from inpformer.images.opening import open_image
 from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
@@ -114,15 +113,9 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
     """The picture and the sha256 of its file. Raises UserError that says what is wrong with it."""
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            refuse_deep(image, str(path))
-            image.load()
-            return image, hashlib.sha256(content).hexdigest()
-    except UserError:
-        raise
-    except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise UserError(f"{path}: it cannot be read ({reason})") from None
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read ({error.strerror})") from None
+    return open_image(content, str(path)), hashlib.sha256(content).hexdigest()
 
 
 def read_mask(root: Path, row: Row) -> Image.Image:

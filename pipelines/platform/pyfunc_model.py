@@ -1,6 +1,5 @@
 """The detector as an MLflow pyfunc model, logged as code: for `mlflow models` and batch jobs, not for our serving."""
 
-import io
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any
 from mlflow.artifacts import download_artifacts
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from PIL import Image
 
 from inpformer.encoders.encoder import load_fetched
 from inpformer.errors import UserError
-from inpformer.images.depth import refuse_deep
+from inpformer.images.opening import open_image
 from inpformer.judging.detector import Detector
 
 
@@ -36,9 +34,7 @@ class DetectorModel(PythonModel):
         if len(self.detector.models) > 1:
             raise UserError("this detector has a model a category: ask the service, which is told the category.")
         category = next(iter(self.detector.models))
-        images = [Image.open(io.BytesIO(content)) for content in model_input]
-        for number, image in enumerate(images):
-            refuse_deep(image, f"image {number}")
+        images = (open_image(content, f"image {number}") for number, content in enumerate(model_input))
         return [float(score) for image in images for score in self.detector.predict([image], [category]).scores]
 
 

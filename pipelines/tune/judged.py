@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
-from io import BytesIO
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
+from inpformer.images.opening import open_image
 from inpformer.images.pseudo import pseudo_anomaly
 from inpformer.images.tiling import Tiling
 from inpformer.images.transform import MAP_SIZE, Transform
@@ -162,6 +162,4 @@ def _read(manifest: Manifest, seen: Sequence[Seen]) -> Iterator[tuple[Row, View,
 
 def _image(manifest: Manifest, row: Row) -> Image.Image:
     """The picture of a row, if it is still the one that the manifest saw."""
-    with Image.open(BytesIO(read_image_views(manifest.root, row, []).content)) as image:
-        image.load()
-        return image
+    return open_image(read_image_views(manifest.root, row, []).content, row.path)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scipy import ndimage
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
+from inpformer.images.opening import MAX_PIXELS, TooLargeError
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import calibrate
 from inpformer.judging.detector import Detector
@@ -23,7 +25,8 @@ from inpformer.methods.base import Fit, Train
 from inpformer.nn.maps import image_scores
 from inpformer.training.step import train_step
 from pipelines.features.settings import FeatureSettings
-from tests.conftest import INP_FORMER, MULTI, OWN
+from pipelines.features.tile_check import check_tiles
+from tests.conftest import INP_FORMER, MULTI, OWN, noise_parts
 
 SIZES = [(3000, 2000), (512, 512), (700, 130), (100, 90), (513, 1025)]
 
@@ -131,3 +134,31 @@ def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encode
     # What a centre crop of the paper's proportions would have seen of it: nothing.
     cropped = load_encoder(EncoderSettings(resize=73, crop=64)).transform.frame(image.size)
     assert cropped.box[2] < 2950
+
+
+@pytest.mark.parametrize("size", [(64_000_000, 1), (8000, 8000), (2**31, 2**31)])
+def test_too_many_tiles_are_refused_before_any_is_made(size: tuple[int, int]) -> None:
+    with pytest.raises(TooLargeError, match=rf"^an image of {size[0]}×{size[1]} pixels takes [\d,]+ tiles of 128 "):
+        Tiling(128).windows(size)
+
+
+def test_the_largest_images_fit_in_tiles_of_512() -> None:
+    shapes = [(8000, 8000), *((round((MAX_PIXELS * r) ** 0.5), int((MAX_PIXELS / r) ** 0.5)) for r in range(1, 101))]
+    assert len(Tiling(512).windows((8000, 8000))) == 441
+    assert max(len(Tiling(512).windows(size)) for size in shapes) < 600
+    assert len(Tiling(256).windows((6000, 4000))) == 651
+    # As many pixels of the blended map as of the tiles' maps, at most: what MAX_TILES bounds.
+    for size in shapes:
+        rows, columns = Tiling(512).frame(size).shape
+        assert rows * columns <= len(Tiling(512).windows(size)) * 256 * 256
+
+
+def test_pictures_of_too_many_tiles_are_all_named_before_any_is_encoded(tmp_path: Path) -> None:
+    manifest = noise_parts(tmp_path, 4)
+    rows = list(manifest.rows)
+    large = [replace(rows[0], width=64_000), replace(rows[-1], height=64_000, width=64_000)]
+    with pytest.raises(UserError, match="2 problems") as error:
+        check_tiles(replace(manifest, rows=[*large, *rows[1:-1]]), Tiling(16))
+    assert all(row.path in str(error.value) for row in large)
+    check_tiles(manifest, Tiling(16))
+    check_tiles(replace(manifest, rows=large), None)

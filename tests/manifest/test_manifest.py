@@ -21,7 +21,7 @@ from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 from tests.conftest import SHARED_DATA
-from tests.images.test_transform import deep_png
+from tests.images.test_opening import deep_png
 
 
 def picture(file: Path, seed: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
@@ -104,7 +104,7 @@ def test_all_broken_files_are_named_at_once(data: Path) -> None:
         "good/5.png has more than 8 bits a channel",
         "good/6.png has more than 8 bits a channel (mode RGB)",
         "good/3.png",
-        "good/4.png: it cannot be read (not an image)",
+        "good/4.png is not an image in one of the formats",
         "0_mask.png: the mask is 6×5",
     ):
         assert name in str(error.value)
@@ -293,7 +293,7 @@ def test_a_mask_that_changed_or_broke_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"0/001\.png changed since the manifest was made"):
         read_mask(manifest.root, row)
     second.write_text("no picture")
-    with pytest.raises(UserError, match=r"0/001\.png: it cannot be read \(not an image\)"):
+    with pytest.raises(UserError, match=r"0/001\.png is not an image"):
         read_mask(manifest.root, row)
 
 

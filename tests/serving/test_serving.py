@@ -10,36 +10,41 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import timm
 import torch
 from mlflow import MlflowClient
 from PIL import Image
 from ray import serve
 
-from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
-from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector
+from inpformer.images.opening import MAX_PIXELS
+from inpformer.images.tiling import Tiling
+from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Prediction
 from inpformer.judging.learnt import ALL
 from pipelines.platform.tracking import Run
 from serving.app import build
-from serving.inspector import map_png
+from serving.inspector import load, map_png
 from serving.registry import DETECTOR_FOLDER, Registry
 from serving.settings import Settings
-from serving.upload import MAX_PIXELS
-from tests.conftest import MULTI, limits, untrained
-from tests.images.test_transform import deep_png
+from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
+from tests.images.test_opening import deep_png, flat, tiled_tiff
 
 MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 300.0
+THRESHOLDS = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
 
 
 def eventually(check: Callable[[], Any]) -> Any:
@@ -86,21 +91,24 @@ class ModelStore:
         self.client.create_registered_model(MODEL)
         return self
 
-    def publish(self, break_it: Callable[[Path], None] = lambda folder: None) -> int:
+    def publish(self, break_it: Callable[[Path], None] = lambda folder: None, tiling: Tiling | None = None) -> int:
         """A new detector, registered in the shape that the pipeline gives it, and promoted."""
         number = len(list(self.folder.glob("detector-*")))
-        thresholds = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
-        detector = Detector(self.encoder, {ALL: untrained(self.encoder, number)}, MULTI, thresholds)
-        folder = self.folder / f"detector-{number}"
+        model = untrained(self.encoder, number)
+        detector = Detector(self.encoder, INP_FORMER, OWN, {ALL: model}, MULTI, THRESHOLDS, tiling)
+        version = self.register(detector, break_it)
+        self.detectors[version] = detector
+        self.promote(version)
+        return version
+
+    def register(self, detector: Detector, break_it: Callable[[Path], None] = lambda folder: None) -> int:
+        folder = self.folder / f"detector-{len(list(self.folder.glob('detector-*')))}"
         detector.save(folder)
         break_it(folder)
         run = self.client.create_run(self.experiment)
         self.client.log_artifacts(run.info.run_id, str(folder), f"model/{DETECTOR_FOLDER}")
         source = f"{run.info.artifact_uri}/model"
-        version = int(self.client.create_model_version(MODEL, source, run.info.run_id).version)
-        self.detectors[version] = detector
-        self.promote(version)
-        return version
+        return int(self.client.create_model_version(MODEL, source, run.info.run_id).version)
 
     def promote(self, version: int) -> None:
         self.client.set_registered_model_alias(MODEL, ALIAS, str(version))
@@ -193,6 +201,8 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "model_alias": ALIAS,
         "model_version": max(store.detectors),
         "categories": ["bolt", "nut", "pin"],
+        "device": "cpu",
+        "notice": None,
         "update_error": None,
     }
     page = service.get("/")
@@ -201,8 +211,6 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
 
 
 GOOD = as_file(picture())
-BOMB = as_file(Image.new("1", (MAX_PIXELS // 8000 + 1, 8000)))
-WORSE_BOMB = as_file(Image.new("1", (20_000, 20_000)))
 BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "empty": (400, "the upload is empty", {"content": b""}),
     "empty field": (400, "the upload is empty", {"files": {"image": b""}}),
@@ -229,8 +237,10 @@ BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "flipped bytes": (400, "damaged or truncated", {"content": GOOD[:60] + b"\xff" * 99 + GOOD[159:]}),
     "too large": (413, "larger than the 1 MB", {"content": bytes(2**20 + 1)}),
     "too large, length unknown": (413, "larger than the 1 MB", {"content": iter([bytes(2**19)] * 3)}),
-    "many pixels": (413, "pixels", {"content": BOMB}),
-    "far too many pixels": (413, "pixels", {"content": WORSE_BOMB}),
+    "many pixels": (413, "pixels", {"content": flat((MAX_PIXELS // 8000 + 1, 8000))}),
+    "far too many pixels": (413, "pixels", {"content": flat((20_000, 20_000))}),
+    "one row of pixels": (400, "64000000×1 pixels: one side may be", {"content": flat((64_000_000, 1))}),
+    "tiles larger than their picture": (413, "pixels", {"content": tiled_tiff(8192)}),
     "no category": (422, "one of bolt, nut", {"content": GOOD, "params": {}}),
     "unknown category": (
         422,
@@ -294,6 +304,10 @@ def make_nan(folder: Path) -> None:
 
     tensors = load_file(folder / MODEL_FILE)
     save_file({name: tensor.fill_(torch.nan) for name, tensor in tensors.items()}, folder / MODEL_FILE)
+    update_sha256(folder)
+
+
+def update_sha256(folder: Path) -> None:
     config = json.loads((folder / CONFIG_FILE).read_text())
     config["model_sha256"] = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     (folder / CONFIG_FILE).write_text(json.dumps(config))
@@ -316,6 +330,128 @@ def test_bad_version_is_reported_and_not_served(
     del store.detectors[bad]
 
 
+GREY = Image.new("RGB", (64, 64), "grey")
+
+
+def overflow(folder: Path) -> None:
+    """Makes the projection so large that what `picture` shows overflows in the model, and what GREY shows does not."""
+    from safetensors.torch import load_file, save_file
+
+    detector = Detector.load(folder)
+    wants = detector.method.wants(detector.settings, detector.encoder.shape)
+    grey, shown = wants.of(detector.encoder.encode([GREY, picture()]))[0]
+    mean = grey.mean(0)
+    usual, far = ((tokens - mean).abs().amax(0) for tokens in (grey, shown))
+    channel = int((far / usual.clamp(min=1e-6)).argmax())  # there, about 150 times as far from the mean
+    tensors = load_file(folder / MODEL_FILE)
+    (name,) = (name for name in tensors if name.endswith("projection.matrix"))
+    matrix = torch.zeros_like(tensors[name])
+    matrix[channel, 0] = 1e18 / usual[channel]
+    save_file(tensors | {name: matrix, name.replace("matrix", "mean"): mean}, folder / MODEL_FILE)
+    update_sha256(folder)
+
+
+def test_a_score_that_is_no_number_is_an_error_and_a_fail(service: httpx.Client, store: ModelStore) -> None:
+    good = service.get("/healthz").json()["model_version"]
+    broken = store.publish(overflow)
+    eventually(lambda: service.get("/healthz").json()["model_version"] == broken)
+    answer = service.post("/v1/predict?category=bolt", content=GOOD)  # where every number is a PASS
+    assert (answer.status_code, answer.json()["decision"], set(answer.json())) == (500, "FAIL", {"decision", "error"})
+    assert f"version {broken} of {MODEL} gave no number" in answer.json()["error"]
+    grey = service.post("/v1/predict?category=bolt", content=as_file(GREY))
+    assert (grey.status_code, grey.json()["decision"]) == (200, "PASS")
+    store.promote(good)
+    eventually(lambda: service.get("/healthz").json()["model_version"] == good)
+    del store.detectors[broken]
+
+
+def test_a_picture_of_too_many_tiles_is_refused(service: httpx.Client, store: ModelStore) -> None:
+    good = service.get("/healthz").json()["model_version"]
+    tiled = store.publish(tiling=Tiling(16))
+    eventually(lambda: service.get("/healthz").json()["model_version"] == tiled)
+    answer = service.post("/v1/predict?category=bolt", content=flat((600, 600)))
+    assert (answer.status_code, set(answer.json())) == (413, {"error"})
+    assert "2,500 tiles of 16 pixels" in answer.json()["error"]
+    assert service.post("/v1/predict?category=bolt", content=GOOD).json()["decision"] == "PASS"
+    store.promote(good)
+    eventually(lambda: service.get("/healthz").json()["model_version"] == good)
+    del store.detectors[tiled]
+
+
+def test_the_first_judgements_of_a_version_take_turns_with_real_ones(
+    store: ModelStore, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = Lock()
+    seen: list[tuple[bool, int]] = []
+    predict = Detector.predict
+
+    def watched(self: Detector, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
+        seen.append((turn.locked(), len(images)))
+        return predict(self, images, categories)
+
+    monkeypatch.setattr(Detector, "predict", watched)
+    version = store.register(detector)
+    load(Registry(store.uri), Settings(model=MODEL, tracking_uri=store.uri), version, turn)
+    assert seen == [(True, 1)] * len(detector.thresholds)  # one by one, so that real ones come between
+    assert not turn.locked()
+
+
+def vit_detector(weights: Path) -> Detector:
+    """An untrained detector on the timm ViT whose weights the file holds."""
+    encoder = load_encoder(EncoderSettings("vit_tiny_patch16_224", str(weights), None, 32, 32, levels=None))
+    own = replace(OWN, grid=None, channels=None)
+    return Detector(encoder, INP_FORMER, own, {ALL: INP_FORMER.make(own, encoder.shape)}, MULTI, THRESHOLDS)
+
+
+def vit_weights(file: Path, seed: int) -> Path:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict(), file)
+    return file
+
+
+def test_each_version_gets_the_encoder_that_it_was_trained_with(store: ModelStore, tmp_path: Path) -> None:
+    first, second = (vit_weights(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1))
+    of_first, again, of_second = (store.register(vit_detector(file)) for file in (first, first, second))
+    moved = first.rename(tmp_path / "moved.safetensors")  # as on another machine, hence the setting
+    registry = Registry(store.uri)
+    settings = Settings(model=MODEL, tracking_uri=store.uri, encoder_weights=str(moved))
+    served = load(registry, settings, of_first, Lock())
+    assert served.notice is None
+    held = served.detector.encoder
+    shared = load(registry, settings, again, Lock(), held)
+    assert shared.detector.encoder is held  # one in memory, and nothing read again
+    other = load(registry, settings, of_second, Lock(), held)
+    assert other.detector.encoder.digest != held.digest
+    assert other.detector.encoder.settings.weights == str(second)
+    assert str(moved) in (other.notice or "")
+    bundled = load(registry, settings, max(store.detectors), Lock(), held)
+    assert bundled.detector.encoder.digest == store.encoder.digest
+    second.unlink()
+    with pytest.raises(
+        UserError, match=rf"version {of_second} of {MODEL} cannot be loaded: neither {moved} .*{second}"
+    ):
+        load(registry, settings, of_second, Lock(), held)
+
+
+def test_an_encoder_of_another_view_is_not_shared(store: ModelStore, tmp_path: Path) -> None:
+    detector = vit_detector(vit_weights(tmp_path / "vit.safetensors", 0))
+    held = load_encoder(replace(detector.encoder.settings, resize=48, crop=32))
+    assert held.digest == detector.encoder.digest
+    loaded = Registry(store.uri).load(MODEL, store.register(detector), encoder=held)
+    assert loaded.detector.encoder.settings.resize == 32
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_replica_with_a_gpu_computes_on_it(store: ModelStore, detector: Detector, device: str) -> None:
+    settings = Settings(model=MODEL, tracking_uri=store.uri, gpus=float(device == "cuda"))
+    served = load(Registry(store.uri), settings, store.register(detector), Lock())
+    assert served.detector.encoder.device.type == device
+    prediction = served.detector.predict([picture()], ["nut"])
+    np.testing.assert_allclose(prediction.scores, detector.predict([picture()], ["nut"]).scores, rtol=1e-3)
+
+
 def test_reads_what_the_pipeline_registers(
     store: ModelStore, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +462,7 @@ def test_reads_what_the_pipeline_registers(
     monkeypatch.setenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
     registry = Registry(store.uri)
     assert registry.version("piped", "challenger") == int(version)
-    loaded = registry.load("piped", int(version))
+    loaded = registry.load("piped", int(version)).detector
     np.testing.assert_array_equal(
         loaded.predict([picture()], ["nut"]).maps, detector.predict([picture()], ["nut"]).maps
     )
@@ -344,7 +480,7 @@ def test_registry_says_what_is_missing(store: ModelStore, tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"none\.db is no MLflow database"):
         Registry(f"sqlite:///{tmp_path / 'none.db'}")
     assert not (tmp_path / "none.db").exists()
-    with pytest.raises(UserError, match=r"http://\*\*\*@127.0.0.1:\d+ does not answer .*refused"):
+    with pytest.raises(UserError, match=r"http://127.0.0.1:\d+ does not answer .*refused"):
         Registry(f"http://me:secret@127.0.0.1:{free_port()}").version(MODEL, ALIAS)
 
 
@@ -369,6 +505,29 @@ def test_ray_address_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> N
     assert ended.returncode == 1
     assert "where no Ray answers" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--help"], 0),
+        (["--port", "x"], 2),
+        (["--port", "0"], 1),
+        (["--poll-seconds", "0"], 1),
+        (["--max-upload-mb", "-1"], 1),
+    ],
+)
+def test_help_and_refusals_of_options_import_nothing_heavy(options: list[str], status: int) -> None:
+    code = (
+        "import sys\nfrom serving.__main__ import main\nsys.argv = ['serving', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n"
+        "    heavy = {'torch', 'timm', 'ray', 'mlflow'} & set(sys.modules)\n    assert not heavy, heavy"
+    )
+    port = [] if "--port" in options else ["--port", str(free_port())]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *port, *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (status, False), ended.stderr
 
 
 def processes_of(uri: str) -> list[int]:
