@@ -1,4 +1,4 @@
-"""Features of loose images in a store, for benchmarks, which have no manifest."""
+"""Features of loose images for a training loop, as benchmarks have no manifest: in a store, or encoded every time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
@@ -30,6 +31,27 @@ class Stored:
     def open(self) -> Views:
         """The features, by split and number."""
         return Views(self.store, self.table)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Read, decoded and encoded anew each time, as without a store: `files` are the images of the split "train"."""
+
+    encoder: Encoder
+    files: Sequence[Path]
+    kept: None = None
+
+    def open(self) -> "Encoded":
+        """Itself, which has what a loop reads of `Views`."""
+        return self
+
+    def count(self, split: str) -> int:
+        """How many views a split has."""
+        return len(self.files) if split == "train" else 0
+
+    def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
+        """Levels, each [n, N, C] float32."""
+        return self.encoder.encode([read_image(self.files[n]) for n in numbers])
 
 
 def encode_files(store: FeatureStore, encoder: Encoder, files: Sequence[Path], kept: Wants | None = None) -> list[str]:

@@ -1,41 +1,57 @@
-"""What the feature store saves: an epoch that reads features against one that encodes its images.
-
-python -m benchmarks.epoch FOLDER [--images 64] [--encoder NAME --resize 448 --crop 392]
-
-FOLDER holds training images, directly or below it. Both kinds of epoch take the same optimiser steps and are run in
-turn, so that the ratio holds on a machine whose speed drifts. A ViT is timed with random weights: its speed does not
-depend on them.
-"""
+"""Epochs of INP-Former that differ in where their features come from."""
 
 import argparse
-import hashlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from benchmarks.stored import stored_views
+from benchmarks.stored import Encoded, Stored, encode_files, store_table
 from inpformer.encoders.encoder import BUNDLED, Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.errors import UserError
+from inpformer.features.levels import Wants
 from inpformer.features.objects import Folder
-from inpformer.features.store import FeatureStore
+from inpformer.features.shard import row_bytes
+from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import Views
 from inpformer.images.layouts.sample import IMAGE_SUFFIXES
-from inpformer.images.transform import read_image
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
-from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.optim import StableAdamW
-from inpformer.nn.projection import Projection
-from inpformer.training.step import train_step
+from inpformer.methods.base import Fit
+from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.streams import chunks
+from inpformer.training.loop import LoopConfig, Source, TrainingLoop
+from inpformer.training.settings import TrainSettings
+from pipelines.platform.devices import best_device
 
 BATCH = 16
-PROJECTED_CHANNELS, CHANNELS_PER_HEAD = 128, 32
+ENCODING, ALL, WANTED = "encoding", "all levels", "what is wanted"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Raises UserError if the folder holds less than a batch of images."""
+    files = sorted(f for f in args.folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)[: args.images]
+    files = files[: len(files) // BATCH * BATCH]
+    if not files:
+        raise UserError(f"{args.folder} holds fewer than {BATCH} images: name a folder with more.")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        encoder = load(args, folder).to(best_device())
+        settings = settings_for(encoder, 1 + args.rounds)
+        stored = {
+            ALL: fill(folder, encoder, files, None),
+            WANTED: fill(folder, encoder, files, settings.kind.wants(settings.own, encoder.shape)),
+        }
+        print(f"{encoder.settings.name}, {len(files)} images, batch {BATCH}, {encoder.device}")
+        print(f"bytes a view: {', '.join(f'{name} {row_bytes(s.open().levels):,}' for name, s in stored.items())}")
+        compare_reading({name: source.open() for name, source in stored.items()}, args.rounds)
+        sources: dict[str, Source] = {ENCODING: Encoded(encoder, files), **stored}
+        loops = {name: begun(LoopConfig(settings, encoder.shape, s), encoder.device) for name, s in sources.items()}
+        compare_epochs(loops, args.rounds)
 
 
 def load(args: argparse.Namespace, folder: Path) -> Encoder:
@@ -44,73 +60,59 @@ def load(args: argparse.Namespace, folder: Path) -> Encoder:
         return load_encoder(EncoderSettings())
     weights = folder / "random.safetensors"
     save_file(timm.create_model(args.encoder, num_classes=0).state_dict(), weights)
-    return load_encoder(
-        EncoderSettings(args.encoder, str(weights), resize=args.resize, crop=args.crop, levels=None, grid=None)
-    )
+    return load_encoder(EncoderSettings(args.encoder, str(weights), resize=args.resize, crop=args.crop, levels=None))
 
 
-def fill(store: FeatureStore, encoder: Encoder, files: Sequence[Path]) -> Views:
-    """Puts every image's features into the store."""
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    for start in range(0, len(files), BATCH):
-        images = [read_image(file) for file in files[start : start + BATCH]]
-        store.add(digests[start : start + BATCH], encoder.encode(images))
-    return stored_views(store, digests)
+def settings_for(encoder: Encoder, epochs: int) -> TrainSettings:
+    """INP-Former's for this encoder."""
+    bare = {} if encoder.shape.heads is None else {"grid": None, "channels": None}
+    return TrainSettings(batch_size=BATCH, own=InpFormerSettings(epochs=epochs, **bare))
 
 
-def epoch(batches: Sequence[Callable[[], Tensor]], step: Callable[[Tensor], object], device: torch.device) -> float:
-    """Seconds for one epoch: each batch is fetched and trained on."""
+def fill(folder: Path, encoder: Encoder, files: Sequence[Path], kept: Wants | None) -> Stored:
+    """Puts the features of every image into a store, or what is `kept` of them."""
+    store = FeatureStore(Folder(folder / "store"), store_key(encoder.key, kept))
+    return Stored(store, store_table(store, encode_files(store, encoder, files, kept)), kept)
+
+
+def begun(config: LoopConfig, device: torch.device) -> TrainingLoop:
+    """A loop after its first epoch, which pays for set-up."""
+    loop = TrainingLoop(config, device)
+    while isinstance(loop.phases[loop.progress.phase], Fit):
+        loop.advance()
+    loop.advance()
+    return loop
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of a call, with what it left the GPU to do."""
     began = time.perf_counter()
-    for fetch in batches:
-        step(fetch())
-    if device.type == "cuda":
+    work()
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
-def main() -> None:
-    """Prints both times and their ratio, pair by pair."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--encoder", default=BUNDLED)
-    parser.add_argument("--resize", type=int, default=448)
-    parser.add_argument("--crop", type=int, default=392)
-    args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    files = sorted(f for f in args.folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)[: args.images]
-    files = files[: len(files) // BATCH * BATCH]
-    if not files:
-        raise SystemExit(f"error: {args.folder} holds fewer than {BATCH} images: name a folder with more.")
-    with tempfile.TemporaryDirectory() as temporary:
-        encoder = load(args, Path(temporary)).to(device)
-        views = fill(FeatureStore(Folder(Path(temporary) / "store"), encoder.key), encoder, files)
-        channels, heads, projection = encoder.channels, encoder.heads, None
-        if heads is None:
-            channels, heads = PROJECTED_CHANNELS, PROJECTED_CHANNELS // CHANNELS_PER_HEAD
-            features = (views.read("train", [n]) for n in range(views.count("train")))
-            projection = Projection.fit(features, encoder.channels, channels).to(device)
-        model = INPFormer(ModelShape(channels, heads, encoder.groups, num_prototypes=6)).to(device)
-        optimizer = StableAdamW(model.parameters())
-
-        def step(features: Tensor) -> None:
-            target = features.to(device).float()
-            target = target if projection is None else projection(target)
-            train_step(model, optimizer, target, 1e-4, LossSettings(), autocast=device.type == "cuda")
-
-        starts = range(0, len(files), BATCH)
-        stored = [lambda s=s: views.read("train", range(s, s + BATCH)) for s in starts]
-        encoded = [lambda s=s: encoder.encode([read_image(f) for f in files[s : s + BATCH]]) for s in starts]
-        epoch(stored[:1], step, device)  # the first step pays for set-up
-        ratios = []
-        print(f"{encoder.settings.name}, {len(files)} images, batch {BATCH}, {device}")
-        for _ in range(args.pairs):
-            slow, fast = epoch(encoded, step, device), epoch(stored, step, device)
-            ratios.append(slow / fast)
-            print(f"encoding each epoch {slow:7.2f} s   from the store {fast:7.2f} s   ratio {slow / fast:5.2f}")
-        print(f"median ratio {statistics.median(ratios):.2f}")
+def compare_reading(views: Mapping[str, Views], rounds: int) -> None:
+    """Prints the milliseconds that a view takes to read, from files that the machine has in memory."""
+    for _ in range(rounds):
+        seconds = {name: timed(lambda one=one: read(one)) / one.count("train") for name, one in views.items()}
+        print(f"reading: {', '.join(f'{name} {1e3 * s:.2f} ms a view' for name, s in seconds.items())}")
 
 
-if __name__ == "__main__":
-    main()
+def read(views: Views) -> None:
+    """All of them once, a batch at a time."""
+    for numbers in chunks(iter(range(views.count("train"))), BATCH):
+        views.read("train", numbers)
+
+
+def compare_epochs(loops: Mapping[str, TrainingLoop], rounds: int) -> None:
+    """Prints the seconds of an epoch of each, and how many times the last one's that is."""
+    ratios: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        seconds = {name: timed(loop.advance) for name, loop in loops.items()}
+        for name, one in seconds.items():
+            ratios[name].append(one / seconds[WANTED])
+        print(f"an epoch: {', '.join(f'{name} {one:.2f} s' for name, one in seconds.items())}")
+    medians = {name: statistics.median(ratio) for name, ratio in ratios.items()}
+    print(f"median ratio to {WANTED}: {', '.join(f'{name} {ratio:.2f}' for name, ratio in medians.items())}")
