@@ -1,9 +1,5 @@
-"""What a million images cost beside their pixels: time and memory of manifest and table, a made-up one of each.
+"""Time and memory of a made-up manifest and of its table of views."""
 
-python -m benchmarks.metadata [--images 1000000]
-"""
-
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,13 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inpformer.features.objects import Folder
-from inpformer.features.shard import SHARD_IMAGES
+from inpformer.encoders.shapes import Level
+from inpformer.features.shard import SHARD_IMAGES, row_bytes
 from inpformer.features.store import FeatureStore, Known
 from inpformer.features.view_table import Views, Wanted, write_table
 from pipelines.features.index import wanted_views
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 
 GRAIN = 100_000
+# The 8 blocks that are read of a ViT-B/14 at 392 pixels.
+LEVELS = (Level(28, 768),) * 8
 
 
 def memory(field: str) -> float:
@@ -61,11 +60,8 @@ def make_manifest(file: Path, images: int) -> None:
     pa.default_memory_pool().release_unused()
 
 
-def main() -> None:
+def run(images: int) -> None:
     """Prints a line a step."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1_000_000)
-    images = parser.parse_args().images
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         file = folder / "manifest.parquet"
@@ -84,10 +80,10 @@ def main() -> None:
         known = Known(
             keys,
             (numbers // SHARD_IMAGES).astype(np.int32),
-            numbers % SHARD_IMAGES * 2_408_448,
+            numbers % SHARD_IMAGES * row_bytes(LEVELS),
             np.zeros(count, np.uint32),
             shards,
-            (2, 784, 768),
+            LEVELS,
         )
         told("features: write the table", lambda: write_table(store, wanted, known))
         table = next((folder / "store/key/tables").iterdir())
@@ -95,7 +91,3 @@ def main() -> None:
         views = told("a worker: open the table", lambda: Views(store, wanted.digest))
         assert isinstance(views, Views)
         print(f"{views.count('train')} views to train on, {views.count('val')} held out")
-
-
-if __name__ == "__main__":
-    main()

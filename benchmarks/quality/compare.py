@@ -43,9 +43,7 @@ def run(data: Path, methods: Sequence[str], folder: Path) -> None:
     masks = read_masks(test, encoder)
     store = FeatureStore(Folder(folder), encoder.key)
     keys = encode_files(store, encoder, [s.path for s in samples])
-    of = {
-        split: [key for key, s in zip(keys, samples, strict=True) if s.split == split] for split in ("train", "test")
-    }
+    of = {split: [key for key, s in zip(keys, samples, strict=True) if s.split == split] for split in ("train", "test")}
     tables = {split: Stored(store, store_table(store, keys)) for split, keys in of.items()}
     numbers = {key: n for n, key in enumerate(sorted(set(of["test"])))}
     order = [numbers[key] for key in of["test"]]
