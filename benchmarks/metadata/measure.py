@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inpformer.features.objects import Folder
 from inpformer.encoders.shapes import Level
+from inpformer.features.objects import Folder
 from inpformer.features.shard import SHARD_IMAGES, row_bytes
 from inpformer.features.store import FeatureStore, Known
 from inpformer.features.view_table import Views, Wanted, write_table

@@ -58,7 +58,7 @@ def farthest_points(tokens: Tensor, count: int) -> Tensor:
 
 
 def _draw_near(nearest: Tensor, centred: Tensor, squares: Tensor, new: Tensor) -> None:
-    """`nearest` [n] holds squared distances to what is chosen, below any distance for that itself: `new` comes to it."""
+    """Adds `new` to what is chosen. `nearest` [n] holds squared distances to that, for itself less than any."""
     for part in new.split(CHOSEN_AT_A_TIME):
         products = torch.addmm(squares[part], centred, centred[part].T, alpha=-2)
         torch.minimum(nearest, products.amin(dim=1) + squares, out=nearest)

@@ -1,14 +1,5 @@
-"""Our pixel metrics against anomalib's, on the same maps in the same process.
+"""Values and seconds of both sides."""
 
-python -m benchmarks.metrics [--images 1000] [--aupimo-images 100]
-
-anomalib is no dependency of the project. In an environment of its own: `pip install anomalib`, then run this module
-there from the repository's root; of the repository it needs numpy and scipy only. The maps are smooth noise; in 30 % of
-the images one to three blobs stand out, more or less. AUPIMO has fewer images because anomalib's holds four 64-bit
-counts for every image and each of its 300 000 thresholds.
-"""
-
-import argparse
 import platform
 import time
 from collections.abc import Callable
@@ -80,24 +71,15 @@ def report(name: str, ours: tuple[float, float], theirs: tuple[float, float]) ->
     print(f"    ratio {their_seconds / our_seconds:.1f}, difference {our_value - their_value:+.1e}", flush=True)
 
 
-def main() -> None:
+def run(images: int, aupimo_images: int, seed: int) -> None:
     """Prints times, ratios and differences."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--aupimo-images", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    maps, masks = made_up(args.images, args.seed)
+    maps, masks = made_up(images, seed)
     print(", ".join(f"{name} {version(name)}" for name in ("anomalib", "torch", "numpy", "scipy")))
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads; {args.images} maps {SIZE}×{SIZE}", flush=True)
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads; {images} maps {SIZE}×{SIZE}", flush=True)
     ours = timed(lambda: pixel_metrics(maps, masks).aupro)
     report("AUPRO", ours, timed(lambda: their(AUPRO(fields=FIELDS), maps, masks)))
-    maps, masks = maps[: args.aupimo_images], masks[: args.aupimo_images]
+    maps, masks = maps[:aupimo_images], masks[:aupimo_images]
     ours = timed(lambda: our_aupimo(maps, masks))
     for thresholds in THRESHOLDS:
         theirs = timed(lambda t=thresholds: their(AUPIMO(num_thresholds=t, fields=FIELDS), maps, masks))
         report(f"AUPIMO, {len(maps)} maps, {thresholds} thresholds of anomalib's", ours, theirs)
-
-
-if __name__ == "__main__":
-    main()
