@@ -56,8 +56,8 @@ class Nearest(Model):
         return to_map(torch.cat(near).view(tokens.shape[0], 1, tokens.shape[1]), image_size)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """The memory may be of any length. Raises UserError naming `source` for whatever else does not fit, and stays as
-        it was.
+        """The memory may be of any length. Raises UserError naming `source` for whatever else does not fit; then the
+        memory stays as it was.
         """
         before, memory = self.memory, tensors.get("memory")
         if memory is not None and memory.ndim == 2:

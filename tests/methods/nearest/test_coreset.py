@@ -45,7 +45,7 @@ def test_the_sample_holds_each_token_once_at_most() -> None:
 
 
 def test_every_place_of_the_stream_is_sampled_alike() -> None:
-    # 200 samples of 50 of 500: each tenth of the stream is due 1000 of 10 000; a share's standard deviation is below 30.
+    # 200 samples of 50 of 500: each tenth of the stream is due 1000 of 10 000, with a standard deviation below 30.
     tenths = torch.zeros(10)
     for seed in range(200):
         kept, _ = sample(numbered(500).split(47), seed, most=50)
