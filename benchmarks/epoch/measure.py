@@ -5,15 +5,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 import torch
 from safetensors.torch import save_file
 
 from benchmarks.stored import Encoded, Stored, encode_files, store_table
-from inpformer.encoders.encoder import BUNDLED, Encoder, load_encoder
-from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import BUNDLED, EncoderSettings
 from inpformer.errors import UserError
 from inpformer.features.levels import Wants
 from inpformer.features.objects import Folder
@@ -65,8 +67,10 @@ def load(args: argparse.Namespace, folder: Path) -> Encoder:
 
 def settings_for(encoder: Encoder, epochs: int) -> TrainSettings:
     """INP-Former's for this encoder."""
-    bare = {} if encoder.shape.heads is None else {"grid": None, "channels": None}
-    return TrainSettings(batch_size=BATCH, own=InpFormerSettings(epochs=epochs, **bare))
+    own = InpFormerSettings(epochs=epochs)
+    return TrainSettings(
+        batch_size=BATCH, own=own if encoder.shape.heads is None else replace(own, grid=None, channels=None)
+    )
 
 
 def fill(folder: Path, encoder: Encoder, files: Sequence[Path], kept: Wants | None) -> Stored:
@@ -84,20 +88,30 @@ def begun(config: LoopConfig, device: torch.device) -> TrainingLoop:
     return loop
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of a call, with what it left the GPU to do."""
-    began = time.perf_counter()
+class Took(NamedTuple):
+    """Seconds of the clock, and of all this process's threads on CPUs, which others' work hardly changes."""
+
+    clock: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.2f} s (CPUs {self.cpu:.2f} s)"
+
+
+def timed(work: Callable[[], object]) -> Took:
+    """What a call takes, with what it left the GPU to do."""
+    clock, cpu = time.perf_counter(), time.process_time()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return Took(time.perf_counter() - clock, time.process_time() - cpu)
 
 
 def compare_reading(views: Mapping[str, Views], rounds: int) -> None:
-    """Prints the milliseconds that a view takes to read, from files that the machine has in memory."""
+    """Prints what it takes to read all views, from files that the machine has in memory."""
     for _ in range(rounds):
-        seconds = {name: timed(lambda one=one: read(one)) / one.count("train") for name, one in views.items()}
-        print(f"reading: {', '.join(f'{name} {1e3 * s:.2f} ms a view' for name, s in seconds.items())}")
+        took = {name: timed(lambda one=one: read(one)) for name, one in views.items()}
+        print(f"reading every view: {', '.join(f'{name} {one}' for name, one in took.items())}", flush=True)
 
 
 def read(views: Views) -> None:
@@ -107,12 +121,13 @@ def read(views: Views) -> None:
 
 
 def compare_epochs(loops: Mapping[str, TrainingLoop], rounds: int) -> None:
-    """Prints the seconds of an epoch of each, and how many times the last one's that is."""
-    ratios: dict[str, list[float]] = {name: [] for name in loops}
+    """Prints what an epoch of each takes, and how many times the last one's that is."""
+    ratios: dict[str, list[Took]] = {name: [] for name in loops}
     for _ in range(rounds):
-        seconds = {name: timed(loop.advance) for name, loop in loops.items()}
-        for name, one in seconds.items():
-            ratios[name].append(one / seconds[WANTED])
-        print(f"an epoch: {', '.join(f'{name} {one:.2f} s' for name, one in seconds.items())}")
-    medians = {name: statistics.median(ratio) for name, ratio in ratios.items()}
-    print(f"median ratio to {WANTED}: {', '.join(f'{name} {ratio:.2f}' for name, ratio in medians.items())}")
+        took = {name: timed(loop.advance) for name, loop in loops.items()}
+        for name, one in took.items():
+            ratios[name].append(Took(one.clock / took[WANTED].clock, one.cpu / took[WANTED].cpu))
+        print(f"an epoch: {', '.join(f'{name} {one}' for name, one in took.items())}", flush=True)
+    for name, ratio in ratios.items():
+        clock, cpu = (statistics.median(one) for one in zip(*ratio, strict=True))
+        print(f"{name} to {WANTED}, median ratio: {clock:.2f} (CPUs {cpu:.2f})")
