@@ -14,6 +14,10 @@ class StaleFeaturesError(UserError):
     """Features that were stored are missing, damaged or of other weights: they have to be computed again."""
 
 
+class BrokenScoreError(UserError):
+    """A score is no finite number: the model is broken. Whoever needs a verdict on the part takes it for a FAIL."""
+
+
 def without_password(text: str) -> str:
     """A text with the user and password of every address in it left out."""
     return re.sub(r"://[^/\s]*@", "://", text)

@@ -76,7 +76,7 @@ def _evaluation(
 ) -> list[Row]:
     size = int(meta["image_size"])
     with torch.no_grad():
-        target = _groups(encoder, golden["images"][0])
+        target = groups(encoder, golden["images"][0])
         output = model(target)
         maps = reconstruction_map(output, size)
         zero_shot = zero_shot_map(output.fused, output.prototypes, size)
@@ -116,7 +116,7 @@ def _training(
             int(meta["schedule_warmup"]),
         )
         with torch.no_grad():
-            target = _groups(encoder, golden["images"][number])
+            target = groups(encoder, golden["images"][number])
         step = train_step(model, optimizer, partial(_terms, model, target, meta), rate, float(meta["clip"]))
         scalars["loss"].append(float(step.terms["total"]))
         scalars["soft_mining"].append(float(step.terms["soft_mining"]))
@@ -134,12 +134,12 @@ def _training(
 
 def _gradients(encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], images: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        target = _groups(encoder, images)
+        target = groups(encoder, images)
     losses(model(target), _loss_settings(meta)).total.backward()
     return _meaningful({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
 
 
-def _groups(encoder: ViTEncoder, images: Tensor) -> Tensor:
+def groups(encoder: ViTEncoder, images: Tensor) -> Tensor:
     """[B, G, N, C], grouped as the method groups them."""
     shape = EncoderShape(encoder.levels, encoder.heads)
     return torch.stack(InpFormer.wants(InpFormerSettings(grid=None), shape).of(encoder(images)), dim=1)

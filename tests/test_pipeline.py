@@ -26,8 +26,13 @@ from tests.conftest import SHARED_DATA
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     "demo_data": {"image_size": 64, "train_images": 12, "test_images": 6},
-    "features": {"encoder": {"resize": 64, "crop": 64, "grid": 4}},
-    "train": {"channels": 32, "epochs": 2, "batch_size": 8, "warmup": 3, "checkpoint_every": 1},
+    "features": {"encoder": {"resize": 64, "crop": 64}},
+    "train": {
+        "batch_size": 8,
+        "checkpoint_every": 1,
+        "inp_former": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 3},
+        "nearest": {"grid": 4, "channels": 32},
+    },
     "evaluate": {"gallery": 4, "bootstrap": {"replicates": 100}},
 }
 
@@ -172,7 +177,7 @@ def test_one_mlflow_run_holds_the_evidence(checkout: Checkout) -> None:
     client = checkout.client
     (run,) = client.search_runs([client.get_experiment_by_name("inpformer").experiment_id])
     assert run.info.status == "FINISHED"
-    assert run.data.params["train.losses.coherence_weight"] == "0.2"
+    assert run.data.params["train.inp_former.losses.coherence_weight"] == "0.2"
     assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
     metrics = json.loads((checkout.folder / "reports/metrics.json").read_text())["multi-class"]
     assert run.data.metrics["multi-class.aupro"] == pytest.approx(metrics["mean"]["aupro"])
@@ -217,7 +222,7 @@ def test_metrics_and_plots_show(checkout: Checkout) -> None:
 
 def test_an_experiment_is_a_second_run_and_the_demo_serves_it(checkout: Checkout) -> None:
     checkout.run(["python", "-m", "pipelines.promote"])
-    output = checkout.run(["dvc", "exp", "run", "-S", "train.num_prototypes=4"])
+    output = checkout.run(["dvc", "exp", "run", "-S", "train.inp_former.num_prototypes=4"])
     assert "Running stage 'train'" in output
     assert "Running stage 'features'" not in output
     assert checkout.aliases()["challenger"] == "2"

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import Level
-from inpformer.features.levels import Wants
 from inpformer.features.objects import Objects, Range
 from inpformer.features.shard import HEADER_BYTES, ShardHeader, pack, unpack_header
 

@@ -1,6 +1,7 @@
 """Thresholds with a promise, from held-out normal images alone: split conformal, one a category, never test data.
 
-The one assumption: the next good parts come from the same production as the held-out images (exchangeability).
+The one assumption: the next good parts come from the same production as the held-out images (exchangeability), so the
+model must not have been trained on any of these. Each `Threshold` says how far that is known.
 Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005), for the marginal bound; Vovk,
 "Conditional validity of inductive conformal predictors" (2012), for the bound that holds with a confidence.
 """
@@ -14,10 +15,14 @@ import numpy as np
 from scipy import stats
 
 from inpformer.config import require
-from inpformer.errors import UserError
+from inpformer.errors import BrokenScoreError, UserError
 from inpformer.judging.settings import CalibrationSettings
 
 Verdict = Literal["PASS", "REVIEW", "FAIL"]
+
+# How it is known that the model was not trained on the held-out images: they were compared with those that it was
+# trained on, the user said so, or it is not known.
+CHECKED, SAID, UNKNOWN = "checked", "said", "unknown"
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Threshold:
     held-out normal images, lowest first. `false_alarm_rate` is the bound that holds on the share of good parts
     that FAIL: with `confidence`, or on average where that is null. `missing_images` is 0 where this keeps what
     was asked for; otherwise the claim is refused, the largest score is the threshold, and so many more held-out
-    images would keep it.
+    images would keep it. `unseen` says how it is known that none of these images was trained on: "checked", "said" or
+    "unknown".
     """
 
     threshold: float
@@ -37,33 +43,55 @@ class Threshold:
     confidence: float | None
     missing_images: int
     scores: tuple[float, ...]
+    unseen: str = UNKNOWN
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.threshold), "threshold", self.threshold, "a finite number")
         right = f"at most the threshold, {self.threshold}"
         require(self.review_threshold <= self.threshold, "review_threshold", self.review_threshold, right)
+        states = (CHECKED, SAID, UNKNOWN)
+        require(self.unseen in states, "unseen", self.unseen, f"one of {', '.join(states)}")
+
+    @property
+    def promised(self) -> bool:
+        """Whether `false_alarm_rate` is a promise, or only what would hold if no held-out image was trained on."""
+        return self.unseen != UNKNOWN
 
     def decide(self, score: float) -> Verdict:
-        """A score that is no number is a FAIL: a broken camera must not pass parts."""
-        if not score <= self.threshold:
+        """Raises BrokenScoreError for a score that is not finite: it says nothing of the part."""
+        refuse_broken(score)
+        if score > self.threshold:
             return "FAIL"
         return "PASS" if score <= self.review_threshold else "REVIEW"
 
     def p_value(self, score: float) -> float:
-        """The conformal p-value of a score: a good part's is at most α with a probability of at most α."""
-        as_high = sum(not held < score for held in self.scores)
+        """The conformal p-value of a score: a good part's is at most α with a probability of at most α. Raises what
+        `decide` raises.
+        """
+        refuse_broken(score)
+        as_high = sum(held >= score for held in self.scores)
         return (1 + as_high) / (1 + len(self.scores))
 
 
-def calibrate(scores: Mapping[str, Sequence[float]], settings: CalibrationSettings) -> dict[str, Threshold]:
-    """Thresholds by category from the image scores of held-out normal images.
+def refuse_broken(score: float, what: str = "the image") -> None:
+    """Raises BrokenScoreError, naming `what` was scored, if a score is not finite."""
+    if not math.isfinite(score):
+        raise BrokenScoreError(
+            f"the model scores {what} {score}, which is no finite number: it is broken, train it again."
+        )
+
+
+def calibrate(
+    scores: Mapping[str, Sequence[float]], settings: CalibrationSettings, unseen: str = UNKNOWN
+) -> dict[str, Threshold]:
+    """Thresholds by category from the image scores of held-out normal images; `unseen` is that of `Threshold`.
 
     Raises UserError for a category without images and for a score that is not finite.
     """
-    return {category: _calibrate(category, values, settings) for category, values in scores.items()}
+    return {category: _calibrate(category, values, settings, unseen) for category, values in scores.items()}
 
 
-def _calibrate(category: str, values: Sequence[float], settings: CalibrationSettings) -> Threshold:
+def _calibrate(category: str, values: Sequence[float], settings: CalibrationSettings, unseen: str) -> Threshold:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not ordered.size:
         raise UserError(f"category {category} has no held-out normal images: raise manifest.val_fraction.")
@@ -80,6 +108,7 @@ def _calibrate(category: str, values: Sequence[float], settings: CalibrationSett
         confidence=confidence,
         missing_images=max(0, images_needed(settings.false_alarm_rate, confidence) - n),
         scores=tuple(ordered.tolist()),
+        unseen=unseen,
     )
 
 

@@ -1,7 +1,8 @@
 """The detector: encoder, trained part and thresholds as one thing that is saved, loaded and asked.
 
-On disk it is a folder of three files: `model.safetensors` (the trained part), `detector.json` (what it is) and
-`calibration.json` (its thresholds). The encoder's weights are not in it: they are named by digest and checked.
+On disk it is a folder: `model.safetensors` (the trained part), `detector.json` (what it is), `calibration.json` (its
+thresholds) and, where that is known, `seen.safetensors` (which images it was trained on). The encoder's weights are not
+in it: they are named by digest and checked.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.regions import Region, find_regions
+from inpformer.judging.seen import SeenImages
 from inpformer.methods import find_method
 from inpformer.methods.base import Groups, Model
 from inpformer.methods.method import Method
@@ -41,13 +43,14 @@ from inpformer.nn.tensors import part_of, prefixed
 
 FORMAT_VERSION = 3
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
+SEEN_FILE = "seen.safetensors"
 VIEWS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
     """What detector.json holds. `settings` are the method's; `shape` is that of the encoder's levels; `models` the
-    categories that have a model each, or ALL alone.
+    categories that have a model each, or ALL alone. `seen_sha256` is of seen.safetensors, null where there is none.
     """
 
     format_version: int
@@ -60,6 +63,7 @@ class DetectorConfig:
     models: tuple[str, ...]
     learnt_from: LearntFrom
     model_sha256: str
+    seen_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,18 @@ class Detector:
         learnt_from: LearntFrom,
         thresholds: Mapping[str, Threshold],
         tiling: Tiling | None = None,
+        seen: SeenImages | None = None,
     ) -> None:
-        """`settings` are the method's; `models` holds one for ALL categories, or one a category."""
+        """`settings` are the method's; `models` holds one for ALL categories, or one a category; `seen` is None where
+        nobody knows which images they were trained on.
+        """
         self.encoder = encoder
         self.method, self.settings = method, settings
         self.models = {category: model.eval().to(encoder.device) for category, model in models.items()}
         self.learnt_from = learnt_from
         self.thresholds = dict(thresholds)
         self.tiling = tiling
+        self.seen = seen
         self._wants = method.wants(settings, encoder.shape)
 
     @torch.inference_mode()
@@ -173,7 +181,7 @@ class Detector:
         return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)))
 
     def save(self, folder: Path) -> None:
-        """Writes the three files into `folder`, which it makes."""
+        """Writes the files into `folder`, which it makes."""
         folder.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
         for category, model in self.models.items():
@@ -190,6 +198,7 @@ class Detector:
             tuple(sorted(self.models)),
             self.learnt_from,
             hashlib.sha256(content).hexdigest(),
+            None if self.seen is None else self.seen.save(folder / SEEN_FILE),
         )
         (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
@@ -227,7 +236,8 @@ class Detector:
         models = {category: method.make(own, config.shape) for category in config.models}
         for category, model in models.items():
             model.load_tensors(part_of(tensors, f"{category}:"), str(folder / MODEL_FILE))
-        return cls(encoder.to(device), method, own, models, config.learnt_from, thresholds, config.tiling)
+        seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
+        return cls(encoder.to(device), method, own, models, config.learnt_from, thresholds, config.tiling, seen)
 
 
 def _score(model: Model, anomaly_map: NDArray[np.float32]) -> float:

@@ -12,11 +12,14 @@ class CalibrationSettings:
     `false_alarm_rate`: the largest share of good parts that may FAIL. `confidence`: null promises that share on
     average over calibrations; 0.95 promises it for this very calibration, with that probability, and takes more
     images. `review_rate`: the further share of good parts that may go to REVIEW; 0 leaves only PASS and FAIL.
+    `unseen`: somebody says that the model was not trained on the held-out images, which counts where it is not known
+    what it was trained on.
     """
 
     false_alarm_rate: float = 0.05
     confidence: float | None = None
     review_rate: float = 0.0
+    unseen: bool = False
 
     def __post_init__(self) -> None:
         require(0 < self.false_alarm_rate < 1, "false_alarm_rate", self.false_alarm_rate, "between 0 and 1, e.g. 0.05")

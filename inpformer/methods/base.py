@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
-from inpformer.features.levels import Wants
 from inpformer.nn.maps import image_scores
 from inpformer.nn.tensors import load_exactly
 

@@ -1,14 +1,30 @@
-"""What the pipeline knows of a method before any of it is built: without torch, so that settings are checked at once."""
+"""What the pipeline knows of a method before it is built: without torch, so that settings are checked at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from inpformer.encoders.levels import Wants
     from inpformer.encoders.shapes import EncoderShape
-    from inpformer.features.levels import Wants
     from inpformer.methods.base import Model
+
+
+class Official(Protocol):
+    """A module that reads the checkpoints of a method's authors: plain state dicts of encoder and model."""
+
+    @staticmethod
+    def encoder_name(official: Mapping[str, Any]) -> str | None:
+        """timm's name of the encoder; None if that cannot be told."""
+
+    @staticmethod
+    def encoder_state(official: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of timm's encoder."""
+
+    @staticmethod
+    def import_model(official: Mapping[str, Any], shape: "EncoderShape", source: str) -> "tuple[Any, Model]":
+        """Settings and model."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +33,8 @@ class Method:
 
     `settings` is its frozen dataclass, the section `train.<name>`; `modes` the settings of the paper that it has (names
     of `inpformer.methods.setting`); `space` where a search looks if it is not told: by the dotted name of a setting,
-    {low, high, log} or {choices}; `model` the place of its `Model`, "module:class".
+    {low, high, log} or {choices}; `model` the place of its `Model`, "module:class"; `official` the module that reads
+    the checkpoints of its authors, "" for none.
     """
 
     name: str
@@ -25,6 +42,7 @@ class Method:
     modes: tuple[str, ...]
     space: Mapping[str, Mapping[str, Any]]
     model: str
+    official: str = ""
 
     def wants(self, settings: Any, shape: "EncoderShape") -> "Wants":
         """What of the encoder's levels it reads. Raises UserError where the settings do not suit the encoder."""
@@ -33,6 +51,11 @@ class Method:
     def make(self, settings: Any, shape: "EncoderShape") -> "Model":
         """A new model for features of this shape. Raises UserError where the settings do not suit the encoder."""
         return self._model()(settings, shape)
+
+    @property
+    def authors(self) -> "Official":
+        """What reads its authors' checkpoints."""
+        return import_module(self.official)  # type: ignore[return-value]
 
     def _model(self) -> "type[Model]":
         module, _, name = self.model.partition(":")

@@ -7,7 +7,7 @@ from inpformer.errors import UserError
 MULTI_CLASS = "multi-class"  # one model for all categories
 SINGLE_CLASS = "single-class"  # one model a category
 SUPER_MULTI_CLASS = "super-multi-class"  # one model for the categories of several data sets
-ZERO_SHOT = "zero-shot"  # weights trained on other data; the map is the distance to the nearest prototype
+ZERO_SHOT = "zero-shot"  # weights trained on other data; the method has maps of its own for that
 # Before one of the first three: trained on so many images a category.
 FEW_SHOT = "few-shot-{shots}-"
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.features.view_table import Views
 from inpformer.methods.base import TOTAL, Fit, Groups, Model, Train
 from inpformer.nn.tensors import part_of, prefixed

@@ -1,6 +1,6 @@
 """Stage calibrate: gives the trained detector its thresholds, from held-out normal images alone.
 
-python -m pipelines.calibrate --manifest MANIFEST.parquet --model FOLDER --out FOLDER
+python -m pipelines.calibrate --manifest MANIFEST.parquet --model FOLDER --out FOLDER --scores SCORES.csv
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pipelines.platform import command
 def main() -> None:
     """Writes the calibrated detector and says what each threshold promises."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("--manifest", "--model", "--out"):
+    for name in ("--manifest", "--model", "--out", "--scores"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.

@@ -9,11 +9,20 @@ from numpy.typing import NDArray
 
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold
+from inpformer.judging.parts import parts_of
 from inpformer.metrics.aupimo import AupimoStream
-from inpformer.metrics.bootstrap import PixelReplicateStream, Replicates, image_replicates, mean_replicates
+from inpformer.metrics.bootstrap import (
+    Interval,
+    PixelReplicateStream,
+    Replicates,
+    image_replicates,
+    intervals,
+    mean_replicates,
+)
 from inpformer.metrics.closing import Closing
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import PixelMetricsStream
+from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
 from pipelines.manifest.table import Row
 
@@ -30,12 +39,13 @@ class Judged:
 
 @dataclass(frozen=True)
 class Report:
-    """A category's metrics by name, their bootstrap replicates, and its images with their scores. `unmasked` counts
-    the anomalous images without a mask: they count for image metrics only.
+    """A category's metrics by name, the bootstrap replicates of those that are no proportions, the proportions, and its
+    images with their scores. `unmasked` counts the anomalous images without a mask: they count for image metrics only.
     """
 
     metrics: dict[str, float]
     replicates: dict[str, Replicates]
+    proportions: dict[str, Proportion]
     rows: list[Row]
     scores: NDArray[np.float32]
     unmasked: int
@@ -44,6 +54,11 @@ class Report:
     def labels(self) -> NDArray[np.int64]:
         """[n], 1 for anomalous."""
         return np.array([row.label for row in self.rows], np.int64)
+
+    def intervals(self, settings: BootstrapSettings) -> dict[str, Interval]:
+        """The confidence interval of each metric: of proportions the exact one, of the others by bootstrap."""
+        exact = {name: p.interval(settings.confidence) for name, p in self.proportions.items()}
+        return intervals(self.replicates, settings) | exact
 
 
 class Measurement(Closing):
@@ -79,8 +94,8 @@ class Measurement(Closing):
         self._with_map.append(len(self._rows) - 1)
 
     def report(self, threshold: Threshold) -> Report:
-        """All numbers so far; rates are shares of the test images at `threshold`. Pixel metrics are left out where
-        no anomalous image has a mask. Raises UserError if good or anomalous images are absent.
+        """All numbers so far; rates are shares of the parts at `threshold`. Pixel metrics are left out where no
+        anomalous image has a mask. Raises UserError if good or anomalous images are absent.
         """
         scores, labels = np.array(self._scores, np.float32), np.array([row.label for row in self._rows])
         groups = [row.part or row.path for row in self._rows]
@@ -91,14 +106,15 @@ class Measurement(Closing):
             metrics |= {f"pixel_{name}": value for name, value in pixel.items() if name != "aupro"}
             metrics["aupro"] = pixel["aupro"]
             replicates |= self._replicates.result()
-        means = self._aupimo_of_images() | at_thresholds(self._scores, labels, threshold)
         by_part = part_metrics(self._rows, scores, self._settings)
         metrics |= {name: float(values[0]) for name, values in by_part.items()}
         replicates |= by_part
-        for name, values in means.items():
+        for name, values in self._aupimo_of_images().items():
             replicates[name] = mean_replicates(values, labels > 0, self._settings, groups)
             metrics[name] = float(replicates[name][0])
-        return Report(metrics, replicates, self._rows, scores, self._unmasked)
+        proportions = rates(self._rows, self._scores, threshold)
+        metrics |= {name: proportion.value for name, proportion in proportions.items()}
+        return Report(metrics, replicates, proportions, self._rows, scores, self._unmasked)
 
     def _aupimo_of_images(self) -> dict[str, NDArray[np.float64]]:
         """[n], NaN for images that have none; nothing where too few good pixels resolve its false-positive rates."""
@@ -110,18 +126,22 @@ class Measurement(Closing):
         return {"aupimo": values}
 
 
-def at_thresholds(
-    scores: Sequence[float], labels: NDArray[np.int64], threshold: Threshold
-) -> dict[str, NDArray[np.float64]]:
-    """What becomes of each image at the thresholds: [n], 1 where it is so, NaN where it cannot be. Of the good images
-    those that FAIL and those that go to REVIEW, of the anomalous ones those that PASS.
+def rates(rows: Sequence[Row], scores: Sequence[float], threshold: Threshold) -> dict[str, Proportion]:
+    """Of the good parts those that FAIL and those that go to REVIEW, of the anomalous ones those that PASS. A part's
+    score is the highest of its images, copies included, and it is anomalous if any of them is. What has no part has no
+    rate.
     """
-    decisions = np.array([threshold.decide(score) for score in scores])
-    return {
-        "false_alarm_rate": np.where(labels == 0, decisions == "FAIL", np.nan),
-        "review_rate": np.where(labels == 0, decisions == "REVIEW", np.nan),
-        "miss_rate": np.where(labels == 1, decisions == "PASS", np.nan),
+    parts = parts_of([row.part for row in rows], [row.sha256 for row in rows])
+    highest, anomalous = np.full(parts.max() + 1, -np.inf), np.zeros(parts.max() + 1, np.bool_)
+    np.maximum.at(highest, parts, scores)
+    np.logical_or.at(anomalous, parts, [row.label > 0 for row in rows])
+    decisions = np.array([threshold.decide(float(score)) for score in highest])
+    wrong = {
+        "false_alarm_rate": decisions[~anomalous] == "FAIL",
+        "review_rate": decisions[~anomalous] == "REVIEW",
+        "miss_rate": decisions[anomalous] == "PASS",
     }
+    return {name: Proportion(int(found.sum()), found.size) for name, found in wrong.items() if found.size}
 
 
 def part_metrics(

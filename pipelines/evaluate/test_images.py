@@ -15,10 +15,11 @@ from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
 from inpformer.methods.setting import ZERO_SHOT
-from inpformer.metrics.bootstrap import Replicates, intervals
+from inpformer.metrics.bootstrap import Interval, Replicates, intervals
 from inpformer.metrics.image import precision_recall_curve, roc_curve
+from inpformer.metrics.proportion import mean_interval
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.calibrate.thresholds import predict
+from pipelines.calibrate.held_out import predict
 from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Measurement, Report
 from pipelines.evaluate.settings import EvaluateSettings
@@ -96,10 +97,16 @@ def mean(reports: Mapping[str, Report]) -> Numbers:
     return {name: fmean(r.metrics[name] for r in reports.values() if name in r.metrics) for name in names}
 
 
-def mean_replicates(reports: Mapping[str, Report]) -> dict[str, Replicates]:
-    """The replicates of `mean`."""
-    having = {name: [r.replicates[name] for r in reports.values() if name in r.replicates] for name in mean(reports)}
-    return {name: np.mean(values, axis=0) for name, values in having.items()}
+def mean_intervals(reports: Mapping[str, Report], settings: BootstrapSettings) -> dict[str, Interval]:
+    """The confidence intervals of `mean`."""
+    replicates: dict[str, Replicates] = {}
+    exact: dict[str, Interval] = {}
+    for name in mean(reports):
+        if proportions := [r.proportions[name] for r in reports.values() if name in r.proportions]:
+            exact[name] = mean_interval(proportions, settings.confidence)
+        else:
+            replicates[name] = np.mean([r.replicates[name] for r in reports.values() if name in r.replicates], axis=0)
+    return intervals(replicates, settings) | exact
 
 
 def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, dict[str, Numbers] | Numbers]:
@@ -115,11 +122,11 @@ def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, di
 def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
     """The metrics as a Markdown table, each with its confidence interval where it has one."""
     columns = list(mean(reports))
-    rows = {name: (report.metrics, intervals(report.replicates, settings)) for name, report in reports.items()}
-    rows["mean"] = (mean(reports), intervals(mean_replicates(reports), settings))
+    rows = {name: (report.metrics, report.intervals(settings)) for name, report in reports.items()}
+    rows["mean"] = (mean(reports), mean_intervals(reports, settings))
     lines = [
         f"{setting}; in brackets the {settings.confidence:.0%} interval of {settings.replicates} bootstrap draws "
-        "of the test images",
+        "of the test images, of rates (shares of the parts) the exact one",
         "",
         "| category | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",
@@ -177,7 +184,7 @@ def draw(
     write_curves(reports, folder)
     pictures.curves(categories, folder / "curves.png")
     pictures.histograms(categories, folder / "histograms.png")
-    bounds = {name: intervals(report.replicates, settings) for name, report in reports.items()}
+    bounds = {name: report.intervals(settings) for name, report in reports.items()}
     pictures.intervals({name: report.metrics for name, report in reports.items()}, bounds, folder)
     misses = []
     for j in worst:

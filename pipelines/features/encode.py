@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.features.shard import SHARD_IMAGES
 from inpformer.features.store import FeatureStore
 from inpformer.images.transform import Transform

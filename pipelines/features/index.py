@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from inpformer.config import build
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.features.shard import key_array
 from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import SPLITS, Wanted, write_table

@@ -13,9 +13,9 @@ import ray.exceptions
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.features.shard import SHARD_IMAGES
 from inpformer.features.store import FeatureStore, store_key
 from pipelines.features.encode import ImageViews, encode_into

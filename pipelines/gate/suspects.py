@@ -9,8 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
-from inpformer.features.levels import Wants
 from inpformer.images.transform import read_image
 from pipelines.gate.finding import WARNING, Finding
 from pipelines.manifest.table import Manifest, Row

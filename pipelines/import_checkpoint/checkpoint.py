@@ -20,7 +20,6 @@ from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
-from inpformer.methods.inp_former.official import encoder_state, trained_state
 from inpformer.methods.setting import SINGLE_CLASS
 from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
@@ -29,12 +28,7 @@ from pipelines.platform.params import read_section
 from pipelines.platform.tracking import Run
 from pipelines.register.settings import RegisterSettings
 
-# By the channels of their tokens: the ViTs that the authors publish checkpoints for.
-ENCODERS = {
-    384: "vit_small_patch14_reg4_dinov2.lvd142m",
-    768: "vit_base_patch14_reg4_dinov2.lvd142m",
-    1024: "vit_large_patch14_reg4_dinov2.lvd142m",
-}
+METHOD = METHODS["inp_former"]
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -68,7 +62,7 @@ def bring_encoder(official: Mapping[str, Tensor], name: str, resize: int, crop: 
     if not timm.is_model(name):
         raise UserError(f"--encoder is {name}: timm has no such model.")
     probe = timm.create_model(name, pretrained=False, num_classes=0)
-    state = encoder_state(official)
+    state = METHOD.authors.encoder_state(official)
     load_exactly(probe, state, f"the checkpoint's encoder as {name}")
     content = save({key: tensor.contiguous() for key, tensor in state.items()})
     sha256 = hashlib.sha256(content).hexdigest()
@@ -83,17 +77,10 @@ def import_detector(official: Mapping[str, Tensor], encoder: Encoder, learnt_fro
 
     Raises UserError naming `source` and the first key that is missing, unknown or of another shape.
     """
-    state = trained_state(official)
-    if "prototype_token" not in state or state["prototype_token"].ndim != 2:
-        raise UserError(f"{source} has no prototype_token: it is no INP-Former checkpoint.")
     if encoder.shape.heads is None:
         raise UserError(f"{encoder.settings.name} is no ViT: give the encoder that the checkpoint was trained on.")
-    prototypes = state["prototype_token"].shape[0]
-    method = METHODS["inp_former"]
-    settings = method.settings(num_prototypes=prototypes, grid=None, channels=None)
-    model = method.make(settings, encoder.shape)
-    model.load_tensors({f"network.{name}": tensor for name, tensor in state.items()}, source)
-    return Detector(encoder, method, settings, {ALL: model}, learnt_from, thresholds={})
+    settings, model = METHOD.authors.import_model(official, encoder.shape, source)
+    return Detector(encoder, METHOD, settings, {ALL: model}, learnt_from, thresholds={})
 
 
 def load_checkpoint(
@@ -103,10 +90,9 @@ def load_checkpoint(
     the checkpoint's own, if it has one, must be the same by digest.
     """
     official = read_tensors(file)
-    channels = official["prototype_token"].shape[-1] if "prototype_token" in official else 0
-    name = name or ENCODERS.get(channels)
+    name = name or METHOD.authors.encoder_name(official)
     if name is None:
-        raise UserError(f"{file} has tokens of {channels} channels, of no ViT that the authors used: give --encoder.")
+        raise UserError(f"{file} is of no ViT that the authors used: give --encoder.")
     brought = any(key.startswith("encoder.") for key in official)
     if not brought and weights is None:
         raise UserError(f"{file} holds no encoder: give --weights hub, or the path of a .safetensors file.")
@@ -157,3 +143,7 @@ def run(args: Namespace) -> None:
         f"train.inp_former {{grid: null, channels: null}}, train.weights {args.out}; then: dvc repro"
     )
     print(f"to give it thresholds alone: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")
+    print(
+        "a checkpoint does not say which images it was trained on, so no threshold promises anything until you say "
+        "that the held-out ones were not among them: calibrate.unseen: true in params.yaml, or recalibrate --unseen"
+    )

@@ -1,22 +1,23 @@
 """New thresholds for a registered version, without training: for another camera, light or line, from good images."""
 
 import hashlib
+import re
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from inpformer.errors import UserError
 from inpformer.images.layouts.sample import list_images
-from inpformer.judging.calibration import calibrate
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.thresholds import predict, promise
+from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.other_device import check_on_cpu
+from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
-from pipelines.platform.devices import best_device
+from pipelines.platform.devices import best_device, device_name
 from pipelines.platform.params import read_section
 from pipelines.platform.tracking import Run, download_detector, find_version
 from pipelines.platform.weights import load_encoder
@@ -25,10 +26,40 @@ from pipelines.register.settings import RegisterSettings
 KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from", "imported.sha256")
 
 
-def score_normals(detector: Detector, images: Sequence[Path], category: str) -> list[float]:
-    """The image scores of good images. Raises UserError naming one that cannot be read."""
-    with tqdm(total=len(images), desc="calibrating", unit="image", disable=None) as progress:
-        return [score for score, _ in predict(detector, images, [category] * len(images), progress)]
+def good_images(folder: Path, category: str, part: str | None) -> list[GoodImage]:
+    """The images of a folder; `part` is the regular expression over a file's name whose first group names its part.
+
+    Raises UserError if there are none, and if `part` fits none of them.
+    """
+    files = list_images(folder)
+    if not files:
+        raise UserError(f"--normals is {folder}: there are no images in it, give a folder of good parts.")
+    found = [None if part is None else re.search(part, file.name) for file in files]
+    if part is not None and not any(found):
+        raise UserError(
+            f"the expression {part!r} (manifest.part, or --part) fits none of the {len(files)} names in {folder}, e.g. "
+            f"{files[0].name}: give --part one that does, or --part '' if every image shows a part of its own."
+        )
+    parts = [(match[1] or "") if match else "" for match in found]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return [GoodImage(file, category, sha256, name) for file, sha256, name in zip(files, digests, parts, strict=True)]
+
+
+def part_expression(given: str | None) -> str | None:
+    """What names the part in a file's name: `given` ("": nothing does), else manifest.part. Raises UserError for what
+    is no such expression.
+    """
+    if given is None:
+        return read_section("manifest", ManifestSettings).part
+    try:
+        return ManifestSettings("unused", part=given or None).part
+    except UserError as error:
+        raise UserError(f"--{error}") from None
+
+
+def digest_of(images: Sequence[GoodImage]) -> str:
+    """sha256 (hex) over the images' contents, copies once."""
+    return hashlib.sha256(b"".join(dict.fromkeys(bytes.fromhex(image.sha256) for image in images))).hexdigest()
 
 
 def check_category(detector: Detector, category: str) -> None:
@@ -40,22 +71,24 @@ def check_category(detector: Detector, category: str) -> None:
 
 def run(args: Namespace) -> None:
     """Calibrates one category anew and registers the result."""
-    settings = read_section("calibrate", CalibrationSettings)
+    settings = replace(read_section("calibrate", CalibrationSettings), unseen=args.unseen)
     model_name = read_section("register", RegisterSettings).model_name
-    # Copies count once: the promise takes independent parts.
-    by_digest = {hashlib.sha256(path.read_bytes()).digest(): path for path in list_images(args.normals)}
-    images = list(by_digest.values())
-    if not images:
-        raise UserError(f"--normals is {args.normals}: there are no images in it, give a folder of good parts.")
+    part = part_expression(args.part)
+    images = good_images(args.normals, args.category, part)
     source = find_version(model_name, args.version)
+    device = best_device()
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-        fetched = download_detector(model_name, source.version, Path(folder))
-        detector = Detector.load(fetched, args.encoder_weights, best_device(), load_encoder)
+        fetched, made = download_detector(model_name, source.version, Path(folder)), Path(folder) / "recalibrated"
+        detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
-        threshold = calibrate({args.category: score_normals(detector, images, args.category)}, settings)[args.category]
+        scores = scores_of(detector, images)
+        threshold = thresholds(images, scores, settings, unseen_by(detector, settings))[args.category]
         detector.thresholds[args.category] = threshold
-        detector.save(Path(folder) / "recalibrated")
-        normals = hashlib.sha256(b"".join(by_digest)).hexdigest()
+        detector.save(made)
+        on_cpu = Detector.load(made, args.encoder_weights, load=load_encoder)
+        paths, categories = [image.path for image in images], [image.category for image in images]
+        check_on_cpu(on_cpu, paths, categories, scores, device_name(device))
+        parts, normals = len(threshold.scores), digest_of(images)
         tags = {
             # What was measured, and hashed, belongs to the old thresholds.
             **{k: v for k, v in source.tags.items() if k in KEPT_TAGS},
@@ -64,11 +97,17 @@ def run(args: Namespace) -> None:
             "recalibrated.from": source.version,
             "recalibrated.category": args.category,
             "recalibrated.images": str(len(images)),
+            "recalibrated.parts": str(parts),
             "recalibrated.digest": normals,
+            "recalibrated.unseen": threshold.unseen,
         }
-        key = f"recalibrate {source.version} {args.category} {normals} {settings}"
+        key = f"recalibrate {source.version} {args.category} {normals} {part} {settings}"
         run = Run.open(key, f"recalibrate-{args.category}", {"calibrate": settings}, tags)
-        version = run.register(Path(folder) / "recalibrated", model_name, tags)
+        version = run.register(made, model_name, tags)
         run.end("FINISHED")
-    print(promise(args.category, threshold, settings))
+    if part is None:
+        print(f"each of the {len(images)} images counts as a part of its own, copies once: --part says otherwise")
+    else:
+        print(f"{len(images)} images of {parts} parts, by the names' part {part!r}")
+    print(promise(args.category, threshold, len(images), settings, "--unseen"))
     print(f"{model_name} version {version} is @{CHALLENGER}; to let it serve: python -m pipelines.promote")

@@ -1,17 +1,15 @@
 """The calibrated detector becomes a version in MLflow's registry, under @challenger."""
 
 import json
-import tempfile
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from inpformer.errors import UserError, without_password
-from inpformer.images.transform import read_image
+from inpformer.errors import without_password
 from inpformer.judging.detector import Detector
 from inpformer.training.settings import TrainSettings
+from pipelines.calibrate.other_device import check_on_cpu
+from pipelines.calibrate.scores_table import read_scores
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
@@ -20,10 +18,6 @@ from pipelines.platform.tracking import tracking_uri
 from pipelines.platform.weights import load_encoder
 from pipelines.register.settings import RegisterSettings
 from pipelines.train.run_record import read_run
-
-CHECK_IMAGES = 4
-# Two processors add up in different orders; a wrong tensor is off by far more.
-CHECK_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -35,17 +29,19 @@ class Version:
     run_id: str
 
 
-def check_export(detector: Detector, manifest: Manifest) -> None:
-    """Saves, loads and asks again. Raises UserError if the copy scores test images differently."""
-    rows = manifest.split("test")[:CHECK_IMAGES]
-    images, categories = [read_image(manifest.root / row.path) for row in rows], [row.category for row in rows]
-    with tempfile.TemporaryDirectory() as folder:
-        detector.save(Path(folder) / "copy")
-        copy = Detector.load(Path(folder) / "copy", load=load_encoder)
-    pairs = zip(detector.predict(images, categories).maps, copy.predict(images, categories).maps, strict=True)
-    difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
-    if not difference <= CHECK_TOLERANCE:
-        raise UserError(f"the saved detector's maps differ by {difference:.2g} from the original's: do not use it.")
+def check_export(detector: Detector, manifest: Manifest, scores: Path) -> None:
+    """Asks the saved detector again, on the CPU, about images that its thresholds were made from.
+
+    Raises UserError if it decides differently than when they were made.
+    """
+    lines = read_scores(scores)
+    check_on_cpu(
+        detector,
+        [manifest.root / line.path for line in lines],
+        [line.category for line in lines],
+        [line.score for line in lines],
+        lines[0].device,
+    )
 
 
 def run(args: Namespace) -> None:
@@ -53,7 +49,7 @@ def run(args: Namespace) -> None:
     settings = read_section("register", RegisterSettings)
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.detector, load=load_encoder)
-    check_export(detector, manifest)
+    check_export(detector, manifest, args.scores)
     run = read_run(args.run)
     setting = detector.learnt_from.setting
     tags = {

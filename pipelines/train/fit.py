@@ -11,6 +11,7 @@ from statistics import fmean
 from inpformer.errors import without_password
 from inpformer.judging.detector import CONFIG_FILE, Detector
 from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.judging.seen import SeenImages
 from inpformer.methods.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
@@ -111,9 +112,11 @@ def run(args: Namespace) -> None:
         job = Job(manifest, index, encoder, settings, training_features(stored, index), run, checkpoints)
         if other is None:
             detector, history = train(job, learnt_from)
+            # All forms of an image are that image.
+            detector.seen = SeenImages.of(row.sha256 for row in manifest.rows if row.split == "train")
         else:
             borrowed = (other.method, other.settings, other.models, learnt_from)
-            detector, history = Detector(encoder, *borrowed, {}, index.tiling), []
+            detector, history = Detector(encoder, *borrowed, {}, index.tiling, other.seen), []
         with files.written_whole(args.model) as folder:
             detector.save(folder)
         write_losses(history, args.loss)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import Views
 from pipelines.features.index import FeatureIndex

@@ -89,7 +89,7 @@ def _log(loop: TrainingLoop, worker: WorkerConfig) -> None:
 
 
 def is_due(loop: TrainingLoop, row: Row | None) -> bool:
-    """Whether to leave a checkpoint after an epoch (`row`) or a phase without gradient (None), which is soon repeated."""
+    """Whether to leave a checkpoint after an epoch (`row`) or after a phase without gradient (None), soon repeated."""
     if loop.done or row is None:
         return loop.done
     return loop.progress.epoch % loop.settings.checkpoint_every == 0 or loop.progress.steps == 0

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.images.pseudo import pseudo_anomaly
 from inpformer.images.tiling import Tiling
 from inpformer.images.transform import MAP_SIZE, Transform

@@ -12,7 +12,7 @@ from inpformer.training.settings import TrainSettings
 from pipelines.platform import files
 
 T = TypeVar("T")
-Values = Mapping[str, Any]  # by the name in the section `train`, dotted: inp_former.num_prototypes
+Values = Mapping[str, Any]  # by the name in the section `train`, dotted: inp_former.lr
 
 
 def write_tuned(file: Path, objective: float | None, values: Values) -> None:

@@ -14,12 +14,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from inpformer.encoders.encoder import BUNDLED, Encoder, load_encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.vit import ViTEncoder, default_taps, resize_positions
 from inpformer.errors import UserError
 
 SMALL = EncoderSettings(resize=64, crop=64)
-VIT = EncoderSettings("vit_tiny_patch16_224", "set_by_each_test.safetensors", None, 64, 64, None, None)
+VIT = EncoderSettings("vit_tiny_patch16_224", "set_by_each_test.safetensors", None, 64, 64, None)
 VIT_PARTS = {"img_size": 56, "patch_size": 14, "embed_dim": 16, "depth": 12, "num_heads": 2, "num_classes": 0}
 
 
@@ -37,6 +39,11 @@ def vit_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def halves(levels: list[Tensor]) -> Tensor:
+    """As INP-Former groups a ViT's blocks: [B, 2, N, C]."""
+    return torch.stack(Wants(((0, 1, 2, 3), (4, 5, 6, 7))).of(levels), dim=1)
+
+
 def group_means(vit: VisionTransformer, images: Tensor) -> Tensor:
     """timm's own forward: the tapped blocks without the final norm, patch tokens alone."""
     layers = vit.forward_intermediates(
@@ -48,15 +55,17 @@ def group_means(vit: VisionTransformer, images: Tensor) -> Tensor:
 def test_pictures_of_any_size_and_mode_become_tokens(encoder: Encoder) -> None:
     images = [picture(0), picture(1, (64, 64), "L"), picture(2, (300, 20), "RGBA"), picture(3, mode="P")]
     features = encoder.encode(images)
-    assert features.shape == (4, 1, 16, encoder.channels)
-    assert features.dtype == torch.float32
-    assert (encoder.groups, encoder.grid, encoder.heads) == (1, 4, None)
-    assert torch.isfinite(features).all()
+    assert [level.side for level in encoder.shape.levels] == [16, 8, 4, 2]
+    assert [tuple(level.shape) for level in features] == [(4, one.tokens, one.channels) for one in encoder.shape.levels]
+    assert {level.dtype for level in features} == {torch.float32}
+    assert encoder.shape.heads is None
+    assert all(torch.isfinite(level).all() for level in features)
 
 
 def test_features_do_not_depend_on_the_batch(encoder: Encoder) -> None:
     images = [picture(seed) for seed in range(4)]
-    torch.testing.assert_close(encoder.encode(images)[2:3], encoder.encode(images[2:3]), rtol=1e-4, atol=1e-4)
+    for whole, alone in zip(encoder.encode(images), encoder.encode(images[2:3]), strict=True):
+        torch.testing.assert_close(whole[2:3], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("column", "row"), [(0, 0), (3, 0), (1, 2)])
@@ -64,8 +73,12 @@ def test_tokens_lie_row_by_row_where_the_picture_has_them(encoder: Encoder, colu
     plain = Image.new("RGB", (64, 64), (90, 120, 150))
     spotted = plain.copy()
     ImageDraw.Draw(spotted).ellipse((16 * column + 4, 16 * row + 4, 16 * column + 11, 16 * row + 11), "red")
-    change = (encoder.encode([spotted]) - encoder.encode([plain]))[0, 0].norm(dim=-1)
-    assert int(change.argmax()) == 4 * row + column
+    for level, with_spot, without in zip(
+        encoder.shape.levels, encoder.encode([spotted]), encoder.encode([plain]), strict=True
+    ):
+        place = int((with_spot - without)[0].norm(dim=-1).argmax())
+        found = (place // level.side * 4 // level.side, place % level.side * 4 // level.side)
+        assert level.side < 4 or found == (row, column)
 
 
 def test_the_key_is_the_same_in_every_process_and_after_use(encoder: Encoder) -> None:
@@ -77,7 +90,7 @@ def test_the_key_is_the_same_in_every_process_and_after_use(encoder: Encoder) ->
     assert len(bytes.fromhex(encoder.key)) == 32
 
 
-@pytest.mark.parametrize("change", [{"crop": 48}, {"resize": 72}, {"grid": 2}, {"levels": (8, 16)}])
+@pytest.mark.parametrize("change", [{"crop": 48}, {"resize": 72}, {"levels": (8, 16)}])
 def test_the_key_changes_with_what_changes_the_features(encoder: Encoder, change: dict[str, Any]) -> None:
     assert load_encoder(replace(SMALL, **change)).key != encoder.key
 
@@ -105,14 +118,14 @@ def test_a_vit_from_a_file_gives_timms_own_features(vit_file: Path) -> None:
     image = picture()
     with torch.no_grad():
         expected = group_means(vit, encoder.transform.image(image)[None])
-    torch.testing.assert_close(encoder.encode([image]), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(halves(encoder.encode([image])), expected, rtol=1e-4, atol=1e-5)
     assert expected.shape == (1, 2, 196, 192)
-    assert (encoder.groups, encoder.grid, encoder.channels, encoder.heads) == (2, 14, 192, 3)
+    assert encoder.shape == EncoderShape((Level(14, 192),) * 8, 3)
 
 
 def test_a_vit_takes_other_sizes_than_its_own(vit_file: Path) -> None:
     encoder = load_encoder(replace(VIT, weights=str(vit_file)))
-    assert encoder.encode([picture(0), picture(1)]).shape == (2, 2, 16, 192)
+    assert halves(encoder.encode([picture(0), picture(1)])).shape == (2, 2, 16, 192)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +142,7 @@ def test_every_plain_vit_gives_timms_own_features(options: dict[str, Any]) -> No
     vit = VisionTransformer(**VIT_PARTS, **options).eval()
     images = torch.randn(2, 3, 56, 56)
     with torch.no_grad():
-        torch.testing.assert_close(ViTEncoder(vit, 56)(images), group_means(vit, images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(halves(ViTEncoder(vit, 56)(images)), group_means(vit, images), rtol=1e-4, atol=1e-5)
 
 
 def test_blocks_after_the_last_tapped_one_are_cut() -> None:
@@ -169,9 +182,6 @@ def test_a_crop_beside_the_patches_is_refused_with_a_crop_that_fits(vit_file: Pa
         ({"name": "resnet18"}, f"weights is 'bundled': it must be hub or a .safetensors file: only {BUNDLED}"),
         ({"crop": 0}, "crop is 0: it must be at least 1 pixel"),
         ({"resize": 63}, "resize is 63: it must be at least the crop, 64"),
-        ({"grid": None}, "grid is None: it must be set just when levels is"),
-        ({"levels": None}, "grid is 4: it must be set just when levels is"),
-        ({"grid": 0}, "grid is 0: it must be at least 1"),
         ({"levels": ()}, r"levels is \(\): it must be at least one stride, each once"),
         ({"levels": (8, 8)}, r"levels is \(8, 8\): it must be at least one stride, each once"),
     ],
@@ -192,7 +202,7 @@ def test_an_unknown_network_is_refused() -> None:
 
 
 def test_a_convolutional_encoder_needs_levels() -> None:
-    with pytest.raises(UserError, match=f"encoder {BUNDLED} is no plain ViT: give levels and grid"):
+    with pytest.raises(UserError, match=f"encoder {BUNDLED} is no plain ViT: give levels"):
         load_encoder(replace(SMALL, levels=None))
 
 
@@ -216,7 +226,7 @@ def test_a_damaged_weights_file_is_named(vit_file: Path, tmp_path: Path) -> None
 
 def test_the_weights_files_sha256_is_checked_if_given(vit_file: Path) -> None:
     right = hashlib.sha256(vit_file.read_bytes()).hexdigest()
-    assert load_encoder(replace(VIT, weights=str(vit_file), weights_sha256=right)).groups == 2
+    assert load_encoder(replace(VIT, weights=str(vit_file), weights_sha256=right)).shape.heads == 3
     with pytest.raises(UserError, match=rf"have the sha256 {right}, not {'0' * 64}: fetch the file again or correct"):
         load_encoder(replace(VIT, weights=str(vit_file), weights_sha256="0" * 64))
 
@@ -224,7 +234,7 @@ def test_the_weights_files_sha256_is_checked_if_given(vit_file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "resnet18", "levels": (8,), "grid": 4}, r"lack conv1\.weight: they are not of resnet18"),
+        ({"name": "resnet18", "levels": (8,)}, r"lack conv1\.weight: they are not of resnet18"),
         ({"name": "vit_tiny_patch16_384"}, r"hold pos_embed as \(1, 197, 192\), vit_tiny_patch16_384 has it"),
     ],
 )

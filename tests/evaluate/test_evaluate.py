@@ -8,9 +8,10 @@ import pytest
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
+from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
 from pipelines.evaluate.measure import Judged, Report
-from pipelines.evaluate.test_images import Gallery, check_setting, mean, summary, table
+from pipelines.evaluate.test_images import Gallery, check_setting, mean, mean_intervals, summary, table
 from pipelines.manifest.table import Manifest
 from tests.conftest import limits
 from tests.evaluate.test_measure import row
@@ -22,7 +23,7 @@ def report(**metrics: float) -> Report:
     """Each metric's replicates spread by ±0.1 around it."""
     spread = np.linspace(-0.1, 0.1, 101)
     replicates = {name: np.array([value, *(value + spread)]) for name, value in metrics.items()}
-    return Report(metrics, replicates, [], np.zeros(0, np.float32), 0)
+    return Report(metrics, replicates, {}, [], np.zeros(0, np.float32), 0)
 
 
 def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> None:
@@ -59,6 +60,14 @@ def test_means_are_over_the_categories_that_have_the_metric() -> None:
         "visa": pytest.approx({"image_ap": 0.6, "aupro": 0.5}),
     }
     assert "data_set" not in summary(reports, [])
+
+
+def test_the_mean_of_rates_has_an_interval_although_none_was_wrong() -> None:
+    rate = Proportion(0, 20)
+    reports = {name: replace(report(), metrics={"r": 0.0}, proportions={"r": rate}) for name in ("nut", "bolt")}
+    assert reports["nut"].intervals(BootstrapSettings())["r"] == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+    assert mean_intervals(reports, BootstrapSettings())["r"] == pytest.approx((0, 1 - 0.025 ** (1 / 40)))
+    assert "| mean | 0.000 [0.000, 0.088] |" in table("multi-class", reports, BootstrapSettings())
 
 
 def test_the_table_has_intervals_beside_the_numbers() -> None:

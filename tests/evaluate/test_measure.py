@@ -1,14 +1,16 @@
 """A category's numbers: which images count for what, parts with several views, shares at the thresholds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from inpformer.errors import UserError
-from inpformer.metrics.bootstrap import intervals
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics
+from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.evaluate.measure import Judged, Measurement, Report
+from pipelines.evaluate.measure import Judged, Measurement, Report, rates
 from pipelines.manifest.table import Row
 from tests.conftest import limits
 
@@ -16,7 +18,9 @@ SETTINGS = BootstrapSettings(replicates=100)
 
 
 def row(number: int, label: int, part: str = "") -> Row:
-    return Row(f"{number}.png", "nut", "test", label, "chip" if label else "good", [], 127, 0, 64, 64, "0" * 64, part)
+    return Row(
+        f"{number}.png", "nut", "test", label, "chip" if label else "good", [], 127, 0, 64, 64, f"{number:064x}", part
+    )
 
 
 def judged(number: int, label: int, masked: bool = True, part: str = "") -> Judged:
@@ -43,9 +47,9 @@ def test_the_stream_gives_the_numbers_of_the_whole() -> None:
     assert report.metrics["image_auroc"] == pytest.approx(image_metrics(scores, labels).auroc)
     assert report.metrics["aupro"] == pytest.approx(whole.aupro)
     assert report.metrics["pixel_ap"] == pytest.approx(whole.ap)
-    low, high = intervals(report.replicates, SETTINGS)["image_auroc"]
-    assert low < report.metrics["image_auroc"] < high
-    assert set(report.replicates) == set(report.metrics)
+    bounds = report.intervals(SETTINGS)
+    assert bounds["image_auroc"][0] < report.metrics["image_auroc"] < bounds["image_auroc"][1]
+    assert set(bounds) == set(report.metrics)
     assert "part_auroc" not in report.metrics
 
 
@@ -60,7 +64,7 @@ def test_an_anomalous_image_without_a_mask_counts_for_image_metrics_only() -> No
 def test_without_any_mask_there_are_no_pixel_metrics() -> None:
     report = measured([judged(n, n % 2, masked=False) for n in range(10)])
     assert not [name for name in report.metrics if name.startswith("pixel") or name == "aupro"]
-    assert {"image_auroc", "image_ap", "image_f1max", "miss_rate"} <= set(report.replicates)
+    assert {"image_auroc", "image_ap", "image_f1max", "miss_rate"} <= set(report.intervals(SETTINGS))
 
 
 def test_shares_at_the_thresholds() -> None:
@@ -71,6 +75,24 @@ def test_shares_at_the_thresholds() -> None:
     shares = measured(images).metrics
     assert (shares["false_alarm_rate"], shares["review_rate"]) == (0.25, 0.25)
     assert shares["miss_rate"] == pytest.approx(1 / 3)
+
+
+def test_rates_count_parts() -> None:
+    views = [("a", 0, 0.1), ("a", 0, 1.3), ("b", 0, 0.7), ("b", 0, 0.2), ("", 0, 0.3), ("c", 1, 0.1), ("c", 0, 0.4)]
+    views += [("d", 1, 0.2), ("d", 1, 0.8), ("", 0, 0.3)]
+    rows = [row(n, label, part) for n, (part, label, _) in enumerate(views)]
+    rows[-1] = replace(rows[-1], sha256=rows[4].sha256)  # a copy is no further part
+    found = rates(rows, [score for *_, score in views], limits(1.0, review=0.5))
+    assert found == {
+        "false_alarm_rate": Proportion(1, 3),
+        "review_rate": Proportion(1, 3),
+        "miss_rate": Proportion(1, 2),
+    }
+
+
+def test_what_no_part_has_has_no_rate() -> None:
+    rows = [row(0, 1, "a"), row(1, 0, "a")]  # the good view of a defective part
+    assert rates(rows, [0.1, 0.2], limits(1.0)) == {"miss_rate": Proportion(1, 1)}
 
 
 def test_a_part_is_as_bad_as_its_worst_view() -> None:

@@ -1,10 +1,13 @@
 """Tiles: they cover the picture, blend without seams, and find what a whole-picture score would drown."""
 
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -14,15 +17,13 @@ from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import calibrate
 from inpformer.judging.detector import Detector
-from inpformer.judging.learnt import ALL, Trained
+from inpformer.judging.learnt import ALL
 from inpformer.judging.settings import CalibrationSettings
-from inpformer.methods.inp_former.network import INPFormer, NetworkShape
-from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.optim import StableAdamW
-from inpformer.nn.projection import Projection
+from inpformer.methods.base import Fit, Train
+from inpformer.nn.maps import image_scores
 from inpformer.training.step import train_step
 from pipelines.features.settings import FeatureSettings
-from tests.conftest import MULTI
+from tests.conftest import INP_FORMER, MULTI, OWN
 
 SIZES = [(3000, 2000), (512, 512), (700, 130), (100, 90), (513, 1025)]
 
@@ -41,11 +42,15 @@ def test_tiles_cover_every_pixel_and_overlap_as_asked(tiling: Tiling, size: tupl
     assert all(b - a <= tiling.tile * (1 - tiling.overlap) + 1 for a, b in pairwise(lefts))
 
 
+def mean_of_the_top(tile: NDArray[np.float32]) -> float:
+    return float(image_scores(torch.from_numpy(np.ascontiguousarray(tile))[None]))
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_equal_tiles_blend_without_a_seam(size: tuple[int, int]) -> None:
     tiling = Tiling(512)
     flat = [np.full((256, 256), 0.25, np.float32)] * len(tiling.windows(size))
-    blended, score = tiling.blend(flat, size)
+    blended, score = tiling.blend(flat, size, mean_of_the_top)
     assert blended.shape == tiling.frame(size).shape
     np.testing.assert_allclose(blended, 0.25, rtol=1e-6)
     assert score == pytest.approx(0.25)
@@ -55,7 +60,7 @@ def test_the_score_is_the_worst_tiles_not_the_whole_pictures() -> None:
     tiling, size = Tiling(512, 0.25), (3000, 2000)
     maps = [np.zeros((256, 256), np.float32) for _ in tiling.windows(size)]
     maps[-1][200:, 200:] = 1.0  # the far corner of the last tile: 4.8 % of it, 0.2 % of the picture
-    blended, score = tiling.blend(maps, size)
+    blended, score = tiling.blend(maps, size, mean_of_the_top)
     assert score == pytest.approx(1.0)
     assert np.sort(blended.ravel())[-blended.size // 100 :].mean() < 0.25
     assert blended[-1, -1] == pytest.approx(1.0)
@@ -92,20 +97,26 @@ def surface(seed: int) -> Image.Image:
 
 
 def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encoder) -> None:
-    tiling, shape = Tiling(500, 0.2), NetworkShape(32, 1, encoder.groups, num_prototypes=4)
+    tiling = Tiling(500, 0.2)
+    own = replace(OWN, channels=32)
+    wants = INP_FORMER.wants(own, encoder.shape)
     tiles = [
-        encoder.encode([image.crop(window) for window in tiling.windows(image.size)])
+        wants.of(encoder.encode([image.crop(window) for window in tiling.windows(image.size)]))[0]
         for image in (surface(seed) for seed in range(2))
     ]
-    projection = Projection.fit(tiles, encoder.channels, 32)
     torch.manual_seed(0)
-    model = INPFormer(shape)
-    optimizer = StableAdamW(model.parameters(), lr=1e-3)
-    targets = projection(torch.cat(tiles))
+    model = INP_FORMER.make(own, encoder.shape)
+    fit, train = model.phases()
+    assert isinstance(fit, Fit)
+    assert isinstance(train, Train)
+    fit.fit([[tile] for tile in tiles])
+    optimizer = train.optimizer(train.network.parameters())
+    tokens = torch.cat(tiles)
     for step in range(80):
-        batch = torch.randint(len(targets), (16,), generator=torch.Generator().manual_seed(step))
-        train_step(model, optimizer, targets[batch], 1e-3, LossSettings())
-    detector = Detector(encoder, {ALL: Trained(projection, model)}, MULTI, {}, tiling)
+        batch = torch.randint(len(tokens), (16,), generator=torch.Generator().manual_seed(step))
+        loss = partial(train.loss, train.network, [tokens[batch]])
+        train_step(train.network, optimizer, loss, 1e-3, train.clip)
+    detector = Detector(encoder, INP_FORMER, own, {ALL: model}, MULTI, {}, tiling)
     good = [float(detector.predict([surface(seed)], ["nut"]).scores[0]) for seed in range(2, 6)]
     detector.thresholds = calibrate({"nut": good}, CalibrationSettings(0.2))
     defective = surface(9)

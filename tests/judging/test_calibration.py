@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from inpformer.errors import UserError
-from inpformer.judging.calibration import Threshold, calibrate, images_needed
+from inpformer.errors import BrokenScoreError, UserError
+from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN, Threshold, calibrate, images_needed
 from inpformer.judging.settings import CalibrationSettings
 
 
@@ -103,7 +103,7 @@ def test_the_rate_is_kept_by_every_number_of_images_that_can_keep_it(rate: float
 def test_the_review_budget_is_a_second_rank() -> None:
     found = threshold(list(range(1, 100)), 0.05, review_rate=0.1)
     assert (found.threshold, found.review_threshold) == (95, 85)
-    assert [found.decide(score) for score in (85, 86, 95, 96, float("nan"))] == ["PASS", *["REVIEW"] * 2, *["FAIL"] * 2]
+    assert [found.decide(score) for score in (85, 86, 95, 96)] == ["PASS", *["REVIEW"] * 2, "FAIL"]
     none = threshold(list(range(1, 100)), 0.05)
     assert none.review_threshold == none.threshold
 
@@ -139,6 +139,24 @@ def test_a_category_without_images_is_refused() -> None:
 def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(UserError, match="category nut has scores that are not finite: the model is broken, train"):
         threshold([0.1, bad, 0.2], 0.05)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_a_part_is_not_judged_by_a_score_that_is_not_finite(broken: float) -> None:
+    found = threshold([1, 2, 3], 0.3)
+    for judge in (found.decide, found.p_value):
+        with pytest.raises(BrokenScoreError, match=str(broken)):
+            judge(broken)
+
+
+def test_what_nobody_knows_is_not_promised() -> None:
+    settings = CalibrationSettings(0.3)
+    found = {how: calibrate({"nut": [1.0, 2.0, 3.0]}, settings, how)["nut"] for how in (CHECKED, SAID, UNKNOWN)}
+    assert {how: t.promised for how, t in found.items()} == {CHECKED: True, SAID: True, UNKNOWN: False}
+    assert len({(t.threshold, t.false_alarm_rate) for t in found.values()}) == 1
+    assert not threshold([1, 2, 3], 0.3).promised  # whoever says nothing knows nothing
+    with pytest.raises(UserError, match=r"^unseen is 'perhaps'"):
+        calibrate({"nut": [1.0]}, settings, "perhaps")
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, float("nan")])

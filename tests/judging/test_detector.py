@@ -13,11 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from inpformer.encoders.encoder import Encoder
-from inpformer.errors import UserError
+from inpformer.errors import BrokenScoreError, UserError
 from inpformer.judging.detector import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, Detector
 from inpformer.judging.learnt import ALL
-from inpformer.methods.inp_former.settings import LossSettings
-from tests.conftest import MULTI, limits, untrained
+from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
 
 
 def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
@@ -49,13 +48,18 @@ def test_a_loaded_detector_is_the_one_that_was_saved(detector: Detector, folder:
     np.testing.assert_array_equal(after.maps, before.maps)
     np.testing.assert_array_equal(after.scores, before.scores)
     assert loaded.thresholds == detector.thresholds
-    assert (loaded.losses, loaded.training, loaded.tiling) == (detector.losses, detector.training, None)
+    assert (loaded.method, loaded.settings, loaded.learnt_from, loaded.tiling) == (
+        detector.method,
+        detector.settings,
+        detector.learnt_from,
+        None,
+    )
     assert loaded.encoder.key == detector.encoder.key
 
 
 def test_the_folder_holds_three_files_and_no_pickle(folder: Path) -> None:
     assert {p.name for p in folder.iterdir()} == {MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE}
-    assert {name.split(".")[0] for name in load_file(folder / MODEL_FILE)} == {":model", ":projection"}
+    assert {name.split(".")[0] for name in load_file(folder / MODEL_FILE)} == {":network", ":projection"}
     assert all(isinstance(json.loads((folder / name).read_text()), dict) for name in (CONFIG_FILE, CALIBRATION_FILE))
 
 
@@ -101,27 +105,32 @@ def test_between_the_thresholds_a_person_looks(detector: Detector) -> None:
     anomaly_map[:8, :8] = 0.5
     decision = detector.decide(0.5, anomaly_map, (256, 256), "nut")
     assert (decision.decision, [region.box for region in decision.regions]) == ("REVIEW", [(0, 0, 8, 8)])
-    assert detector.decide(float("nan"), anomaly_map, (256, 256), "nut").decision == "FAIL"
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_not_finite_is_an_error_and_no_verdict(detector: Detector, broken: float) -> None:
+    with pytest.raises(BrokenScoreError):
+        detector.decide(broken, np.zeros((256, 256), np.float32), (256, 256), "bolt")
 
 
 def test_the_setting_alone_decides_how_it_scores(detector: Detector, tmp_path: Path) -> None:
     usual = detector.predict([picture(0)], ["nut"]).maps
-    detector.training = replace(MULTI, setting="zero-shot")
+    detector.learnt_from = replace(MULTI, setting="zero-shot")
     zero_shot = detector.predict([picture(0)], ["nut"]).maps
     detector.save(tmp_path / "zero-shot")
     loaded = Detector.load(tmp_path / "zero-shot")
-    assert loaded.training.setting == "zero-shot"
+    assert loaded.learnt_from.setting == "zero-shot"
     np.testing.assert_array_equal(loaded.predict([picture(0)], ["nut"]).maps, zero_shot)
     assert np.abs(zero_shot[0] - usual[0]).max() > 1e-3
 
 
 def test_with_a_model_a_category_each_image_meets_its_own(encoder: Encoder, tmp_path: Path) -> None:
     models = {"nut": untrained(encoder, 1), "bolt": untrained(encoder, 2)}
-    training = replace(MULTI, setting="single-class")
+    learnt_from = replace(MULTI, setting="single-class")
     images, categories = [picture(0), picture(1), picture(2)], ["nut", "bolt", "nut"]
-    Detector(encoder, models, LossSettings(), training, {}).save(tmp_path / "both")
+    Detector(encoder, INP_FORMER, OWN, models, learnt_from, {}).save(tmp_path / "both")
     both = Detector.load(tmp_path / "both")
-    alone = {c: Detector(encoder, {ALL: m}, MULTI, {}) for c, m in models.items()}
+    alone = {c: Detector(encoder, INP_FORMER, OWN, {ALL: m}, MULTI, {}) for c, m in models.items()}
     wanted = [float(alone[c].predict([i], [c]).scores[0]) for i, c in zip(images, categories, strict=True)]
     np.testing.assert_allclose(both.predict(images, categories).scores, wanted, atol=1e-6)
     assert abs(wanted[0] - float(alone["bolt"].predict([picture(0)], ["bolt"]).scores[0])) > 1e-4
@@ -156,12 +165,12 @@ def test_json_of_another_kind_is_named(folder: Path, file: str) -> None:
 
 
 def test_another_format_version_is_refused(folder: Path) -> None:
-    edit(folder / CONFIG_FILE, lambda config: config.update(format_version=1))
-    refused(folder, CONFIG_FILE, "format_version 1, this program reads 2")
+    edit(folder / CONFIG_FILE, lambda config: config.update(format_version=2))
+    refused(folder, CONFIG_FILE, "format_version 2, this program reads 3")
 
 
 def test_an_unknown_setting_is_refused(folder: Path) -> None:
-    edit(folder / CONFIG_FILE, lambda config: config["training"].update(setting="few-shot"))
+    edit(folder / CONFIG_FILE, lambda config: config["learnt_from"].update(setting="few-shot"))
     refused(folder, CONFIG_FILE, "setting is 'few-shot': it must be multi-class, single-class")
 
 
@@ -174,9 +183,8 @@ def test_another_encoder_is_refused(folder: Path, detector: Detector) -> None:
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (lambda config: config["model"].update(num_prototypes=5), "prototype_token"),
-        (lambda config: config["model"].update(channels=16), r"\S+"),
-        (lambda config: config.update(encoder_channels=7), "matrix"),
+        (lambda config: config["settings"].update(num_prototypes=5), "prototype_token"),
+        (lambda config: config["settings"].update(channels=16), r"\S+"),
     ],
 )
 def test_sizes_that_do_not_fit_the_tensors_are_refused(
@@ -188,7 +196,7 @@ def test_sizes_that_do_not_fit_the_tensors_are_refused(
 
 def test_a_tensor_too_few_is_refused(folder: Path) -> None:
     tensors = load_file(folder / MODEL_FILE)
-    del tensors[":model.bottleneck.fc1.bias"]
+    del tensors[":network.bottleneck.fc1.bias"]
     save_file(tensors, folder / MODEL_FILE)
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     edit(folder / CONFIG_FILE, lambda config: config.update(model_sha256=digest))

@@ -109,6 +109,7 @@ def test_recalibration_makes_it_fit_for_promotion(
     assert version.tags["encoder.digest"] == client.get_model_version("inpformer", "1").tags["encoder.digest"]
     detector = Detector.load(download_detector("inpformer", "2", workplace / "fetched"))
     assert set(detector.thresholds) == {"nut"}
+    assert not detector.thresholds["nut"].promised  # nobody has said what the checkpoint was trained on
     scores = sorted(float(detector.predict([Image.open(f)], ["nut"]).scores[0]) for f in Path("line2").iterdir())
     assert detector.thresholds["nut"].threshold == pytest.approx(scores[-1], abs=1e-6)
     assert promote("inpformer", "challenger") == ("2", None)

@@ -9,6 +9,7 @@ import yaml
 
 from demo.settings import DemoData
 from inpformer.errors import UserError
+from inpformer.methods import METHODS
 from inpformer.training.settings import TrainSettings
 from pipelines.evaluate.settings import EvaluateSettings
 from pipelines.features.settings import FeatureSettings
@@ -44,16 +45,23 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
     for name, cls in sections.items():
         read_section(name, cls)
         optional = {"weights_sha256"} if name == "features" else set()
-        assert set(written[name]) | optional >= set(cls.__dataclass_fields__), name
+        known = set(cls.__dataclass_fields__) - {"own"}
+        assert set(written[name]) | optional >= known | (set(METHODS) if name == "train" else set()), name
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: {num_prototypes: 0}", "train.num_prototypes is 0: it must be at least 1"),
-        ("train: {prototypes: 6}", "train.prototypes is not a known key: use one of setting, weights, num_prototypes"),
-        ("train: {losses: {mining_power: -1}}", "train.losses.mining_power is -1.0: it must be between 0 and 16"),
-        ("train: {epochs: many}", "train.epochs is 'many': it must be a whole number"),
+        ("train: {inp_former: {num_prototypes: 0}}", "train.inp_former.num_prototypes is 0: it must be at least 1"),
+        ("train: {num_prototypes: 6}", "train.num_prototypes is not a known key: use one of method, setting, weights"),
+        (
+            "train: {inp_former: {losses: {mining_power: -1}}}",
+            "train.inp_former.losses.mining_power is -1.0: it must be between 0 and 16",
+        ),
+        ("train: {inp_former: {epochs: many}}", "train.inp_former.epochs is 'many': it must be a whole number"),
+        ("train: {method: patchcore}", "method is 'patchcore': it must be one of inp_former, nearest"),
+        ("train: {nearest: {neighbors: 2}}", "train.nearest.neighbors is not a known key: use one of neighbours"),
+        ("train: {method: nearest, setting: zero-shot}", "setting is 'zero-shot': it must be one of multi-class"),
         (
             "train: {batch_size: 2, num_workers: [1, 3]}",
             "train.batch_size is 2: it must be at least 3, an image for each",
@@ -90,7 +98,8 @@ def test_the_paper_preset_is_the_paper(params: Path) -> None:
     encoder = read_section("features", FeatureSettings).encoder
     assert (encoder.name, encoder.resize, encoder.crop) == ("vit_base_patch14_reg4_dinov2.lvd142m", 448, 392)
     train = read_section("train", TrainSettings)
-    assert (train.epochs, train.batch_size, train.num_prototypes, train.channels) == (200, 16, 6, None)
+    own = train.own
+    assert (own.epochs, train.batch_size, own.num_prototypes, own.channels, own.grid) == (200, 16, 6, None, None)
     assert before.count("#") == after.count("#")  # its comments stay
     assert yaml.safe_load(before)["manifest"] == yaml.safe_load(after)["manifest"]
 

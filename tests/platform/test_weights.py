@@ -14,12 +14,12 @@ from inpformer.encoders.encoder import load_encoder as load_local
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.learnt import ALL, Trained
-from inpformer.methods.inp_former.network import INPFormer, NetworkShape
+from inpformer.judging.learnt import ALL
 from pipelines.platform.bucket import cache_folder
 from pipelines.platform.pyfunc_model import DetectorModel
 from pipelines.platform.weights import load_encoder
 from serving.registry import _load_encoder as load_in_service
+from tests.conftest import INP_FORMER, OWN
 from tests.s3_server import S3Server
 
 NAME = "vit_tiny_patch16_224"
@@ -62,8 +62,10 @@ def test_of_many_that_want_them_at_once_one_fetches(settings: EncoderSettings, s
 
 def test_a_pyfunc_model_fetches_them_too(settings: EncoderSettings, detector: Detector, tmp_path: Path) -> None:
     encoder = load_encoder(settings)
-    model = Trained(None, INPFormer(NetworkShape(encoder.channels, encoder.heads or 1, encoder.groups, 4)))
-    Detector(encoder, {ALL: model}, detector.losses, detector.training, detector.thresholds).save(tmp_path / "saved")
+    own = replace(OWN, grid=None, channels=None)
+    model = INP_FORMER.make(own, encoder.shape)
+    made = Detector(encoder, INP_FORMER, own, {ALL: model}, detector.learnt_from, detector.thresholds)
+    made.save(tmp_path / "saved")
     pyfunc = DetectorModel()
     pyfunc.load_context(PythonModelContext({"detector": str(tmp_path / "saved")}, {}))
     assert pyfunc.detector.encoder.settings == settings

@@ -115,6 +115,10 @@ def test_training_learns_and_leaves_a_detector(undisturbed: Path) -> None:
     detector = Detector.load(undisturbed / "model")
     assert detector.models[ALL].model.shape.channels == 32
     assert (detector.training.setting, detector.training.categories) == ("multi-class", ("nut",))
+    rows = read_manifest(undisturbed.parent / "nuts.parquet").rows
+    assert detector.seen is not None
+    known = detector.seen.overlap([row.sha256 for row in rows])
+    assert known == [n for n, row in enumerate(rows) if row.split == "train"]
     assert not list((undisturbed / "runs").iterdir())  # a finished run leaves nothing to resume by accident
 
 
@@ -179,6 +183,9 @@ def test_zero_shot_takes_the_weights_of_other_data(undisturbed: Path, project: P
     assert (detector.training.setting, detector.training.categories) == ("zero-shot", ("nut",))
     assert (project / "zero/loss.csv").read_text().splitlines()[1:] == []
     assert torch.equal(detector.models[ALL].model.prototype_token, other.models[ALL].model.prototype_token)
+    assert detector.seen is not None
+    assert other.seen is not None
+    np.testing.assert_array_equal(detector.seen.starts, other.seen.starts)
     _, err = start("same", setting="zero-shot", weights=str(undisturbed / "model")).communicate(timeout=120)
     assert "was trained on nut: judging it is no zero-shot" in err
 

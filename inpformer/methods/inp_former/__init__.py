@@ -10,4 +10,5 @@ INP_FORMER = Method(
     modes=(MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT),
     space=SPACE,
     model="inpformer.methods.inp_former.model:InpFormer",
+    official="inpformer.methods.inp_former.official",
 )

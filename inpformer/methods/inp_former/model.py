@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
-from inpformer.features.levels import Wants
+from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.inp_former.losses import (
     coherence_loss,
@@ -22,7 +23,6 @@ from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.nn.maps import to_map
 from inpformer.nn.optim import StableAdamW, learning_rate
 from inpformer.nn.projection import Projection
-from inpformer.nn.tokens import projected_channels, token_wants
 
 # A head of the decoder sees this many channels of a projected encoder; a ViT brings its own number of heads.
 CHANNELS_PER_HEAD = 32

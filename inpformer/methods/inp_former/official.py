@@ -5,10 +5,41 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
+from inpformer.methods.inp_former.model import InpFormer
+from inpformer.methods.inp_former.settings import InpFormerSettings
 
+# By the channels of their tokens: the ViTs that the authors publish checkpoints for.
+ENCODERS = {
+    384: "vit_small_patch14_reg4_dinov2.lvd142m",
+    768: "vit_base_patch14_reg4_dinov2.lvd142m",
+    1024: "vit_large_patch14_reg4_dinov2.lvd142m",
+}
 _TRAINED = {"aggregation.0.": "extractor.", "bottleneck.0.": "bottleneck.", "decoder.": "decoder."}
 _UNUSED = ("encoder.mask_token",)
+
+
+def encoder_name(official: Mapping[str, Tensor]) -> str | None:
+    """timm's name of the ViT of an authors' checkpoint; None if it is of no ViT that they used."""
+    token = official.get("prototype_token")
+    return None if token is None else ENCODERS.get(token.shape[-1])
+
+
+def import_model(
+    official: Mapping[str, Tensor], shape: EncoderShape, source: str
+) -> tuple[InpFormerSettings, InpFormer]:
+    """The model of an official state dict, for features of this shape, and its settings.
+
+    Raises UserError naming `source` and the first key that is missing, unknown or of another shape.
+    """
+    state = trained_state(official)
+    if "prototype_token" not in state or state["prototype_token"].ndim != 2:
+        raise UserError(f"{source} has no prototype_token: it is no INP-Former checkpoint.")
+    settings = InpFormerSettings(num_prototypes=state["prototype_token"].shape[0], grid=None, channels=None)
+    model = InpFormer(settings, shape)
+    model.load_tensors({f"network.{name}": tensor for name, tensor in state.items()}, source)
+    return settings, model
 
 
 def trained_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
+from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.methods.base import Fit, Groups, Model, Phase
 from inpformer.methods.nearest.coreset import farthest_points, sample
 from inpformer.methods.nearest.settings import NearestSettings
 from inpformer.nn.maps import to_map
 from inpformer.nn.projection import Projection
-from inpformer.nn.tokens import projected_channels, token_wants
 
 # Distances to the memory are computed for so many tokens at a time: with a memory of 65 536 they take 256 MB.
 TOKENS_AT_A_TIME = 1024

@@ -17,7 +17,7 @@ from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import LossSettings
 from inpformer.nn.maps import image_scores
 from inpformer.nn.optim import StableAdamW, learning_rate
-from tests.golden import build, compare, main
+from tests.golden import build, compare, groups, main
 
 GOLDEN = Path(__file__).with_name("golden.safetensors")
 EVAL = {
@@ -71,7 +71,7 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tokens.transpose(1, 2).reshape(2, 48, 6, 6)
 
     with torch.no_grad():
-        out = model(encoder(images[0]))
+        out = model(groups(encoder, images[0]))
         maps, zero_shot = reconstruction_map(out, 84), zero_shot_map(out.fused, out.prototypes, 84)
     for group in (0, 1):
         outputs[f"eval/encoder_group{group}"] = grid(out.target[:, group])
@@ -83,7 +83,7 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     optimizer = StableAdamW(model.parameters(), eps=1e-9, weight_decay=0.01)
     table = []
     for number in range(3):
-        loss = losses(model(encoder(images[number])), LossSettings(0.5, 2.0))
+        loss = losses(model(groups(encoder, images[number])), LossSettings(0.5, 2.0))
         optimizer.zero_grad()
         loss.total.backward()
         if number == 0:
@@ -149,7 +149,7 @@ def test_one_changed_tensor_is_noticed(
 
 def test_a_missing_file_and_a_missing_argument_end_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(run(monkeypatch, "nowhere.safetensors")).startswith("error: nowhere.safetensors is not a file: ")
-    assert str(run(monkeypatch)).startswith("usage: python tests/golden.py FILE")
+    assert str(run(monkeypatch)).startswith("usage: python -m tests.golden FILE")
 
 
 def test_a_nan_does_not_pass(tmp_path: Path) -> None:

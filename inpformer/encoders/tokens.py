@@ -1,8 +1,8 @@
 """What methods of one token grid share: which levels they read of an encoder, and whether these need a projection."""
 
 from inpformer.config import require
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
-from inpformer.features.levels import Wants
 
 # A ViT's tapped blocks are averaged by halves: INP-Former's grouping.
 VIT_GROUPS = 2

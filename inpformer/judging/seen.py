@@ -1,0 +1,69 @@
+"""Which images a detector was trained on: those cannot vouch for its thresholds.
+
+The record holds the first 8 bytes of each image file's sha256, so it knows an image again by its bytes alone: one that
+was saved anew, cropped or photographed twice is another image to it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from inpformer.errors import UserError
+
+NAME = "sha256_starts"
+HEX_DIGITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class SeenImages:
+    """`starts` uint64 [n], sorted, each once: 8 bytes an image. A million of them take another image for theirs with a
+    probability of 5e-14.
+    """
+
+    starts: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, digests: Iterable[str]) -> Self:
+        """The record of image files with these sha256 (hex)."""
+        return cls(np.unique(_starts(digests)))
+
+    def __len__(self) -> int:
+        return int(self.starts.size)
+
+    def overlap(self, digests: Sequence[str]) -> list[int]:
+        """Which of the image files with these sha256 (hex) are among them, by their places in `digests`."""
+        return [int(place) for place in np.flatnonzero(np.isin(_starts(digests), self.starts))]
+
+    def save(self, file: Path) -> str:
+        """Writes the record; returns the sha256 (hex) of the file, which `load` asks for."""
+        content = save({NAME: self.starts})
+        file.write_bytes(content)
+        return hashlib.sha256(content).hexdigest()
+
+    @classmethod
+    def load(cls, file: Path, sha256: str) -> Self:
+        """Raises UserError naming the file if it is missing, damaged or not the one with this sha256."""
+        try:
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise UserError(
+                    f"{file} has another sha256 than detector.json says: fetch or train the detector again."
+                )
+            tensors = load(content)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file} cannot be read ({error}): fetch or train the detector again.") from None
+        starts = tensors.get(NAME)
+        if starts is None or starts.dtype != np.uint64 or starts.ndim != 1 or (starts[1:] <= starts[:-1]).any():
+            raise UserError(f"{file} is no record of images seen in training: fetch or train the detector again.")
+        return cls(starts)
+
+
+def _starts(digests: Iterable[str]) -> NDArray[np.uint64]:
+    return np.fromiter((int(digest[:HEX_DIGITS], 16) for digest in digests), np.uint64)

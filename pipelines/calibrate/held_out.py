@@ -1,0 +1,116 @@
+"""Held-out good images: none of them trained on, each part counted once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from inpformer.errors import UserError
+from inpformer.images.transform import read_image
+from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN, Threshold, calibrate, refuse_broken
+from inpformer.judging.detector import Detector
+from inpformer.judging.parts import parts_of
+from inpformer.judging.settings import CalibrationSettings
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class GoodImage:
+    """An image file of a good part, with the sha256 (hex) of its content and the part that it shows, "" for its own."""
+
+    path: Path
+    category: str
+    sha256: str
+    part: str
+
+
+def predict(
+    detector: Detector, images: Sequence[Path], categories: Sequence[str], progress: tqdm
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """The score and the map of each image file, which is read and judged a batch at a time; `categories` names each
+    one's.
+
+    Raises UserError naming an image that cannot be read, and one whose score is not finite.
+    """
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        prediction = detector.predict([read_image(path) for path in images[batch]], categories[batch])
+        for path, score, anomaly_map in zip(images[batch], prediction.scores.tolist(), prediction.maps, strict=True):
+            refuse_broken(score, str(path))
+            yield score, anomaly_map
+        progress.update(len(prediction.maps))
+
+
+def scores_of(detector: Detector, images: Sequence[GoodImage]) -> list[float]:
+    """The score of each image.
+
+    Raises UserError for an image that the detector was trained on or cannot judge.
+    """
+    refuse_seen(detector, images)
+    paths, categories = [image.path for image in images], [image.category for image in images]
+    with tqdm(total=len(images), desc="calibrating", unit="image", disable=None) as progress:
+        return [score for score, _ in predict(detector, paths, categories, progress)]
+
+
+def refuse_seen(detector: Detector, images: Sequence[GoodImage]) -> None:
+    """Raises UserError naming an image that the detector is known to have been trained on."""
+    if detector.seen is None:
+        return
+    if trained_on := detector.seen.overlap([image.sha256 for image in images]):
+        raise UserError(
+            f"the model was trained on {images[trained_on[0]].path}, and on {len(trained_on)} of these {len(images)} "
+            "images in all: thresholds take good images that the model has never seen."
+        )
+
+
+def unseen_by(detector: Detector, settings: CalibrationSettings) -> str:
+    """How it is known that `scores_of` did not score images that the detector was trained on (see `Threshold`)."""
+    if detector.seen is not None:
+        return CHECKED
+    return SAID if settings.unseen else UNKNOWN
+
+
+def thresholds(
+    images: Sequence[GoodImage], scores: Sequence[float], settings: CalibrationSettings, unseen: str
+) -> dict[str, Threshold]:
+    """The thresholds of the images' categories. Images of one part, and copies, count once, with the highest score: the
+    promise takes independent parts.
+
+    Raises what `calibrate` raises.
+    """
+    by_category: dict[str, list[float]] = {}
+    for category in sorted({image.category for image in images}):
+        own = [n for n, image in enumerate(images) if image.category == category]
+        parts = parts_of([images[n].part for n in own], [images[n].sha256 for n in own])
+        highest = np.full(parts.max() + 1, -np.inf)
+        np.maximum.at(highest, parts, [scores[n] for n in own])
+        by_category[category] = highest.tolist()
+    return calibrate(by_category, settings, unseen)
+
+
+def promise(category: str, threshold: Threshold, images: int, settings: CalibrationSettings, say: str) -> str:
+    """What a threshold from so many images is worth, in a sentence or two. `say` is what a user sets who knows that the
+    model was not trained on them.
+    """
+    parts = len(threshold.scores)
+    of = f"{images} good images" if parts == images else f"{images} images of {parts} good parts"
+    on = "on average" if threshold.confidence is None else f"with {threshold.confidence:g} confidence"
+    lines = [
+        f"{category}: FAIL above {threshold.threshold:.4f}, REVIEW above {threshold.review_threshold:.4f}, from {of}: "
+        f"false alarms at most {threshold.false_alarm_rate:.2%} {on}"
+    ]
+    if threshold.missing_images:
+        lines.append(
+            f"this is NOT the {settings.false_alarm_rate:.2%} asked for: it takes {threshold.missing_images} more "
+            f"held-out good {'images' if parts == images else 'parts'}"
+        )
+    if not threshold.promised:
+        lines.append(
+            "this is NOT promised: which images the model was trained on is not known. If none of these was among "
+            f"them, say so with {say}"
+        )
+    return "\n  ".join(lines)

@@ -1,0 +1,94 @@
+"""What counts as a held-out good image, and what calibrate writes and says of them."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inpformer.judging.trained import ALL
+from PIL import Image
+
+from inpformer.errors import BrokenScoreError, UserError
+from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN
+from inpformer.judging.detector import Detector
+from inpformer.judging.seen import SeenImages
+from inpformer.judging.settings import CalibrationSettings
+from pipelines.calibrate import held_out
+from pipelines.calibrate.held_out import GoodImage
+from pipelines.calibrate.scores_table import HeldOutScore, read_scores, write_scores
+
+SETTINGS = CalibrationSettings(0.3)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[GoodImage]:
+    """Four noise pictures of nuts."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(4):
+        file = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file)
+        made.append(GoodImage(file, "nut", hashlib.sha256(file.read_bytes()).hexdigest(), ""))
+    return made
+
+
+def test_a_part_counts_once_with_its_highest_score(images: list[GoodImage]) -> None:
+    of_one = [replace(image, part="p") for image in images[:2]]
+    copy = replace(images[3], path=Path("copy.png"))
+    found = held_out.thresholds([*of_one, *images[2:], copy], [0.1, 0.4, 0.2, 0.3, 0.5], SETTINGS, CHECKED)["nut"]
+    assert found.scores == (0.2, 0.4, 0.5)
+    assert found.false_alarm_rate == pytest.approx(1 / 4)
+    assert found.unseen == CHECKED
+
+
+def test_parts_of_two_categories_may_have_one_name(images: list[GoodImage]) -> None:
+    both = [replace(images[0], part="1"), replace(images[1], part="1", category="bolt")]
+    found = held_out.thresholds(both, [0.1, 0.4], SETTINGS, SAID)
+    assert {category: t.scores for category, t in found.items()} == {"nut": (0.1,), "bolt": (0.4,)}
+
+
+def test_an_image_that_was_trained_on_is_refused_by_name(detector: Detector, images: list[GoodImage]) -> None:
+    detector.seen = SeenImages.of([images[2].sha256, "0" * 64])
+    with pytest.raises(UserError, match=rf"{images[2].path}.* 1 of these 4"):
+        held_out.scores_of(detector, images)
+    assert len(held_out.scores_of(detector, [*images[:2], images[3]])) == 3
+
+
+def test_who_knows_what_was_trained_on(detector: Detector) -> None:
+    said = replace(SETTINGS, unseen=True)
+    assert [held_out.unseen_by(detector, settings) for settings in (SETTINGS, said)] == [UNKNOWN, SAID]
+    detector.seen = SeenImages.of([])
+    assert [held_out.unseen_by(detector, settings) for settings in (SETTINGS, said)] == [CHECKED, CHECKED]
+
+
+def test_a_model_that_gives_no_number_is_an_error_that_names_the_image(
+    detector: Detector, images: list[GoodImage]
+) -> None:
+    with torch.no_grad():
+        detector.models[ALL].model.prototype_token.fill_(float("nan"))
+    with pytest.raises(BrokenScoreError, match=rf"{images[0].path}.*nan"):
+        held_out.scores_of(detector, images)
+
+
+def test_what_is_not_promised_is_not_said(images: list[GoodImage]) -> None:
+    for how, promised in ((UNKNOWN, False), (SAID, True), (CHECKED, True)):
+        threshold = held_out.thresholds(images, [0.1, 0.2, 0.3, 0.4], SETTINGS, how)["nut"]
+        said = held_out.promise("nut", threshold, 4, SETTINGS, "--unseen")
+        assert ("--unseen" in said) == (not promised)
+
+
+def test_the_table_of_scores_is_read_as_written(tmp_path: Path) -> None:
+    lines = [HeldOutScore(f"a,{n}.png", "nut", 'p"1', f"{n:064x}", 0.1 + n / 3, "CPU") for n in range(3)]
+    write_scores(lines, tmp_path / "scores.csv")
+    assert read_scores(tmp_path / "scores.csv") == lines
+
+
+@pytest.mark.parametrize("content", [None, "", "path,score\n", "path,score\na.png,high\n", "path,score\na.png,1,2\n"])
+def test_a_damaged_table_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "scores.csv"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=rf"^{file}"):
+        read_scores(file)
