@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from inpformer.features.shard import key_array
 from inpformer.features.store import FeatureStore
 from inpformer.features.view_table import Views, Wanted, write_table

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from benchmarks.stored import Encoded, Stored, encode_files, store_table
 from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import BUNDLED, EncoderSettings
 from inpformer.errors import UserError
-from inpformer.features.levels import Wants
 from inpformer.features.objects import Folder
 from inpformer.features.shard import row_bytes
 from inpformer.features.store import FeatureStore, store_key

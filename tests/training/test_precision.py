@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
-from inpformer.features.levels import Wants
 from inpformer.features.objects import Folder
 from inpformer.features.shard import key_array
 from inpformer.features.store import FeatureStore
