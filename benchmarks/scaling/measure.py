@@ -1,12 +1,12 @@
-"""How training scales: two workers against one, and what a GPU makes of encoder and trained part."""
+"""Images/s of one and of two workers, and of a GPU."""
 
 import hashlib
 import statistics
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -16,75 +16,70 @@ from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.stored import store_table
+from benchmarks.stored import Stored, store_table
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.features.objects import Folder
 from inpformer.features.store import FeatureStore
-from inpformer.features.view_table import Views
-from inpformer.methods.inp_former.network import INPFormer, ModelShape
-from inpformer.methods.inp_former.settings import LossSettings
-from inpformer.nn.optim import StableAdamW
+from inpformer.methods.base import Fit, Train
+from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.training.loop import LoopConfig, TrainingLoop
+from inpformer.training.settings import TrainSettings
 from inpformer.training.step import train_step
 
-BATCH, STEPS, PAIRS = 16, 8, 3
-# What the demo trains on: 128 channels, four levels, 16×16 tokens, 6 prototypes.
-SMALL = ModelShape(128, 4, 4, 6)
-TOKENS = 256
+BATCH = 16
+# The bundled encoder's levels at 256 pixels.
+SMALL = EncoderShape((Level(64, 24), Level(32, 40), Level(16, 112), Level(8, 320)), None)
 VIT = "vit_base_patch14_reg4_dinov2.lvd142m"
 ENCODE_BATCH, GPU_STEPS = 32, 30
 
 
-def run(args: Namespace) -> None:
-    """Prints what was measured."""
-    compare_workers()
+def run(steps: int, pairs: int, peak_tflops: float) -> None:
+    """Workers, then the GPU if there is one."""
+    compare_workers(steps, pairs)
     if torch.cuda.is_available():
-        measure_gpu(args.peak_tflops)
+        measure_gpu(peak_tflops)
 
 
-def compare_workers() -> None:
+def compare_workers(steps: int, pairs: int) -> None:
     """Images/s of one worker and of two, in turn."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store = FeatureStore(Folder(folder / "store"), "key")
-        keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(BATCH * STEPS)]
+        keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(BATCH * steps)]
         for start in range(0, len(keys), BATCH):
-            store.add(keys[start : start + BATCH], torch.randn(BATCH, SMALL.groups, TOKENS, SMALL.channels))
-        table = store_table(store, keys)
+            noise = [torch.randn(BATCH, level.tokens, level.channels) for level in SMALL.levels]
+            store.add(keys[start : start + BATCH], noise)
+        settings = TrainSettings(batch_size=BATCH, own=InpFormerSettings(epochs=2))
+        config = LoopConfig(settings, SMALL, Stored(store, store_table(store, keys)))
         efficiencies = []
-        for _ in range(PAIRS):
-            one, two = (run_workers(count, folder, table) for count in (1, 2))
+        for _ in range(pairs):
+            one, two = (BATCH * steps / run_workers(count, folder, config) for count in (1, 2))
             efficiencies.append(two / one / 2)
             print(f"1 worker {one:6.1f} images/s   2 workers {two:6.1f} images/s   efficiency {two / one / 2:.2f}")
     print(f"median efficiency of 2 workers {statistics.median(efficiencies):.2f}")
 
 
-def run_workers(count: int, folder: Path, table: str) -> float:
-    """Images/s of so many workers."""
+def run_workers(count: int, folder: Path, config: LoopConfig) -> float:
+    """Seconds of an epoch of so many workers."""
     result = folder / "seconds"
     (folder / "meeting").unlink(missing_ok=True)
-    multiprocessing.spawn(work, (count, folder, table, result), nprocs=count)
-    return BATCH * STEPS / float(result.read_text())
+    multiprocessing.spawn(work, (count, folder, config, result), nprocs=count)
+    return float(result.read_text())
 
 
-def work(rank: int, count: int, folder: Path, table: str, result: Path) -> None:
-    """One worker: reads its share of each batch and takes the step; the first writes the seconds of one epoch."""
+def work(rank: int, count: int, folder: Path, config: LoopConfig, result: Path) -> None:
+    """One worker; the first writes the seconds of one epoch."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=count)
-    torch.manual_seed(0)
-    model = DistributedDataParallel(INPFormer(SMALL))
-    optimizer = StableAdamW(model.parameters())
-    views = Views(FeatureStore(Folder(folder / "store"), "key"), table)
-    share = BATCH // count
-
-    def epoch() -> None:
-        for start in range(rank * share, BATCH * STEPS, BATCH):
-            train_step(model, optimizer, views.read("train", range(start, start + share)).float(), 1e-4, LossSettings())
-
-    epoch()  # pays for set-up
+    loop = TrainingLoop(config, torch.device("cpu"), rank, count, DistributedDataParallel)
+    while isinstance(loop.phases[loop.progress.phase], Fit):
+        loop.advance()
+    loop.advance()  # the first epoch pays for set-up
     dist.barrier()
     began = time.perf_counter()
-    epoch()
+    loop.advance()
     dist.barrier()
     if rank == 0:
         result.write_text(str(time.perf_counter() - began))
@@ -97,7 +92,7 @@ def measure_gpu(peak_tflops: float) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / "random.safetensors"
         save_file(timm.create_model(VIT, num_classes=0).state_dict(), weights)
-        settings = EncoderSettings(VIT, str(weights), resize=448, crop=392, levels=None, grid=None)
+        settings = EncoderSettings(VIT, str(weights), resize=448, crop=392, levels=None)
         encoder = load_encoder(settings).to("cuda")
     pixels = torch.randn(ENCODE_BATCH, 3, 392, 392, device="cuda")
     seconds = timed(lambda: encoder.features(pixels))
@@ -109,23 +104,31 @@ def measure_gpu(peak_tflops: float) -> None:
 def measure_step(encoder: Encoder, batch: int, peak_tflops: float) -> None:
     """One optimiser step in bfloat16 on stored features that are on the GPU already."""
     torch.cuda.reset_peak_memory_stats()
-    model = INPFormer(ModelShape(encoder.channels, encoder.heads or 1, encoder.groups, 6)).cuda()
-    optimizer = StableAdamW(model.parameters())
-    target = torch.randn(batch, encoder.groups, encoder.grid**2, encoder.channels, device="cuda")
+    settings = TrainSettings(batch_size=batch, own=InpFormerSettings(grid=None, channels=None))
+    model = settings.kind.make(settings.own, encoder.shape).to("cuda")
+    (phase,) = (one for one in model.phases() if isinstance(one, Train))
+    optimizer = phase.optimizer(phase.network.parameters())
+    shapes = settings.kind.wants(settings.own, encoder.shape).shapes(encoder.shape.levels)
+    groups = [torch.randn(batch, shape.tokens, shape.channels, device="cuda") for shape in shapes]
+
+    def forward(*inputs: Any) -> Any:
+        with torch.autocast("cuda", torch.bfloat16):
+            return phase.network(*inputs)
 
     def step() -> None:
-        train_step(model, optimizer, target, 1e-4, LossSettings(), autocast=True)
+        train_step(phase.network, optimizer, lambda: phase.loss(forward, groups), 1e-4, phase.clip)
 
     with FlopCounterMode(display=False) as counted:
         step()
     seconds = timed(step)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in phase.network.parameters())
     tflop = counted.get_total_flops() / 1e12
+    features = 2 * sum(level.tokens * level.channels for level in shapes)
     print(
         f"training, batch {batch}, bfloat16: {seconds * 1e3:.1f} ms a step, {batch / seconds:.0f} images/s, "
         f"{tflop:.2f} TFLOP a step, MFU {tflop / seconds / peak_tflops:.2f}, "
         f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB, {parameters / 1e6:.1f} M parameters, "
-        f"{4 * parameters / 1e6:.0f} MB of gradients, {target[0].numel() * 2 / 1e6:.2f} MB of features an image"
+        f"{4 * parameters / 1e6:.0f} MB of gradients, {features / 1e6:.2f} MB of features an image"
     )
 
 

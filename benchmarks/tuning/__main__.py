@@ -24,11 +24,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--trials", type=int, default=16)
     args = parser.parse_args()
-    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
-    with command.importing():
-        from benchmarks.tuning.compare import run
+    # Not at the top: torch, Ray and MLflow take longer to load than arguments to be refused.
+    from benchmarks.tuning import measure
 
-    run(args)
+    measure.run(args.folder.resolve(), args.train_images, args.epochs, args.trials)
 
 
 if __name__ == "__main__":

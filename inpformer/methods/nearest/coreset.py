@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Farthest points are selected among so many tokens at most: the time grows with these times the selected ones.
 MOST_CANDIDATES = 2**16
+# Of the farthest so many the next ones are chosen, and distances to so many chosen ones are computed together.
+FEW, CHOSEN_AT_A_TIME = 1024, 128
 
 
 def sample(batches: Iterable[Tensor], seed: int, most: int = MOST_CANDIDATES) -> tuple[Tensor, int]:
@@ -18,9 +20,13 @@ def sample(batches: Iterable[Tensor], seed: int, most: int = MOST_CANDIDATES) ->
     kept, drawn, count = torch.empty(0), torch.empty(0, dtype=torch.float64), 0
     for batch in batches:
         count += len(batch)
-        drawn = torch.cat([drawn, torch.rand(len(batch), generator=generator, dtype=torch.float64)])
+        numbers = torch.rand(len(batch), generator=generator, dtype=torch.float64)
+        if len(kept) == most:  # and sorted: what drew more than the last is not copied
+            few = numbers < drawn[-1]
+            batch, numbers = batch[few.to(batch.device)], numbers[few]
+        drawn = torch.cat([drawn, numbers])
         kept = torch.cat([kept.reshape(-1, batch.shape[1]), batch.cpu()])
-        if len(kept) > most:
+        if len(kept) >= most:
             drawn, order = drawn.topk(most, largest=False)
             kept = kept[order]
     return kept, count
@@ -28,13 +34,47 @@ def sample(batches: Iterable[Tensor], seed: int, most: int = MOST_CANDIDATES) ->
 
 def farthest_points(tokens: Tensor, count: int) -> Tensor:
     """Greedy k-centre selection (Gonzalez 1985): `count` of `tokens` [n, C], each the farthest from those before it;
-    the first is the one nearest to the mean.
+    the first is the one nearest to the mean. Where `count` is not below n, all of them, as they are.
+
+    Whoever is next is among the farthest few as long as none outside these can be farther, and distances only shrink:
+    so several are chosen between two passes over all tokens.
     """
-    chosen = [int((tokens - tokens.mean(dim=0)).square().sum(dim=1).argmin())]
-    squares = tokens.square().sum(dim=1)
+    if count >= len(tokens):
+        return tokens
+    # Distances between long tokens that differ little would drown in rounding.
+    centred = tokens - tokens.mean(dim=0)
+    squares = centred.square().sum(dim=1)
+    chosen = squares.argmin()[None]
     nearest = torch.full_like(squares, torch.inf)
-    for _ in range(min(count, len(tokens)) - 1):
-        last = tokens[chosen[-1]]
-        torch.minimum(nearest, squares - 2 * (tokens @ last) + squares[chosen[-1]], out=nearest)
-        chosen.append(int(nearest.argmax()))
+    _draw_near(nearest, centred, squares, chosen)
+    while len(chosen) < count:
+        distances, few = nearest.topk(min(FEW, len(tokens)))
+        limit = -torch.inf if len(few) == len(tokens) else float(distances[-1])
+        between = torch.addmm(squares[few], centred[few], centred[few].T, alpha=-2) + squares[few, None]
+        new = few[_among(distances.cpu(), between.cpu(), limit, count - len(chosen))]
+        _draw_near(nearest, centred, squares, new)
+        chosen = torch.cat([chosen, new])
     return tokens[chosen]
+
+
+def _draw_near(nearest: Tensor, centred: Tensor, squares: Tensor, new: Tensor) -> None:
+    """Adds `new` to what is chosen. `nearest` [n] holds squared distances to that, for itself less than any."""
+    for part in new.split(CHOSEN_AT_A_TIME):
+        products = torch.addmm(squares[part], centred, centred[part].T, alpha=-2)
+        torch.minimum(nearest, products.amin(dim=1) + squares, out=nearest)
+    nearest[new] = -torch.inf
+
+
+def _among(distances: Tensor, between: Tensor, limit: float, most: int) -> list[int]:
+    """The numbers of up to `most` tokens, each the farthest, while `distances` [k] to what is chosen, which shrink by
+    `between` [k, k], do not fall below `limit`.
+    """
+    chosen: list[int] = []
+    while len(chosen) < most:
+        farthest = int(distances.argmax())
+        if chosen and distances[farthest] < limit:
+            break
+        chosen.append(farthest)
+        distances = distances.minimum(between[farthest])
+        distances[farthest] = -torch.inf
+    return chosen

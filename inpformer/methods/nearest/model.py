@@ -56,13 +56,19 @@ class Nearest(Model):
         return to_map(torch.cat(near).view(tokens.shape[0], 1, tokens.shape[1]), image_size)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """The memory may be of any length. Raises UserError naming `source` for whatever else does not fit."""
-        memory = tensors.get("memory")
+        """The memory may be of any length. Raises UserError naming `source` for whatever else does not fit; then the
+        memory stays as it was.
+        """
+        before, memory = self.memory, tensors.get("memory")
         if memory is not None and memory.ndim == 2:
             if not len(memory):
                 raise UserError(f"{source}: the memory is empty: train the detector again.")
-            self.memory = self.memory.new_zeros(len(memory), self.memory.shape[1])
-        super().load_tensors(tensors, source)
+            self.memory = before.new_zeros(len(memory), before.shape[1])
+        try:
+            super().load_tensors(tensors, source)
+        except UserError:
+            self.memory = before
+            raise
 
     def _distance(self, tokens: Tensor) -> Tensor:
         """[n, C] gives [n]."""
@@ -76,5 +82,7 @@ class Nearest(Model):
     def _fill(self, batches: Iterable[Groups]) -> None:
         device = self.memory.device
         candidates, count = sample((self.tokens(groups).flatten(0, 1) for groups in batches), torch.initial_seed())
+        if not count:
+            raise UserError("there are no training features to fill the memory with: add training images.")
         wanted = max(self.settings.neighbours, round(self.settings.coreset_share * count))
         self.memory = farthest_points(candidates.to(device), wanted)

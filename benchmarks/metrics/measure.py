@@ -1,8 +1,7 @@
-"""Our pixel metrics against anomalib's, on the same maps in the same process."""
+"""Values and seconds of both sides."""
 
 import platform
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -72,14 +71,14 @@ def report(name: str, ours: tuple[float, float], theirs: tuple[float, float]) ->
     print(f"    ratio {their_seconds / our_seconds:.1f}, difference {our_value - their_value:+.1e}", flush=True)
 
 
-def run(args: Namespace) -> None:
+def run(images: int, aupimo_images: int, seed: int) -> None:
     """Prints times, ratios and differences."""
-    maps, masks = made_up(args.images, args.seed)
+    maps, masks = made_up(images, seed)
     print(", ".join(f"{name} {version(name)}" for name in ("anomalib", "torch", "numpy", "scipy")))
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads; {args.images} maps {SIZE}×{SIZE}", flush=True)
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads; {images} maps {SIZE}×{SIZE}", flush=True)
     ours = timed(lambda: pixel_metrics(maps, masks).aupro)
     report("AUPRO", ours, timed(lambda: their(AUPRO(fields=FIELDS), maps, masks)))
-    maps, masks = maps[: args.aupimo_images], masks[: args.aupimo_images]
+    maps, masks = maps[:aupimo_images], masks[:aupimo_images]
     ours = timed(lambda: our_aupimo(maps, masks))
     for thresholds in THRESHOLDS:
         theirs = timed(lambda t=thresholds: their(AUPIMO(num_thresholds=t, fields=FIELDS), maps, masks))
