@@ -67,7 +67,7 @@ def test_help_is_there_at_once(name: str, tmp_path: Path) -> None:
         (("", ""), ("import_checkpoint", "no.pth"), "no.pth is not there"),
         (("", ""), ("recalibrate", "1", "--category", "a", "--normals", "nowhere"), "nowhere is not there"),
         (
-            ("train:", "train:\n  epoch: 1"),
+            EPOCH,
             ("features", "--manifest", "here", "--out", "o"),
             "train.epoch is not a known key",
         ),
