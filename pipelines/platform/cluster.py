@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -47,10 +48,31 @@ def _start() -> None:
     # Nobody preempts the machine one sits at.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
-        ray.init(address="local", logging_level=logging.ERROR)
+        with _own_address():
+            ray.init(address="local", logging_level=logging.ERROR)
     except Exception as error:  # a node that does not start within Ray's 30 seconds raises just that
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"Ray does not start on this machine ({reason}): try again.") from None
+
+
+@contextmanager
+def _own_address() -> Iterator[None]:
+    """Has a Ray that starts inside tell its processes where it is. Without that some of them, such as Ray Train's
+    cleaner, look for a Ray on this machine, and where there are others they find the wrong one.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    own = {"RAY_GCS_SERVER_PORT": port, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _connect(address: str) -> None:

@@ -31,7 +31,9 @@ def refusal(error: OSError) -> str | None:
         return no_space(error.filename or "the working directory")
     if error.errno not in UNUSABLE:
         return None
-    return f"{error.filename or 'a file'} cannot be used ({error.strerror}): mend that and run the same command again."
+    # pyarrow names the file in its words alone.
+    what = f"{error.filename} cannot be used ({error.strerror})" if error.filename else str(error.strerror)
+    return f"{what}: mend that and run the same command again."
 
 
 @contextmanager

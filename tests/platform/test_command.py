@@ -1,5 +1,7 @@
 """How commands end, and that nothing half written stays."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,8 @@ import pytest
 
 from inpformer.errors import UserError
 from pipelines.platform import command, files
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_user_error_is_its_sentence_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,3 +75,47 @@ def test_a_finished_output_replaces_the_old_one(tmp_path: Path) -> None:
             temporary.mkdir()
             (temporary / name).touch()
     assert [path.name for path in target.iterdir()] == ["second"]
+
+
+@pytest.fixture
+def read_only(small_disk: Path) -> Path:
+    """A folder that not even root can write to."""
+    shutil.copy(ROOT / "params.yaml", small_disk)
+    shutil.copytree(ROOT / "presets", small_disk / "presets")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    return small_disk
+
+
+def test_a_read_only_folder_is_one_sentence_that_names_it(read_only: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command_line = [sys.executable, "-m", "pipelines.preset", "paper"]
+    done = subprocess.run(command_line, cwd=read_only, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert ".params.yaml.tmp" in done.stderr
+    assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["reports", "deep/reports"])
+def test_what_cannot_be_written_is_named(read_only: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    for folder in (read_only, tmp_path / "file"):  # read-only; no folder at all
+        with pytest.raises(UserError) as error, files.written_whole(folder / place / "out"):
+            raise AssertionError("nothing could be written here")
+        assert str(folder) in str(error.value)
+
+
+def test_a_file_system_that_refuses_anywhere_else_is_one_sentence_too(read_only: Path) -> None:
+    def main() -> None:
+        (read_only / "new").mkdir()
+
+    with pytest.raises(SystemExit) as end:
+        command.run(main)
+    assert str(read_only / "new") in str(end.value.code)
+
+
+def test_other_errors_of_the_system_are_not_hidden() -> None:
+    def main() -> None:
+        Path("/nowhere/file").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        command.run(main)
