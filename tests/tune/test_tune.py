@@ -32,9 +32,9 @@ from pipelines.tune.report import write
 from pipelines.tune.search import plan, report_epochs
 from pipelines.tune.settings import Domain, TuneSettings
 from pipelines.tune.space import distributions, searchable
-from pipelines.tune.table import FINISHED, STOPPED, Trial, winner
-from pipelines.tune.trials import Asha, check_resources
-from pipelines.tune.winner import read_tuned, with_values, write_tuned
+from pipelines.tune.table import FINISHED, STOPPED, Trial, best_trial
+from pipelines.tune.on_cluster import Asha, check_resources
+from pipelines.tune.winner import read_winner, with_values, write_winner
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = {"lr": Domain(choices=(1e-4, 1e-3))}
@@ -290,8 +290,8 @@ def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
         return Trial({"lr": lr}, state, 2, objective, objective, None, 1.0)
 
     trials = [trial(FINISHED, 0.6, 1), trial(STOPPED, 0.9, 2), trial(FINISHED, 0.7, 3), trial("failed", None, 4)]
-    assert winner(trials) is trials[2]
-    assert winner(trials[1:2]) is None
+    assert best_trial(trials) is trials[2]
+    assert best_trial(trials[1:2]) is None
     write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
     table = [line.split(",") for line in (tmp_path / "trials.csv").read_text().splitlines()]
     assert table[0] == ["trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds", "lr"]
@@ -346,19 +346,19 @@ def test_without_trials_nothing_is_loaded_and_the_table_is_empty(tmp_path: Path)
 
 def test_tuned_values_are_read_back_and_strange_ones_refused(tmp_path: Path) -> None:
     file = tmp_path / "tuned.json"
-    write_tuned(file, 0.9, {"losses.mining_power": 2.0, "num_prototypes": 4})
-    settings = with_values(TrainSettings(), read_tuned(file), f"{file}: train")
+    write_winner(file, 0.9, {"losses.mining_power": 2.0, "num_prototypes": 4})
+    settings = with_values(TrainSettings(), read_winner(file), f"{file}: train")
     assert (settings.losses.mining_power, settings.losses.coherence_weight, settings.num_prototypes) == (2.0, 0.2, 4)
     for values, words in (
         ({"lambda": 1}, "train.lambda is not a known key"),
         ({"lr.low": 1}, "train.lr.low is not a known key"),
         ({"losses.mining_power": 99}, "train.losses.mining_power is 99.0: it must be between 0 and 16"),
     ):
-        write_tuned(file, 0.9, values)
+        write_winner(file, 0.9, values)
         with pytest.raises(UserError) as error:
-            with_values(TrainSettings(), read_tuned(file), f"{file}: train")
+            with_values(TrainSettings(), read_winner(file), f"{file}: train")
         assert words in str(error.value)
     for text, words in (("[", "cannot be read"), ('{"train": {}}', "does not hold just objective and train")):
         file.write_text(text)
         with pytest.raises(UserError, match=words):
-            read_tuned(file)
+            read_winner(file)
