@@ -25,12 +25,12 @@ from pipelines.training.checkpoints import open_checkpoints
 from pipelines.training.features import training_features
 from pipelines.training.job import Job, wanted_by
 from pipelines.tune.judged import judged_set
+from pipelines.tune.on_cluster import METRIC, Search, find
 from pipelines.tune.report import write as write_report
 from pipelines.tune.settings import TuneSettings
 from pipelines.tune.space import distributions, space_of
 from pipelines.tune.table import Trial, best_trial
 from pipelines.tune.trial import TrialTask
-from pipelines.tune.on_cluster import METRIC, Search, find
 from pipelines.tune.winner import with_values, write_winner
 
 

@@ -28,12 +28,12 @@ from pipelines.manifest.table import Manifest
 from pipelines.training.features import training_features
 from pipelines.tune.judged import JudgedSet, choose, judged_set
 from pipelines.tune.objective import Objective, rate
+from pipelines.tune.on_cluster import Asha, check_resources
 from pipelines.tune.report import write
 from pipelines.tune.search import plan, report_epochs
 from pipelines.tune.settings import Domain, TuneSettings
 from pipelines.tune.space import distributions, searchable
 from pipelines.tune.table import FINISHED, STOPPED, Trial, best_trial
-from pipelines.tune.on_cluster import Asha, check_resources
 from pipelines.tune.winner import read_winner, with_values, write_winner
 
 ROOT = Path(__file__).resolve().parents[2]
