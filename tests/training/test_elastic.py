@@ -25,7 +25,6 @@ SETTINGS = {
 
 
 def settings_of(method: str) -> TrainSettings:
-    # Without dropout, as each worker would draw its own.
     return SETTINGS.get(method) or TrainSettings(method="toy", own=ToySettings())
 
 
@@ -37,6 +36,7 @@ def train(rank: int, workers: int, method: str, folder: Path) -> None:
         config = LoopConfig(settings_of(method), PYRAMID, Noise())  # type: ignore[arg-type]
         wrap = DistributedDataParallel if workers > 1 else None
         loop = TrainingLoop(config, torch.device("cpu"), rank, workers, wrap)
+        # Each worker draws its own dropout.
         for module in loop.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
