@@ -233,13 +233,13 @@ def test_a_full_disk_ends_the_run_until_there_is_room(
     loops[0].save(tmp_path)
     size = sum(file.stat().st_size for file in tmp_path.iterdir() if file.is_file())
     subprocess.run(["mount", "-o", f"remount,size={3 * size // 2}", str(small_disk)], check=True)
-    changed = {"setting": "single-class", "epochs": 2, "storage": str(small_disk)}
+    changed = {"setting": "single-class", "epochs": 2, "checkpoint_every": 2, "storage": str(small_disk)}
     training = Training(project, "disk", nodes, mlflow_server, "two", **changed)
     assert training.process.wait(timeout=400) == 1
     assert f"error: no space left in {small_disk}" in training.told
     assert "Traceback" not in training.told
     assert not (training.folder / "model").exists()
-    assert all((folder / "progress.json").is_file() for folder in small_disk.glob("*/*"))
+    assert all((folder / "progress.json").is_file() for folder in small_disk.glob("*/*/*"))
     subprocess.run(["mount", "-o", f"remount,size={3 * size}", str(small_disk)], check=True)
     training.start()
     assert training.process.wait(timeout=400) == 0, training.told
