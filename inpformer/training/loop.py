@@ -112,6 +112,8 @@ class TrainingLoop:
     def advance(self) -> Row | None:
         """A whole phase without gradient, or one epoch of a phase of steps, whose numbers it returns."""
         phase = self.phases[self.progress.phase]
+        # What a method draws at random follows from where it stands: after an interruption it is the same.
+        torch.manual_seed(self.settings.seed + self.progress.phase + self.progress.epoch)
         if isinstance(phase, Fit):
             self._fit(phase)
             self._end_phase()
@@ -156,14 +158,15 @@ class TrainingLoop:
             tensors = {name: tensors[name].new_empty(shape) for name, shape in shapes[0].items()}
         for tensor in tensors.values():
             dist.broadcast(tensor, src=0)
-        self.model.load_tensors(tensors, "what the first worker sent")
+        if self.rank:
+            self.model.load_tensors(tensors, "what the first worker sent")
 
     def batches(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Groups]:
         """The features of some views, by their numbers, as the method wants them, on the device. The next batch is read
         while the model works on one.
         """
         for levels in ahead(lambda indices: self.features.read(split, indices), batches, BATCHES_AHEAD):
-            on_device = [level.to(self.device) for level in levels]
+            on_device = [level.to(self.device).float() for level in levels]
             yield on_device if self.config.features.kept is not None else self.wants.of(on_device)
 
     def _epoch(self, phase: Train) -> None:
@@ -262,8 +265,9 @@ class TrainingLoop:
         slots = part_of(tensors, "optimizer.")
         for name, state in self._optimizer_states():
             found = {key.partition(".")[0]: value for key, value in slots.items() if key.partition(".")[2] == name}
-            state |= {slot: value.to(self.device) for slot, value in found.items()}
-            state |= numbers.get(name, {})
+            state |= found | numbers.get(name, {})
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(self.optimizer.state_dict())  # it knows which of them go to the device
 
     def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What the optimiser keeps of each parameter, by the parameter's name."""

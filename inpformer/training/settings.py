@@ -82,7 +82,7 @@ class TrainSettings:
         if unknown := sorted(set(values) - set(known), key=str):
             raise UserError(f"{where}.{unknown[0]} is not a known key: use one of {', '.join(known)}.")
         own = {
-            name: build_fields(method.settings, values.get(name) or {}, f"{where}.{name}")
+            name: build_fields(method.settings, {} if values.get(name) is None else values[name], f"{where}.{name}")
             for name, method in METHODS.items()
         }
         general = {name: value for name, value in values.items() if name not in METHODS}

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from inpformer.errors import without_password
+from inpformer.features.store import store_key
 from inpformer.judging.detector import CONFIG_FILE, Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.seen import SeenImages
@@ -27,7 +28,7 @@ from pipelines.train.run_record import write_run
 from pipelines.training.checkpoints import open_checkpoints
 from pipelines.training.features import training_features
 from pipelines.training.job import History, Job, borrow, train_apart, train_together
-from pipelines.tune.winner import read_tuned, with_values
+from pipelines.tune.winner import read_winner, with_values
 
 
 def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, taken: str) -> str:
@@ -37,7 +38,7 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, ta
     identity = [
         provenance.source_digest("inpformer", "pipelines/features", "pipelines/training", "pipelines/train"),
         manifest.digest,
-        index.encoder_key,
+        store_key(index.encoder_key, index.kept),
         index.table,
     ]
     return hashlib.sha256(json.dumps([*identity, settings.identity, taken], sort_keys=True).encode()).hexdigest()[:16]
@@ -60,8 +61,9 @@ def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
 
 
 def _mean(histories: Sequence[History]) -> History:
-    """Epoch by epoch, over the categories."""
-    return [{name: fmean(row[name] for row in rows) for name in rows[0]} for rows in zip(*histories, strict=True)]
+    """Epoch by epoch, over the categories. A loss that none of a category's steps had is left out of the mean."""
+    together = [(rows, dict.fromkeys(name for row in rows for name in row)) for rows in zip(*histories, strict=True)]
+    return [{name: fmean(row[name] for row in rows if name in row) for name in names} for rows, names in together]
 
 
 def write_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
@@ -75,25 +77,26 @@ def write_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
 
 def run(args: Namespace) -> None:
     """Trains, and leaves the model, the record of the MLflow run and the losses."""
-    tuned = read_tuned(args.tuned) if args.tuned is not None else {}
-    settings = with_values(read_section("train", TrainSettings), tuned, f"{args.tuned}: train")
-    if tuned:
-        print(f"tuned: {', '.join(f'{name} {value:.4g}' for name, value in tuned.items())}", flush=True)
+    found = read_winner(args.tuned) if args.tuned is not None else {}
+    settings = with_values(read_section("train", TrainSettings), found, f"{args.tuned}: train")
+    if found:
+        print(f"found by the search: {', '.join(f'{name} {value:.4g}' for name, value in found.items())}", flush=True)
     stored = read_section("features", FeatureSettings)
     manifest, index = read_manifest(args.manifest), read_index(args.features)
     encoder = load_encoder(index.encoder)
     check_encoder(encoder, index)
     categories = tuple(manifest.categories)
     setting = setting_name(settings.setting, len(manifest.data_sets), manifest.shots)
-    learnt_from, other, taken = LearntFrom(setting, manifest.digest, categories), None, ""
+    learnt_from, method, other, taken = LearntFrom(setting, manifest.digest, categories), settings.kind, None, ""
     if settings.weights is not None:
         weights = Path(settings.weights)
         other = borrow(weights, encoder, categories, settings.setting == ZERO_SHOT)
-        learnt_from, taken = other.learnt_from, hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest()
+        learnt_from, method = other.learnt_from, other.method
+        taken = hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest()
     key = run_key(manifest, index, settings, taken)
     tags = {
         **provenance.tags(),
-        "method": settings.method,
+        "method": method.name,
         "setting": learnt_from.setting,
         "data.digest": manifest.digest,
         "data.folder": manifest.root.as_posix(),
@@ -102,10 +105,10 @@ def run(args: Namespace) -> None:
     checkpoints = open_checkpoints(settings.storage, key)
     # Later sections may change without another training: register says on the version what they were.
     params = {name: values for name, values in read_all().items() if name in ("manifest", "features", "train")}
-    used = flat(params) | {f"train.{name}": value for name, value in tuned.items()}
+    used = flat(params) | {f"train.{name}": value for name, value in found.items()}
     run = Run.open(key, f"{manifest.root.name}-{key[:6]}", used, tags)
     print(
-        f"{settings.method}, {learnt_from.setting}, MLflow run {run.run_id} at {without_password(tracking_uri())}",
+        f"{method.name}, {learnt_from.setting}, MLflow run {run.run_id} at {without_password(tracking_uri())}",
         flush=True,
     )
     with run.underway():

@@ -1,5 +1,6 @@
 """The losses of a training as a picture."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,9 +22,10 @@ def draw_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
     if not history:
         axes.text(0.5, 0.5, "nothing was trained by steps", ha="center", transform=axes.transAxes)
         axes.axis("off")
-    for name in (name for name in (history[0] if history else {}) if name not in NOT_LOSSES):
+    names = dict.fromkeys(name for row in history for name in row)  # phases may have losses of their own
+    for name in (name for name in names if name not in NOT_LOSSES):
         label = LABELS.get(name, f"{name.replace('_', ' ')} (training)")
-        axes.plot([row["epoch"] for row in history], [row[name] for row in history], label=label)
+        axes.plot([row["epoch"] for row in history], [row.get(name, math.nan) for row in history], label=label)
     if history:
         axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
         axes.legend(frameon=False)

@@ -1,8 +1,8 @@
 """How a training runs on Ray: together on workers that share each batch, apart as a task a category, or not at all."""
 
-import math
 import signal
 import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +14,15 @@ import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
+from inpformer.features.levels import Wants
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
+from inpformer.methods import METHODS
 from inpformer.methods.base import Model, Train
 from inpformer.methods.setting import ZERO_SHOT
 from inpformer.training.loop import LoopConfig, read_model
@@ -35,6 +38,8 @@ from pipelines.training.worker import WorkerConfig, train_category, train_worker
 MOST_WORKER_FAILURES = 3
 # With fewer a model is hardly better than none: 20 steps on 29 images gave an image AUROC of .66 instead of .94.
 FEWEST_STEPS = 300
+MOST_EPOCHS = 10**9  # that anybody is told to take
+ROUNDING = 1e-9  # of a learning rate, which is not a rise
 
 History = list[dict[str, float]]
 
@@ -64,30 +69,49 @@ class Job:
                 f"params.yaml: train.batch_size is {self.settings.batch_size}: there are only {count} "
                 f"training images{f' of {category}' if category is not None else ''}, set it to at most that."
             )
-        config = LoopConfig(self.settings, self.encoder.shape, features)
-        model = config.model()  # refuses settings that do not suit the encoder
-        wants = model.wants(self.settings.own, self.encoder.shape)
-        if features.kept not in (None, wants):
+        if features.kept not in (None, wanted_by(self.settings, self.encoder.shape)):
             raise StaleFeaturesError(
                 f"the stored features are not what {self.settings.method} wants: compute them again."
             )
-        warn_if_short(model, views.count("train"), self.settings, category)
-        return config
+        return LoopConfig(self.settings, self.encoder.shape, features)
 
 
-def warn_if_short(model: Model, images: int, settings: TrainSettings, category: str | None) -> None:
+def wanted_by(settings: TrainSettings, shape: EncoderShape) -> Wants:
+    """What the method reads of the encoder's levels.
+
+    Raises UserError, with the key in params.yaml, where its settings do not suit the encoder.
+    """
+    try:
+        return settings.kind.make(settings.own, shape).wants(settings.own, shape)
+    except UserError as error:
+        raise UserError(f"params.yaml: train.{settings.method}.{error}") from None
+
+
+def warn_if_short(loop: LoopConfig, category: str | None = None) -> None:
     """Says, before a training starts, that it takes too few steps to be worth much, and how many epochs would do."""
+    images, size = loop.features.open().count("train"), loop.settings.batch_size
     of = f" of {category}" if category is not None else ""
-    steps = images // settings.batch_size
-    for phase in model.phases():
-        if isinstance(phase, Train) and steps * phase.epochs < FEWEST_STEPS:
+    for phase in loop.model().phases():
+        if isinstance(phase, Train) and phase.epochs < (epochs := fewest_epochs(phase, images // size)):
             print(
-                f"warning: {phase.epochs} epochs of {images} images{of} in batches of {settings.batch_size} are "
-                f"{steps * phase.epochs} steps, too few to learn from: a model takes {FEWEST_STEPS} at least, which "
-                f"{math.ceil(FEWEST_STEPS / steps)} epochs would give (train.{settings.method}.epochs).",
+                f"warning: {phase.epochs} epochs of {images} images{of} in batches of {size} are "
+                f"{images // size * phase.epochs} steps, too few to learn from: {epochs} epochs would do, as a model "
+                f"takes {FEWEST_STEPS} steps and all of its warm-up (train.{loop.settings.method}.epochs).",
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def fewest_epochs(phase: Train, steps: int) -> int:
+    """How many epochs, each of so many steps, are worth it: FEWEST_STEPS are taken, and the learning rate rises no more
+    at the end.
+    """
+
+    def is_enough(epochs: int) -> bool:
+        total = epochs * steps
+        return total >= FEWEST_STEPS and phase.rate(total - 1, total) <= (1 + ROUNDING) * phase.rate(total - 2, total)
+
+    return bisect_left(range(MOST_EPOCHS), True, lo=1, key=is_enough)
 
 
 def train_together(job: Job) -> tuple[Model, History]:
@@ -96,6 +120,7 @@ def train_together(job: Job) -> tuple[Model, History]:
     Raises UserError if the workers keep failing, and for what `Job.loop` refuses.
     """
     loop, checkpoints = job.loop(), job.checkpoints
+    warn_if_short(loop)
     config = WorkerConfig(loop, checkpoints, checkpoints.newest(), job.run.run_id, job.run.uri)
     with cluster():
         trainer = ray.train.torch.TorchTrainer(
@@ -139,6 +164,8 @@ def train_apart(job: Job) -> tuple[dict[str, Model], dict[str, History]]:
     Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
     """
     configs = {name: job.loop(name) for name in job.manifest.categories}
+    for name, config in configs.items():
+        warn_if_short(config, name)
     places = {name: job.checkpoints.within(name) for name in configs}
     with cluster():
         task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
@@ -169,7 +196,8 @@ def read_checkpoint(checkpoints: Checkpoints, name: str, config: LoopConfig) -> 
 def borrow(folder: Path, encoder: Encoder, categories: Sequence[str], zero_shot: bool) -> Detector:
     """A detector whose models are taken as they are, to judge these categories; zero-shot, if it is asked to.
 
-    Raises UserError if it needs other features, or was trained on what it is to judge zero-shot.
+    Raises UserError if it needs other features, or, zero-shot, if its method cannot or it was trained on what it is to
+    judge.
     """
     other = Detector.load(folder, load=load_encoder)
     if other.encoder.key != encoder.key:
@@ -178,6 +206,9 @@ def borrow(folder: Path, encoder: Encoder, categories: Sequence[str], zero_shot:
             "detector.json."
         )
     if zero_shot:
+        if ZERO_SHOT not in other.method.modes:
+            having = ", ".join(name for name, method in METHODS.items() if ZERO_SHOT in method.modes)
+            raise UserError(f"{folder} is of {other.method.name}, which has no zero-shot: take one of {having}.")
         if ALL not in other.models or other.learnt_from.setting == ZERO_SHOT:
             raise UserError(
                 f"{folder} is {other.learnt_from.setting}: zero-shot takes one model trained on all its data."

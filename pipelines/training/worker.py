@@ -104,6 +104,8 @@ def train_category(config: LoopConfig, category: str, checkpoints: Checkpoints) 
     """Trains one category's model to the end and leaves its checkpoint as FINISHED: the body of a Ray task. Goes on
     from the last checkpoint that an earlier task left.
     """
+    if checkpoints.whole(FINISHED):
+        return  # Ray runs a task again whose process died after its work was done
     loop = TrainingLoop(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if (reached := checkpoints.newest()) is not None:
         with checkpoints.fetched(reached) as folder:

@@ -12,7 +12,7 @@ from pipelines.platform import command, files
 from pipelines.platform.params import read_section
 from pipelines.tune.settings import TuneSettings
 from pipelines.tune.table import PICTURES, TABLE, write_table
-from pipelines.tune.winner import write_tuned
+from pipelines.tune.winner import write_winner
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     with files.written_whole(args.report) as folder:
         (folder / PICTURES).mkdir(parents=True)  # empty: so `dvc plots` finds what it looks for
         write_table([], folder / TABLE)
-    write_tuned(args.out, None, {})
+    write_winner(args.out, None, {})
     print("tune.trials is 0: nothing is searched, train takes the values of params.yaml")
 
 

@@ -35,7 +35,7 @@ class Objective:
         return cls(fmean(objective.image_ap for objective in several), fmean(pixel) if pixel else None)
 
 
-def judge(model: Model, judged: JudgedSet, device: torch.device) -> Objective:
+def objective_of(model: Model, judged: JudgedSet, device: torch.device) -> Objective:
     """Scores all pictures as the detector does. The model is as it was afterwards."""
     maps, scores = [], []
     training = model.training
@@ -43,7 +43,9 @@ def judge(model: Model, judged: JudgedSet, device: torch.device) -> Objective:
     with torch.inference_mode():
         for start in range(0, len(judged.labels), BATCH_SIZE):
             # A copy: what all trials share on a machine is read-only.
-            groups = [torch.tensor(group[start : start + BATCH_SIZE], device=device) for group in judged.features]
+            groups = [
+                torch.tensor(group[start : start + BATCH_SIZE], device=device).float() for group in judged.features
+            ]
             maps.append(model.maps(groups, judged.image_size, zero_shot=False).cpu())
             scores.append(model.scores(maps[-1]))
     model.train(training)

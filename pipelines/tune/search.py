@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
+from inpformer.features.store import store_key
 from inpformer.methods.base import Train
 from inpformer.methods.setting import MULTI_CLASS
 from inpformer.training.settings import TrainSettings
@@ -22,15 +23,15 @@ from pipelines.platform.tracking import Run, tracking_uri
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import open_checkpoints
 from pipelines.training.features import training_features
-from pipelines.training.job import Job
+from pipelines.training.job import Job, wanted_by
 from pipelines.tune.judged import judged_set
+from pipelines.tune.on_cluster import METRIC, Search, find
 from pipelines.tune.report import write as write_report
 from pipelines.tune.settings import TuneSettings
 from pipelines.tune.space import distributions, space_of
-from pipelines.tune.table import Trial, winner
+from pipelines.tune.table import Trial, best_trial
 from pipelines.tune.trial import TrialTask
-from pipelines.tune.trials import METRIC, Search, find
-from pipelines.tune.winner import with_values, write_tuned
+from pipelines.tune.winner import with_values, write_winner
 
 
 def report_epochs(settings: TuneSettings, train: TrainSettings, epochs: int) -> tuple[int, ...]:
@@ -54,12 +55,24 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
     # Workers that share a batch give the losses of one: a trial has one.
     train = replace(train, num_workers=1)
     if settings.epochs is not None:
+        if not hasattr(train.own, "epochs"):
+            raise UserError(
+                f"params.yaml: tune.epochs is {settings.epochs}: {train.method} takes no epochs, set it to null."
+            )
         train = with_values(train, {f"{train.method}.epochs": settings.epochs}, "params.yaml: tune.epochs: train")
+    wanted_by(train, index.shape)  # refuses settings that do not suit the encoder
     epochs = trial_epochs(train, index)
     if epochs and settings.grace > epochs:
         raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {epochs} epochs, set fewer.")
     code = provenance.source_digest("inpformer", "pipelines/features", "pipelines/training", "pipelines/tune")
-    identity = [code, manifest.digest, index.encoder_key, index.table, _searched(settings), train.identity]
+    identity = [
+        code,
+        manifest.digest,
+        store_key(index.encoder_key, index.kept),
+        index.table,
+        _searched(settings),
+        train.identity,
+    ]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return Search(settings, train, space, f"tune-{key}", epochs)
 
@@ -87,7 +100,7 @@ def make_task(search: Search, manifest: Manifest, index: FeatureIndex, encoder: 
         raise UserError(
             f"params.yaml: tune.space.batch_size goes up to {most:g}: there are only {count} training images."
         )
-    wants = search.train.kind.wants(search.train.own, index.shape)
+    wants = wanted_by(search.train, index.shape)
     judged = judged_set(manifest, encoder.to(best_device()), wants, index.tiling, search.settings)
     reports = report_epochs(search.settings, search.train, search.epochs)
     return TrialTask(loop, judged, reports, search.settings.seeds)
@@ -116,7 +129,7 @@ def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: P
 
 
 def _leave(trials: Sequence[Trial], search: Search, mlflow_run: Run, out: Path, report: Path) -> None:
-    best = winner(trials)
+    best = best_trial(trials)
     assert best is not None
     assert best.objective is not None
     with files.written_whole(report) as folder:
@@ -124,6 +137,6 @@ def _leave(trials: Sequence[Trial], search: Search, mlflow_run: Run, out: Path, 
         write_report(trials, search.space, folder)
     mlflow_run.log_files(report, "tune")
     mlflow_run.log_metrics({METRIC: best.objective})
-    write_tuned(out, best.objective, best.values)
+    write_winner(out, best.objective, best.values)
     values = ", ".join(f"{name} {value:.4g}" for name, value in best.values.items())
     print(f"best of {len(trials)} trials: objective {best.objective:.4f} with {values}", flush=True)

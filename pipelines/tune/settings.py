@@ -32,7 +32,7 @@ class Domain:
 @dataclass(frozen=True)
 class TuneSettings:
     """`trials` in all, 0 for no search; `concurrency` of them at a time, each with `cpus` and `gpus`, which may be
-    fractions. A full trial takes `epochs` (null: as many as train.epochs); one that is not among the best 1 of
+    fractions. A full trial takes `epochs` (null: as many as train takes); one that is not among the best 1 of
     `reduction` of those before it is stopped, first after `grace` epochs, then after `reduction` times as many.
 
     The objective is the mean over `seeds` trainings, judged on at most `images` held-out good images against
@@ -60,7 +60,9 @@ class TuneSettings:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.cpus > 0, "cpus", self.cpus, "above 0, a fraction where trials share a CPU")
         require(self.gpus >= 0, "gpus", self.gpus, "0 or more, a fraction where trials share a GPU")
-        require(self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1, or null for train.epochs")
+        require(
+            self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1, or null for as many as train"
+        )
         require(self.reduction >= 2, "reduction", self.reduction, "at least 2")
         require(self.objective in (PSEUDO, LABELLED), "objective", self.objective, f"{PSEUDO} or {LABELLED}")
         right = "the parameters to search, one at least, or null for the method's own"

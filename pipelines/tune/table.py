@@ -39,7 +39,7 @@ def best_so_far(trials: Sequence[Trial]) -> list[float | None]:
     return found
 
 
-def winner(trials: Sequence[Trial]) -> Trial | None:
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """The best trial of all epochs, the first of equals; None if there is none."""
     finished = [trial for trial in trials if trial.state == FINISHED and trial.objective is not None]
     return max(finished, key=lambda trial: trial.objective or 0.0, default=None)

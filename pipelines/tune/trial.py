@@ -16,7 +16,7 @@ from ray import tune
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.tune.judged import JudgedSet
-from pipelines.tune.objective import Objective, judge
+from pipelines.tune.objective import Objective, objective_of
 from pipelines.tune.winner import with_values
 
 CHECKPOINT_REPORT = "report.json"
@@ -49,7 +49,7 @@ def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
             continue
         for loop in loops:
             loop.run_to(epoch)
-        objective = Objective.mean([judge(loop.model, task.judged, device) for loop in loops])
+        objective = Objective.mean([objective_of(loop.model, task.judged, device) for loop in loops])
         report = {
             "epoch": max(1, epoch),  # ASHA counts from 1
             "objective": objective.value,

@@ -15,26 +15,28 @@ T = TypeVar("T")
 Values = Mapping[str, Any]  # by the name in the section `train`, dotted: inp_former.lr
 
 
-def write_tuned(file: Path, objective: float | None, values: Values) -> None:
-    """Writes the winner's values, and what it reached; `read_tuned` is the counterpart."""
+def write_winner(file: Path, objective: float | None, values: Values) -> None:
+    """Writes the winner's values, and what it reached; `read_winner` is the counterpart."""
     with files.written_whole(file) as temporary:
         temporary.write_text(json.dumps({"objective": objective, "train": dict(values)}, indent=2) + "\n")
 
 
-def read_tuned(file: Path) -> dict[str, Any]:
+def read_winner(file: Path) -> dict[str, Any]:
     """The values that train takes instead of those in params.yaml; none if nothing was searched.
 
-    Raises UserError if `file` is missing or is not what `write_tuned` writes.
+    Raises UserError if `file` is missing or is not what `write_winner` writes.
     """
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force --single-item tune`.") from None
-    if not isinstance(found, dict) or set(found) != {"objective", "train"} or not isinstance(found["train"], dict):
+    values = found.get("train") if isinstance(found, dict) and set(found) == {"objective", "train"} else None
+    if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
         raise UserError(
-            f"{file} does not hold just objective and train, a table: run `dvc repro --force --single-item tune`."
+            f"{file} does not hold just objective and train, a table of numbers: run `dvc repro --force --single-item "
+            "tune`."
         )
-    return found["train"]
+    return values
 
 
 def with_values(settings: T, values: Values, where: str) -> T:

@@ -26,7 +26,8 @@ def test_a_cluster_makes_the_features_that_one_machine_makes(
     assert compute_features(manifest, encoder, there) == index
     views = [training_features(settings, index).open() for settings in (here, there)]
     both = [one.read("train", range(one.count("train"))) for one in views]
-    torch.testing.assert_close(both[0], both[1], rtol=2e-3, atol=2e-3)
+    for one, other in zip(*both, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
     assert len(list((tmp_path / "there").glob("*/*.safetensors"))) == 3  # shards of 64 views
 
 

@@ -18,14 +18,13 @@ import yaml
 from mlflow import MlflowClient
 
 from inpformer.config import build
-from inpformer.encoders.encoder import load_encoder
+from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import read_index
 from pipelines.features.settings import FeatureSettings
 from pipelines.training.checkpoints import open_checkpoints
 from pipelines.training.features import training_features
-from pipelines.training.job import model_shape
 from tests.mlflow_server import MlflowServer
 from tests.nodes import Nodes
 from tests.s3_server import S3Server
@@ -78,12 +77,20 @@ class Training:
     """The stage train in a process of its own, with what it printed in a file."""
 
     def __init__(
-        self, project: Path, name: str, nodes: Nodes, mlflow: MlflowServer, data: str = "nuts", **changed: object
+        self,
+        project: Path,
+        name: str,
+        nodes: Nodes,
+        mlflow: MlflowServer,
+        data: str = "nuts",
+        epochs: int = EPOCHS,
+        **changed: object,
     ) -> None:
         self.folder, self._mlflow = project / name, mlflow
         self.folder.mkdir()
         params = yaml.safe_load((project / "params.yaml").read_text())
-        params["train"] |= {"storage": str(self.folder / "runs"), "batch_size": 3, **SLOWLY, **changed}
+        params["train"] |= {"storage": str(self.folder / "runs"), "batch_size": 3, **changed}
+        params["train"]["inp_former"] |= {**SLOWLY, "epochs": epochs}
         self.settings = build(TrainSettings, params["train"], "train")
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
         self._command = [sys.executable, "-c", STAGE, "--manifest", f"../{data}.parquet"]
@@ -114,7 +121,7 @@ class Training:
     @property
     def epoch(self) -> int:
         """The last epoch that it told of."""
-        return max(map(int, re.findall(rf"epoch (\d+)/{self.settings.epochs}", self.told)), default=0)
+        return max(map(int, re.findall(rf"epoch (\d+)/{self.settings.own.epochs}", self.told)), default=0)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits; the training must not end meanwhile."""
@@ -142,7 +149,7 @@ class Training:
         runs = client.search_runs([experiment.experiment_id], f"tags.`inpformer.run_key` = '{key}'")
         assert [(run.info.run_id, run.info.status) for run in runs] == [(run_id, "FINISHED")]
         steps = [metric.step for metric in client.get_metric_history(run_id, "loss")]
-        assert sorted(steps) == list(range(1, self.settings.epochs + 1))
+        assert sorted(steps) == list(range(1, self.settings.own.epochs + 1))
         left = open_checkpoints(self.settings.storage, key)
         assert left.newest() is None  # a finished run leaves nothing to resume by accident
         assert not list(Path("/tmp").glob(f"inpformer-{key}*"))
@@ -154,13 +161,15 @@ def alone(project: Path, settings: TrainSettings, data: str = "nuts", category: 
     index = read_index(project / f"{data}.json")
     stored = FeatureSettings(index.encoder, store=str(project / "store"))
     features = replace(training_features(stored, index), category=category)
-    encoder = load_encoder(index.encoder)
-    config = LoopConfig(settings, model_shape(encoder, settings), encoder.channels, features)
-    loop = TrainingLoop(config, torch.device("cpu"))
-    loop.start()
-    while not loop.done:
-        loop.epoch()
+    loop = TrainingLoop(LoopConfig(settings, index.shape, features), torch.device("cpu"))
+    loop.run_to(settings.own.epochs)
     return loop
+
+
+def slowly(epochs: int) -> TrainSettings:
+    """What a `Training` trains with."""
+    own = InpFormerSettings(grid=4, channels=32, epochs=epochs, warmup=5, **SLOWLY)
+    return TrainSettings(batch_size=3, own=own)
 
 
 def history(loop: TrainingLoop) -> np.ndarray:
@@ -172,7 +181,7 @@ def history(loop: TrainingLoop) -> np.ndarray:
 @cache
 def undisturbed(project: Path) -> np.ndarray:
     """The losses of a training that nothing disturbs, of any length, as its learning rate stays the same."""
-    return history(alone(project, TrainSettings(channels=32, epochs=EPOCHS, batch_size=3, warmup=5, **SLOWLY)))
+    return history(alone(project, slowly(EPOCHS)))
 
 
 def test_servers_a_worker_and_the_driver_die(
@@ -200,7 +209,7 @@ def test_servers_a_worker_and_the_driver_die(
 
 
 def test_nodes_die_come_back_and_are_taken_away(project: Path, nodes: Nodes, mlflow_server: MlflowServer) -> None:
-    training = Training(project, "nodes", nodes, mlflow_server, epochs=EPOCHS, num_workers=[1, 2], checkpoint_every=2)
+    training = Training(project, "nodes", nodes, mlflow_server, num_workers=[1, 2], checkpoint_every=2)
     training.goes_on()
     assert len(nodes.workers(A) + nodes.workers(B)) == 2
     nodes.kill(B)
@@ -220,18 +229,17 @@ def test_nodes_die_come_back_and_are_taken_away(project: Path, nodes: Nodes, mlf
 def test_a_full_disk_ends_the_run_until_there_is_room(
     project: Path, nodes: Nodes, mlflow_server: MlflowServer, small_disk: Path, tmp_path: Path
 ) -> None:
-    settings = TrainSettings(channels=32, epochs=2, batch_size=3, warmup=5, **SLOWLY)
-    loops = [alone(project, settings, "two", name) for name in ("bolt", "nut")]
+    loops = [alone(project, slowly(2), "two", name) for name in ("bolt", "nut")]
     loops[0].save(tmp_path)
     size = sum(file.stat().st_size for file in tmp_path.iterdir() if file.is_file())
     subprocess.run(["mount", "-o", f"remount,size={3 * size // 2}", str(small_disk)], check=True)
-    changed = {"setting": "single-class", "epochs": 2, "storage": str(small_disk)}
+    changed = {"setting": "single-class", "epochs": 2, "checkpoint_every": 2, "storage": str(small_disk)}
     training = Training(project, "disk", nodes, mlflow_server, "two", **changed)
     assert training.process.wait(timeout=400) == 1
     assert f"error: no space left in {small_disk}" in training.told
     assert "Traceback" not in training.told
     assert not (training.folder / "model").exists()
-    assert all((folder / "progress.json").is_file() for folder in small_disk.glob("*/*"))
+    assert all((folder / "progress.json").is_file() for folder in small_disk.glob("*/*/*"))
     subprocess.run(["mount", "-o", f"remount,size={3 * size}", str(small_disk)], check=True)
     training.start()
     assert training.process.wait(timeout=400) == 0, training.told

@@ -10,15 +10,17 @@ import torch
 from PIL import Image
 
 from inpformer.encoders.encoder import Encoder
-from inpformer.errors import UserError
+from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.features.shard import key_array
 from inpformer.features.view_table import Views
 from inpformer.images.tiling import Tiling
+from inpformer.methods import METHODS
 from pipelines.features import encode
 from pipelines.features.index import FeatureIndex, compute_features, read_index, row_views, wanted_views, write_index
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.table import Manifest, StoredRows, read_manifest, write_manifest
 from pipelines.training.features import training_features
+from tests.conftest import OWN
 
 
 @pytest.fixture
@@ -36,6 +38,11 @@ def place(manifest: Manifest, settings: FeatureSettings, key: str) -> int:
     return int(np.searchsorted(wanted.keys[wanted.split == 0], key_array([key]))[0])
 
 
+def assert_levels(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.float(), other, rtol=2e-3, atol=2e-3)
+
+
 class CountingEncoder(Encoder):
     """Counts the views that go through it; breaks off before the one numbered `stop`."""
 
@@ -43,7 +50,7 @@ class CountingEncoder(Encoder):
         super().__init__(encoder.settings, encoder.network, encoder.transform)
         self.count, self.stop = 0, stop
 
-    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+    def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         if self.count + len(pixels) > self.stop:
             raise KeyboardInterrupt
         self.count += len(pixels)
@@ -55,7 +62,22 @@ def test_features_are_what_the_encoder_says(manifest: Manifest, settings: Featur
     row = manifest.split("train")[5]
     features = views.read("train", [place(manifest, settings, row.sha256)])
     with Image.open(manifest.root / row.path) as image:
-        torch.testing.assert_close(features.float(), encoder.encode([image]), rtol=2e-3, atol=2e-3)
+        assert_levels(features, encoder.encode([image]))
+
+
+def test_what_one_method_wants_takes_less_room_and_is_what_it_makes_of_all(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    kept = METHODS["inp_former"].wants(OWN, encoder.shape)
+    index = compute_features(manifest, encoder, settings, kept)
+    part, whole = stored(settings, index), stored(settings, compute_features(manifest, encoder, settings))
+    assert index.kept == kept
+    assert [(level.side, level.channels) for level in part.levels] == [(4, 496)]
+    assert_levels(part.read("train", range(5)), kept.of(whole.read("train", range(5))))
+    # Both lie side by side in the store.
+    sizes = [file.stat().st_size for file in Path(settings.store).glob("*/*.safetensors")]
+    assert len(sizes) == 2
+    assert min(sizes) < 0.7 * max(sizes)
 
 
 def test_a_second_run_computes_nothing(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
@@ -85,12 +107,12 @@ def test_a_damaged_shard_is_refused_then_computed_again(
     damaged = bytearray(shard.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(UserError, match="is damaged: remove it if it is there and run `dvc repro --force"):
+    with pytest.raises(StaleFeaturesError, match="is damaged: remove it if it is there and compute the features again"):
         stored(settings, index).read("train", range(10))
     again = CountingEncoder(encoder)
     assert compute_features(manifest, again, settings) == index
     assert again.count == 12
-    assert len(stored(settings, index).read("train", range(10))) == 10
+    assert {len(level) for level in stored(settings, index).read("train", range(10))} == {10}
 
 
 def test_an_image_that_changed_does_not_enter_the_store(
@@ -108,10 +130,10 @@ def test_an_image_that_changed_does_not_enter_the_store(
 def test_an_emptied_store_is_refused(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
     index = compute_features(manifest, encoder, settings)
     next(Path(settings.store).glob("*/*.safetensors")).unlink()
-    with pytest.raises(UserError, match="is missing or cut off"):
+    with pytest.raises(StaleFeaturesError, match="is missing or cut off"):
         stored(settings, index).refuse_missing()
     shutil.rmtree(settings.store)
-    with pytest.raises(UserError, match="lacks the features of this data set: run"):
+    with pytest.raises(StaleFeaturesError, match="lacks the features of this data set: compute them again"):
         stored(settings, index)
 
 
@@ -164,4 +186,4 @@ def test_tiles_are_views_of_their_own(manifest: Manifest, settings: FeatureSetti
     features = views.read("train", [place(manifest, tiled, last.key(row.sha256))])
     with Image.open(manifest.root / row.path) as image:
         corner = encoder.encode([image.crop((10, 10, 40, 40))])
-    torch.testing.assert_close(features.float(), corner, rtol=2e-3, atol=2e-3)
+    assert_levels(features, corner)

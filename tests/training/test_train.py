@@ -21,15 +21,16 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
+from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.training.settings import TrainSettings
+from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import compute_features, read_index, write_index
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import read_manifest, write_manifest
-from pipelines.train.fit import check_encoder
 from pipelines.training.features import training_features
-from pipelines.training.job import Job, model_shape
+from pipelines.training.job import Job
 
 EPOCHS = 6
 
@@ -57,7 +58,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     params = {
         "manifest": {"data": str(root / "data")},
         "features": {"store": store},
-        "train": {"channels": 32, "epochs": EPOCHS, "batch_size": 8, "warmup": 5, "checkpoint_every": 1},
+        "train": {
+            "batch_size": 8,
+            "checkpoint_every": 1,
+            "inp_former": {"grid": 4, "channels": 32, "epochs": EPOCHS, "warmup": 5},
+            "nearest": {"grid": 4, "channels": 32, "coreset_share": 0.25},
+        },
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return root
@@ -68,13 +74,18 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(project: Path, ray_cluster: str) -> Start:
-    """Starts the stage as a user does, on the session's cluster, with some parameters of `train` changed."""
+    """Starts the stage as a user does, on the session's cluster, with some parameters of `train` changed, or (`own`) of
+    INP-Former's there.
+    """
 
-    def begin(name: str, mlflow_uri: str = "", data: str = "nuts", **changed: int | str) -> subprocess.Popen[str]:
+    def begin(
+        name: str, mlflow_uri: str = "", data: str = "nuts", own: dict[str, object] | None = None, **changed: int | str
+    ) -> subprocess.Popen[str]:
         folder = project / name
         folder.mkdir(exist_ok=True)
         params = yaml.safe_load((project / "params.yaml").read_text())
         params["train"] |= {"storage": str(folder / "runs"), **changed}
+        params["train"]["inp_former"] |= own or {}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         command = [sys.executable, "-m", "pipelines.train", "--manifest", f"../{data}.parquet"]
         command += ["--features", f"../{data}.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
@@ -113,8 +124,9 @@ def test_training_learns_and_leaves_a_detector(undisturbed: Path) -> None:
     assert history.shape == (EPOCHS, 4)
     assert history[-1, 0] < 0.8 * history[0, 0]
     detector = Detector.load(undisturbed / "model")
-    assert detector.models[ALL].model.shape.channels == 32
-    assert (detector.training.setting, detector.training.categories) == ("multi-class", ("nut",))
+    assert (detector.method.name, detector.settings.channels, detector.settings.warmup) == ("inp_former", 32, 5)
+    assert detector.models[ALL].network.prototype_token.shape[-1] == 32
+    assert (detector.learnt_from.setting, detector.learnt_from.categories) == ("multi-class", ("nut",))
     rows = read_manifest(undisturbed.parent / "nuts.parquet").rows
     assert detector.seen is not None
     known = detector.seen.overlap([row.sha256 for row in rows])
@@ -125,6 +137,27 @@ def test_training_learns_and_leaves_a_detector(undisturbed: Path) -> None:
 def test_two_workers_give_the_losses_of_one(undisturbed: Path, project: Path, start: Start) -> None:
     finish(start("two", num_workers=2))
     np.testing.assert_allclose(losses(project / "two"), losses(undisturbed), rtol=2e-4)
+
+
+def test_a_memory_of_normal_tokens_is_a_training_without_epochs(project: Path, start: Start) -> None:
+    out = finish(start("memory", method="nearest"))
+    assert "nearest, multi-class, MLflow run" in out
+    assert "phase 2 of 2 done" in out
+    assert "warning" not in out
+    detector = Detector.load(project / "memory/model")
+    assert detector.method.name == "nearest"
+    assert detector.models[ALL].memory.shape == (0.25 * 32 * 16, 32)
+    assert detector.models[ALL].memory.unique(dim=0).shape == (0.25 * 32 * 16, 32)
+    assert (project / "memory/loss.csv").read_text().splitlines() == ["epoch,loss,val_loss"]
+    assert (project / "memory/loss.png").stat().st_size > 1000
+    assert not list((project / "memory/runs").iterdir())
+    (run,) = MlflowClient(f"sqlite:///{project}/memory/mlflow.db").search_runs(["1"])
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {})
+    assert (run.data.tags["method"], run.data.params["train.nearest.coreset_share"]) == ("nearest", "0.25")
+    # It has no zero-shot, whatever train.method says.
+    other = {"setting": "zero-shot", "weights": str(project / "memory/model"), "data": "strange"}
+    _, err = start("borrowed", **other).communicate(timeout=120)
+    assert "is of nearest, which has no zero-shot: take one of inp_former" in err
 
 
 def test_an_interrupted_run_goes_on_in_its_own_mlflow_run(undisturbed: Path, project: Path, start: Start) -> None:
@@ -150,10 +183,10 @@ def test_an_interrupted_run_goes_on_in_its_own_mlflow_run(undisturbed: Path, pro
 
 
 def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, start: Start) -> None:
-    settings = {"setting": "single-class", "batch_size": 4, "epochs": 2, "data": "two"}
+    settings = {"setting": "single-class", "batch_size": 4, "own": {"epochs": 2}, "data": "two"}
     process = start("apart", **settings)
     deadline = time.monotonic() + 300
-    while not (first := list((project / "apart").glob("runs/*/*/progress.json"))):
+    while not (first := list((project / "apart").glob("runs/*/*/finished/progress.json"))):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -163,13 +196,12 @@ def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, 
     if process.returncode:  # else it was finished before the signal came
         assert process.returncode == 130
         again = start("apart", **settings)
-        out = finish(again)
-        assert f"{first[0].parent.name}: epoch" not in out
+        finish(again)
         assert kept is not None
     detector = Detector.load(project / "apart" / "model")
     assert set(detector.models) == {"bolt", "nut"}
-    assert detector.training.setting == "single-class"
-    bolt, nut = (detector.models[name].model.prototype_token.detach() for name in ("bolt", "nut"))
+    assert detector.learnt_from.setting == "single-class"
+    bolt, nut = (detector.models[name].network.prototype_token.detach() for name in ("bolt", "nut"))
     assert float((bolt - nut).abs().max()) > 1e-4
     client = MlflowClient(f"sqlite:///{project}/apart/mlflow.db")
     run_id = json.loads((project / "apart/run.json").read_text())["run_id"]
@@ -180,19 +212,22 @@ def test_single_class_trains_a_model_a_category_and_repeats_none(project: Path, 
 def test_zero_shot_takes_the_weights_of_other_data(undisturbed: Path, project: Path, start: Start) -> None:
     finish(start("zero", setting="zero-shot", weights=str(undisturbed / "model"), data="strange"))
     detector, other = (Detector.load(folder / "model") for folder in (project / "zero", undisturbed))
-    assert (detector.training.setting, detector.training.categories) == ("zero-shot", ("nut",))
+    assert (detector.learnt_from.setting, detector.learnt_from.categories) == ("zero-shot", ("nut",))
     assert (project / "zero/loss.csv").read_text().splitlines()[1:] == []
-    assert torch.equal(detector.models[ALL].model.prototype_token, other.models[ALL].model.prototype_token)
     assert detector.seen is not None
     assert other.seen is not None
     np.testing.assert_array_equal(detector.seen.starts, other.seen.starts)
+    assert torch.equal(detector.models[ALL].network.prototype_token, other.models[ALL].network.prototype_token)
     _, err = start("same", setting="zero-shot", weights=str(undisturbed / "model")).communicate(timeout=120)
     assert "was trained on nut: judging it is no zero-shot" in err
 
 
 def test_weights_may_be_taken_as_they_are(undisturbed: Path, project: Path, start: Start) -> None:
-    out = finish(start("taken", weights=str(undisturbed / "model")))
-    assert out.startswith("multi-class, MLflow run")
+    # The detector's method counts, not the one that would have been trained.
+    out = finish(start("taken", weights=str(undisturbed / "model"), method="nearest"))
+    assert out.startswith("inp_former, multi-class, MLflow run")
+    (run,) = MlflowClient(f"sqlite:///{project}/taken/mlflow.db").search_runs(["1"])
+    assert run.data.tags["method"] == "inp_former"
     files = [(folder / "model/model.safetensors").read_bytes() for folder in (project / "taken", undisturbed)]
     assert files[0] == files[1]
 
@@ -209,8 +244,8 @@ def test_few_shot_trains_on_22_forms_of_each_image(project: Path, encoder: Encod
     few = replace(manifest, shots=3, rows=[*manifest.split("train")[:3], *manifest.split("val")])
     stored = FeatureSettings(encoder.settings, store=str(project / "store"))
     index = compute_features(few, encoder, stored)
-    settings = TrainSettings(channels=32, batch_size=16)
-    loop = Job(few, index, encoder, settings, training_features(stored, index), None, "key").loop()  # type: ignore[arg-type]
+    settings = TrainSettings(batch_size=16, own=InpFormerSettings(grid=4, channels=32))
+    loop = Job(few, index, encoder, settings, training_features(stored, index), None, None).loop()  # type: ignore[arg-type]
     views = loop.features.open()
     assert (views.count("train"), views.count("val")) == (66, 8)
 
@@ -218,7 +253,8 @@ def test_few_shot_trains_on_22_forms_of_each_image(project: Path, encoder: Encod
 def test_a_record_of_the_run_is_left(undisturbed: Path) -> None:
     run_id = json.loads((undisturbed / "run.json").read_text())["run_id"]
     run = MlflowClient(f"sqlite:///{undisturbed}/mlflow.db").get_run(run_id)
-    assert run.data.params["train.channels"] == "32"
+    assert run.data.params["train.inp_former.channels"] == "32"
+    assert (run.data.tags["method"], run.data.tags["setting"]) == ("inp_former", "multi-class")
     assert len(run.data.tags["data.digest"]) == 64
     assert run.data.tags["git.dirty"] == "unknown"  # the folder is no repository
 
@@ -239,9 +275,3 @@ def test_too_large_a_batch_is_one_sentence(start: Start) -> None:
     assert process.returncode == 1
     assert "train.batch_size is 64: there are only 32 training images" in err
     assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("channels", [None, 4096])
-def test_channels_must_suit_the_encoder(encoder: Encoder, channels: int | None) -> None:
-    with pytest.raises(UserError, match="needs a projection to at most 496 channels"):
-        model_shape(encoder, TrainSettings(channels=channels))

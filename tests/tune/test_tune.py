@@ -9,15 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from inpformer.features.levels import Wants
+from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image
 from ray.tune.experiment import Trial as RayTrial
 
 from inpformer.config import build
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
+from inpformer.judging.detector import Detector
+from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.methods import METHODS
+from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.methods.nearest.settings import NearestSettings
+from inpformer.nn.maps import image_scores
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex, compute_features
 from pipelines.features.settings import FeatureSettings
@@ -26,18 +36,23 @@ from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest
 from pipelines.training.features import training_features
+from pipelines.training.job import wanted_by
 from pipelines.tune.judged import JudgedSet, choose, judged_set
-from pipelines.tune.objective import Objective, rate
+from pipelines.tune.objective import Objective, objective_of, rate
+from pipelines.tune.on_cluster import Asha, check_resources
 from pipelines.tune.report import write
 from pipelines.tune.search import plan, report_epochs
 from pipelines.tune.settings import Domain, TuneSettings
-from pipelines.tune.space import distributions, searchable
-from pipelines.tune.table import FINISHED, STOPPED, Trial, winner
-from pipelines.tune.trials import Asha, check_resources
-from pipelines.tune.winner import read_tuned, with_values, write_tuned
+from pipelines.tune.space import distributions, searchable, space_of
+from pipelines.tune.table import FINISHED, STOPPED, Trial, best_trial
+from pipelines.tune.winner import read_winner, with_values, write_winner
+from tests.conftest import OWN, untrained
 
+WANTS = Wants(((0, 1, 2, 3),), "channels", 4)
+SMALL_NEAREST = NearestSettings(neighbours=2, coreset_share=0.5, grid=4, channels=32)
+NEAREST = TrainSettings(method="nearest")
 ROOT = Path(__file__).resolve().parents[2]
-SPACE = {"lr": Domain(choices=(1e-4, 1e-3))}
+SPACE = {"inp_former.lr": Domain(choices=(1e-4, 1e-3))}
 
 
 def plate(rng: np.random.Generator, dent: bool = False) -> Image.Image:
@@ -86,7 +101,7 @@ def manifest(data: Path) -> Manifest:
     ("values", "words"),
     [
         ({"trials": -1}, "tune.trials is -1: it must be 0"),
-        ({"trials": 4}, "tune.space is {}: it must be the parameters to search"),
+        ({"trials": 4, "space": {}}, "tune.space is {}: it must be the parameters to search"),
         ({"objective": "test"}, "tune.objective is 'test': it must be pseudo or labelled"),
         ({"gpus": -0.5}, "tune.gpus is -0.5: it must be 0 or more"),
         ({"space": {"lr": {"low": 1, "high": 1}}}, "tune.space.lr.high is 1.0: it must be above low"),
@@ -106,11 +121,22 @@ def test_what_cannot_be_is_refused_by_its_key(values: dict[str, object], words: 
 @pytest.mark.parametrize(
     ("name", "domain", "words"),
     [
-        ("seed", Domain(1, 2), "tune.space.seed cannot be searched: use some of num_prototypes, losses.coherence_weig"),
-        ("losses.gamma", Domain(1, 2), "tune.space.losses.gamma cannot be searched"),
-        ("num_prototypes", Domain(0, 4), "train.num_prototypes is 0: it must be at least 1"),
-        ("num_prototypes", Domain(1, 2.5), "tune.space.num_prototypes is 2.5: it must be a whole number"),
-        ("lr", Domain(1e-5, 1e-3), "train.final_lr is 0.0001: it must be between 0 and lr, 1e-05"),
+        ("seed", Domain(1, 2), "tune.space.seed cannot be searched: use some of batch_size, inp_former.num_prototypes"),
+        ("num_prototypes", Domain(1, 2), "tune.space.num_prototypes cannot be searched"),
+        ("inp_former.losses.gamma", Domain(1, 2), "tune.space.inp_former.losses.gamma cannot be searched"),
+        ("inp_former.epochs", Domain(1, 2), "tune.space.inp_former.epochs cannot be searched"),
+        ("nearest.neighbours", Domain(1, 2), "tune.space.nearest.neighbours cannot be searched"),
+        ("inp_former.num_prototypes", Domain(0, 4), "train.inp_former.num_prototypes is 0: it must be at least 1"),
+        (
+            "inp_former.num_prototypes",
+            Domain(1, 2.5),
+            "inp_former.num_prototypes is 2.5: it must be a whole number",
+        ),
+        (
+            "inp_former.lr",
+            Domain(1e-5, 1e-3),
+            "inp_former.final_lr is 0.0001: it must be between 0 and lr, 1e-05",
+        ),
         ("batch_size", Domain(1, 4), "train.batch_size is 1: it must be at least 2, an image for each of num_workers"),
     ],
 )
@@ -121,29 +147,32 @@ def test_a_space_that_train_could_not_take_is_refused_before_any_trial(name: str
 
 
 def test_every_number_of_train_and_its_losses_can_be_searched() -> None:
-    names = {
-        "num_prototypes",
-        "losses.coherence_weight",
-        "losses.mining_power",
-        "batch_size",
-        "lr",
-        "final_lr",
-        "warmup",
-    }
-    assert set(searchable()) == names
+    own = {"num_prototypes", "losses.coherence_weight", "losses.mining_power", "lr", "final_lr", "warmup"}
+    assert set(searchable(TrainSettings())) == {"batch_size", *(f"inp_former.{name}" for name in own)}
+    assert set(searchable(NEAREST)) == {"batch_size", "nearest.neighbours", "nearest.coreset_share"}
     space = {
-        "lr": Domain(1e-4, 1e-2, log=True),
-        "num_prototypes": Domain(2, 8),
-        "losses.mining_power": Domain(choices=(0, 3)),
+        "inp_former.lr": Domain(1e-4, 1e-2, log=True),
+        "inp_former.num_prototypes": Domain(2, 8),
+        "inp_former.losses.mining_power": Domain(choices=(0, 3)),
     }
     assert distributions(space, TrainSettings()) == {
-        "lr": FloatDistribution(1e-4, 1e-2, log=True),
-        "num_prototypes": IntDistribution(2, 8),
-        "losses.mining_power": CategoricalDistribution([0.0, 3.0]),
+        "inp_former.lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "inp_former.num_prototypes": IntDistribution(2, 8),
+        "inp_former.losses.mining_power": CategoricalDistribution([0.0, 3.0]),
     }
 
 
-INDEX = FeatureIndex(None, "key", "digest", None, 1, "table")  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", METHODS)
+def test_where_nothing_is_said_the_methods_own_space_is_searched(name: str) -> None:
+    train = TrainSettings(method=name)
+    found = distributions(space_of(TuneSettings(trials=2), train), train)
+    assert set(found) == {f"{name}.{key}" for key in METHODS[name].space}
+    assert found
+    assert space_of(TuneSettings(trials=2, space=SPACE), train) == SPACE
+
+
+LEVELS = EncoderShape((Level(4, 100), Level(2, 200)), None)
+INDEX = FeatureIndex(None, "key", "digest", LEVELS, None, None, 1, "table")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +183,8 @@ INDEX = FeatureIndex(None, "key", "digest", None, 1, "table")  # type: ignore[ar
             "train.setting is single-class: a search tunes the training of one mod",
         ),
         (TrainSettings(weights="elsewhere"), "train.weights is set"),
-        (TrainSettings(epochs=1), "tune.grace is 2: a trial has 1 epochs"),
+        (TrainSettings(own=InpFormerSettings(epochs=1)), "tune.grace is 2: a trial has 1 epochs"),
+        (TrainSettings(own=InpFormerSettings(channels=999)), "params.yaml: train.inp_former.channels is 999"),
     ],
 )
 def test_where_there_is_nothing_to_tune_it_says_so(manifest: Manifest, train: TrainSettings, words: str) -> None:
@@ -168,38 +198,60 @@ def test_a_search_is_named_by_what_it_depends_on(manifest: Manifest) -> None:
 
     settings = TuneSettings(trials=2, space=SPACE)
     assert key(TrainSettings(), settings) == key(TrainSettings(), settings)
-    others = [key(TrainSettings(warmup=1), settings), key(TrainSettings(), replace(settings, images=9))]
-    assert len({key(TrainSettings(), settings), *others}) == 3
+    for elsewhere in ({"num_workers": 4}, {"storage": "elsewhere"}, {"checkpoint_every": 1}):
+        assert key(TrainSettings(**elsewhere), settings) == key(TrainSettings(), settings)  # type: ignore[arg-type]
+    for elsewhere in ({"concurrency": 9}, {"cpus": 0.5}, {"gpus": 1.0}):
+        assert key(TrainSettings(), replace(settings, **elsewhere)) == key(TrainSettings(), settings)
+    warm = TrainSettings(own=InpFormerSettings(warmup=1))
+    others = [key(warm, settings), key(TrainSettings(), replace(settings, images=9))]
+    others.append(key(NEAREST, TuneSettings(trials=2)))
+    assert len({key(TrainSettings(), settings), *others}) == 4
 
 
 def test_trials_are_judged_at_the_rungs_at_checkpoints_and_at_the_end() -> None:
     settings = TuneSettings(grace=2, reduction=4)
-    assert report_epochs(settings, TrainSettings(epochs=20, checkpoint_every=9)) == (2, 8, 9, 18, 20)
-    assert report_epochs(settings, TrainSettings(epochs=2, checkpoint_every=10)) == (2,)
+    assert report_epochs(settings, TrainSettings(checkpoint_every=9), 20) == (2, 8, 9, 18, 20)
+    assert report_epochs(settings, TrainSettings(checkpoint_every=10), 2) == (2,)
+    assert report_epochs(settings, NEAREST, 0) == (0,)
+
+
+def test_a_method_without_epochs_is_searched_too_but_not_for_so_many(manifest: Manifest) -> None:
+    search = plan(TuneSettings(trials=2, grace=5), NEAREST, manifest, INDEX)
+    assert (search.epochs, set(search.space)) == (0, {"nearest.neighbours", "nearest.coreset_share"})
+    with pytest.raises(UserError, match=r"tune.epochs is 3: nearest takes no epochs, set it to null"):
+        plan(TuneSettings(trials=2, epochs=3), NEAREST, manifest, INDEX)
+    assert plan(TuneSettings(trials=2, epochs=3), TrainSettings(), manifest, INDEX).epochs == 3
 
 
 # ---- what trials are judged on
 
 
 def test_each_good_picture_stands_beside_itself_with_a_patch(manifest: Manifest, encoder: Encoder) -> None:
-    judged = judged_set(manifest, encoder, None, TuneSettings(images=4))
-    assert judged.features.shape == (8, encoder.groups, 16, encoder.channels)
+    judged = judged_set(manifest, encoder, WANTS, None, TuneSettings(images=4))
+    assert [group.shape for group in judged.features] == [(8, 16, 496)]
     assert judged.labels.tolist() == [False, True] * 4
     assert judged.masks[judged.labels].any(axis=(1, 2)).all()
     assert not judged.masks[~judged.labels].any()
-    good, patched = judged.features[::2].astype(np.float32), judged.features[1::2].astype(np.float32)
-    assert (np.abs(good - patched).max(axis=(1, 2, 3)) > 0.1).all()
+    (group,) = judged.features
+    good, patched = group[::2].astype(np.float32), group[1::2].astype(np.float32)
+    assert (np.abs(good - patched).max(axis=(1, 2)) > 0.1).all()
+    halves = judged_set(manifest, encoder, Wants(((0,), (1, 2)), "channels", 4), None, TuneSettings(images=4))
+    together = np.concatenate(halves.features, axis=-1)
+    np.testing.assert_array_equal(together, group[..., : together.shape[-1]])
 
 
 def test_test_images_are_never_looked_at(data: Path, encoder: Encoder, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(data, tmp_path / "plates"))
     manifest, settings = build_manifest(copy, ManifestSettings("unused")), TuneSettings(images=4)
-    before = judged_set(manifest, encoder, None, settings)
+    before = judged_set(manifest, encoder, WANTS, None, settings)
     for row in manifest.split("test"):
         (copy / row.path).unlink()
     without = replace(manifest, rows=[row for row in manifest.rows if row.split != "test"])
-    for after in (judged_set(manifest, encoder, None, settings), judged_set(without, encoder, None, settings)):
-        np.testing.assert_array_equal(after.features, before.features)
+    for after in (
+        judged_set(manifest, encoder, WANTS, None, settings),
+        judged_set(without, encoder, WANTS, None, settings),
+    ):
+        np.testing.assert_array_equal(after.features[0], before.features[0])
         np.testing.assert_array_equal(after.masks, before.masks)
 
 
@@ -214,18 +266,18 @@ def test_the_choice_follows_content_alone_and_is_even_over_categories(manifest: 
 
 
 def test_labelled_images_are_judged_with_their_own_masks(manifest: Manifest, encoder: Encoder) -> None:
-    judged = judged_set(manifest, encoder, None, TuneSettings(objective="labelled"))
+    judged = judged_set(manifest, encoder, WANTS, None, TuneSettings(objective="labelled"))
     assert judged.labels.tolist().count(True) == 5
     assert judged.mask_known.tolist().count(False) == 2
     assert judged.masks.mean(axis=(1, 2)).tolist().count(1 / 16) == 3
-    tiles = judged_set(manifest, encoder, Tiling(32, 0.0), TuneSettings(objective="labelled", images=24))
+    tiles = judged_set(manifest, encoder, WANTS, Tiling(32, 0.0), TuneSettings(objective="labelled", images=24))
     assert (len(tiles.labels), int(tiles.labels.sum())) == (24 + 12, 3)
 
 
 def test_labelled_images_that_are_not_there_are_missed_in_a_sentence(manifest: Manifest, encoder: Encoder) -> None:
     unlabelled = replace(manifest, rows=[row for row in manifest.rows if row.split != "val" or not row.label])
     with pytest.raises(UserError, match="the data has no defective image in split val: name some in a table"):
-        judged_set(unlabelled, encoder, None, TuneSettings(objective="labelled"))
+        judged_set(unlabelled, encoder, WANTS, None, TuneSettings(objective="labelled"))
 
 
 def test_labelled_validation_images_change_nothing_else(manifest: Manifest, encoder: Encoder, tmp_path: Path) -> None:
@@ -252,7 +304,7 @@ def made_set(labels: list[bool], categories: list[str]) -> JudgedSet:
     masks = np.zeros((len(labels), 256, 256), np.bool_)
     masks[labels, :64, :64] = True
     return JudgedSet(
-        np.zeros((len(labels), 1, 1, 1), np.float16),
+        (np.zeros((len(labels), 1, 1), np.float16),),
         masks,
         np.array(labels),
         np.ones(len(labels), np.bool_),
@@ -261,23 +313,53 @@ def made_set(labels: list[bool], categories: list[str]) -> JudgedSet:
     )
 
 
+def rated(maps: NDArray[np.float32], judged: JudgedSet) -> Objective:
+    """Rated by the maps and their largest values."""
+    return rate(maps, image_scores(torch.from_numpy(maps)).numpy(), judged)
+
+
 def test_a_perfect_map_gives_one_and_a_blind_one_the_share_of_defects() -> None:
     judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
-    assert rate(judged.masks.astype(np.float32), judged) == Objective(1.0, 1.0)
-    blind = rate(np.zeros((4, 256, 256), np.float32), judged)
+    assert rated(judged.masks.astype(np.float32), judged) == Objective(1.0, 1.0)
+    blind = rated(np.zeros((4, 256, 256), np.float32), judged)
     assert (blind.image_ap, blind.pixel_ap, blind.value) == (0.5, 1 / 32, (0.5 + 1 / 32) / 2)
+
+
+def test_images_are_rated_by_the_scores_of_the_method() -> None:
+    judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
+    maps = judged.masks.astype(np.float32)
+    assert rate(maps, np.array([0, 1, 0, 1], np.float32), judged) == Objective(1.0, 1.0)
+    assert rate(maps, np.array([1, 0, 1, 0], np.float32), judged) == Objective(0.5, 1.0)
+
+
+@pytest.mark.parametrize("train", [TrainSettings(own=OWN), TrainSettings(method="nearest", own=SMALL_NEAREST)])
+def test_a_model_is_judged_as_the_detector_judges(manifest: Manifest, encoder: Encoder, train: TrainSettings) -> None:
+    model = untrained(encoder, method=train.kind, own=train.own)
+    judged = judged_set(manifest, encoder, wanted_by(train, encoder.shape), None, TuneSettings(images=4))
+    model.train()
+    found = objective_of(model, judged, torch.device("cpu"))
+    assert model.training
+    learnt = LearntFrom("multi-class", "0" * 64, ("plates",))
+    detector = Detector(encoder, train.kind, train.own, {ALL: model}, learnt, {})
+    good = [Image.open(manifest.root / row.path) for row, _ in choose(manifest.held_out, None, 4)]
+    maps = detector.predict(good, ["plates"] * 4)
+    groups = [torch.tensor(group[::2]).float() for group in judged.features]
+    with torch.inference_mode():
+        mine = model.maps(groups, judged.image_size, zero_shot=False)
+    np.testing.assert_allclose(model.scores(mine).numpy(), maps.scores, rtol=0.02)
+    assert 0 < found.value <= 1
 
 
 def test_categories_count_alike_whatever_the_scale_of_their_scores() -> None:
     judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
     maps = judged.masks.astype(np.float32)
     maps[2:] += 10  # the good picture of b scores higher than the bad one of a
-    assert rate(maps, judged).value == 1.0
+    assert rated(maps, judged).value == 1.0
 
 
 def test_without_masks_images_alone_count() -> None:
     judged = replace(made_set([False, True], ["a", "a"]), mask_known=np.array([True, False]))
-    objective = rate(judged.masks.astype(np.float32), judged)
+    objective = rated(judged.masks.astype(np.float32), judged)
     assert (objective.pixel_ap, objective.value) == (None, 1.0)
     assert Objective.mean([Objective(0.5, None), Objective(1.0, None)]) == Objective(0.75, None)
 
@@ -290,8 +372,8 @@ def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
         return Trial({"lr": lr}, state, 2, objective, objective, None, 1.0)
 
     trials = [trial(FINISHED, 0.6, 1), trial(STOPPED, 0.9, 2), trial(FINISHED, 0.7, 3), trial("failed", None, 4)]
-    assert winner(trials) is trials[2]
-    assert winner(trials[1:2]) is None
+    assert best_trial(trials) is trials[2]
+    assert best_trial(trials[1:2]) is None
     write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
     table = [line.split(",") for line in (tmp_path / "trials.csv").read_text().splitlines()]
     assert table[0] == ["trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds", "lr"]
@@ -346,19 +428,28 @@ def test_without_trials_nothing_is_loaded_and_the_table_is_empty(tmp_path: Path)
 
 def test_tuned_values_are_read_back_and_strange_ones_refused(tmp_path: Path) -> None:
     file = tmp_path / "tuned.json"
-    write_tuned(file, 0.9, {"losses.mining_power": 2.0, "num_prototypes": 4})
-    settings = with_values(TrainSettings(), read_tuned(file), f"{file}: train")
-    assert (settings.losses.mining_power, settings.losses.coherence_weight, settings.num_prototypes) == (2.0, 0.2, 4)
+    write_winner(file, 0.9, {"inp_former.losses.mining_power": 2.0, "inp_former.num_prototypes": 4, "batch_size": 4})
+    settings = with_values(TrainSettings(), read_winner(file), f"{file}: train")
+    losses = settings.own.losses
+    assert (losses.mining_power, losses.coherence_weight, settings.own.num_prototypes) == (2.0, 0.2, 4)
+    assert settings.batch_size == 4
     for values, words in (
         ({"lambda": 1}, "train.lambda is not a known key"),
-        ({"lr.low": 1}, "train.lr.low is not a known key"),
-        ({"losses.mining_power": 99}, "train.losses.mining_power is 99.0: it must be between 0 and 16"),
+        ({"lr": 1}, "train.lr is not a known key"),
+        ({"inp_former.lr.low": 1}, "train.inp_former.lr.low is not a known key"),
+        ({"nearest.neighbours": 2}, "train.nearest.neighbours is not a known key"),
+        ({"inp_former.losses.mining_power": 99}, "inp_former.losses.mining_power is 99.0: it must be between 0 and 16"),
     ):
-        write_tuned(file, 0.9, values)
+        write_winner(file, 0.9, values)
         with pytest.raises(UserError) as error:
-            with_values(TrainSettings(), read_tuned(file), f"{file}: train")
+            with_values(TrainSettings(), read_winner(file), f"{file}: train")
         assert words in str(error.value)
-    for text, words in (("[", "cannot be read"), ('{"train": {}}', "does not hold just objective and train")):
+    for text, words in (
+        ("[", "cannot be read"),
+        ('{"train": {}}', "does not hold just objective and train"),
+        ('{"objective": 1, "train": {"storage": "/etc"}}', "a table of numbers"),
+        ('{"objective": 1, "train": []}', "a table of numbers"),
+    ):
         file.write_text(text)
         with pytest.raises(UserError, match=words):
-            read_tuned(file)
+            read_winner(file)

@@ -28,10 +28,18 @@ from tests.tune.test_tune import plate
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, TRIALS = 6, 4
-TRAIN = {"channels": 32, "epochs": EPOCHS, "batch_size": 8, "warmup": 5, "final_lr": 0.0, "checkpoint_every": 2}
+TRAIN = {
+    "batch_size": 8,
+    "checkpoint_every": 2,
+    "inp_former": {"grid": 4, "channels": 32, "epochs": EPOCHS, "warmup": 5, "final_lr": 0.0},
+    "nearest": {"grid": 4, "channels": 32},
+}
 TUNE = {"trials": TRIALS, "concurrency": 1, "grace": 2, "reduction": 4, "images": 8}
 # The first learns next to nothing.
-SPACE = {"lr": {"choices": [0.0000001, 0.002]}, "num_prototypes": {"low": 2, "high": 4}}
+SPACE = {
+    "inp_former.lr": {"choices": [0.0000001, 0.002]},
+    "inp_former.num_prototypes": {"low": 2, "high": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +117,22 @@ def searched(project: Path, start: Start) -> Path:
     return folder
 
 
+def trials_of(folder: Path) -> np.ndarray:
+    """The table of a search."""
+    file = folder / "report/trials.csv"
+    return np.genfromtxt(file, delimiter=",", names=True, dtype=None, encoding="utf-8", deletechars="")
+
+
 def test_the_search_finds_the_better_of_two_settings(searched: Path) -> None:
-    tuned = json.loads((searched / "tuned.json").read_text())
-    assert tuned["train"]["lr"] == 0.002
-    assert tuned["train"]["num_prototypes"] in (2, 3, 4)
-    table = np.genfromtxt(searched / "report/trials.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    found = json.loads((searched / "tuned.json").read_text())
+    assert found["train"]["inp_former.lr"] == 0.002
+    assert found["train"]["inp_former.num_prototypes"] in (2, 3, 4)
+    table = trials_of(searched)
     assert len(table) == TRIALS
-    assert set(table["lr"]) == {0.0000001, 0.002}
-    worse = table[table["lr"] < 0.001]["objective"]
-    assert tuned["objective"] == table[table["state"] == "finished"]["objective"].max()
-    assert tuned["objective"] > worse.max() + 0.05
+    assert set(table["inp_former.lr"]) == {0.0000001, 0.002}
+    worse = table[table["inp_former.lr"] < 0.001]["objective"]
+    assert found["objective"] == table[table["state"] == "finished"]["objective"].max()
+    assert found["objective"] > worse.max() + 0.05
     assert not list((searched / "runs").iterdir())  # a finished search leaves nothing to resume by accident
 
 
@@ -132,12 +146,28 @@ def test_every_trial_is_a_finished_run_below_the_search(searched: Path) -> None:
     parent, trials = nested(searched)
     assert (parent.info.status, parent.data.tags["kind"]) == ("FINISHED", "tune")
     assert [run.info.status for run in trials] == ["FINISHED"] * TRIALS
-    assert {float(run.data.params["lr"]) for run in trials} == {0.0000001, 0.002}
+    assert {float(run.data.params["inp_former.lr"]) for run in trials} == {0.0000001, 0.002}
     assert max(run.data.metrics["objective"] for run in trials) >= parent.data.metrics["objective"]
     assert set(trials[0].data.metrics) == {"objective", "image_ap", "pixel_ap", "val_loss"}
     client = MlflowClient(f"sqlite:///{searched}/mlflow.db")
     logged = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "tune/pictures")}
     assert logged == {"best.png", "parallel.png", "importance.png"}
+
+
+def test_a_method_without_epochs_is_searched_in_its_own_space(project: Path, start: Start) -> None:
+    folder = project / "memory"
+    changed = {"tune": {"space": None, "seeds": 2}, "train": {"method": "nearest"}}
+    out = finish(start("memory", *SEARCH, **changed))
+    found, table = json.loads((folder / "tuned.json").read_text()), trials_of(folder)
+    assert set(found["train"]) == {"nearest.neighbours", "nearest.coreset_share"}
+    assert isinstance(found["train"]["nearest.neighbours"], int)
+    assert (len(table), set(table["state"]), set(table["epochs"])) == (TRIALS, {"finished"}, {1})
+    assert found["objective"] == table["objective"].max() > 0.5
+    assert len([line for line in out.splitlines() if line.startswith("trial ")]) == TRIALS
+    _, trials = nested(folder)
+    assert [run.info.status for run in trials] == ["FINISHED"] * TRIALS
+    assert set(trials[0].data.metrics) == {"objective", "image_ap", "pixel_ap"}
+    assert not list((folder / "runs").iterdir())
 
 
 def states(folder: Path) -> dict[str, tuple[str, int]]:
@@ -186,11 +216,15 @@ def test_a_killed_search_goes_on_and_repeats_no_finished_trial(project: Path, st
 def test_train_takes_what_was_found(project: Path, start: Start) -> None:
     folder = project / "trained"
     folder.mkdir()
-    (folder / "tuned.json").write_text('{"objective": 0.5, "train": {"num_prototypes": 3, "losses.mining_power": 1.5}}')
+    values = {"inp_former.num_prototypes": 3, "inp_former.losses.mining_power": 1.5, "inp_former.epochs": 1}
+    (folder / "tuned.json").write_text(json.dumps({"objective": 0.5, "train": values}))
     outputs = "--tuned tuned.json --model model --run run.json --loss loss.csv"
-    out = finish(start("trained", "train", outputs, train={"epochs": 1, "setting": "single-class"}))
-    assert out.startswith("tuned: num_prototypes 3, losses.mining_power 1.5\n")
+    out = finish(start("trained", "train", outputs, train={"setting": "single-class"}))
+    told = "found by the search: inp_former.num_prototypes 3, inp_former.losses.mining_power 1.5, inp_former.epochs 1\n"
+    assert out.startswith(told)
     detector = Detector.load(folder / "model")
-    assert (detector.models["plate"].model.shape.num_prototypes, detector.losses.mining_power) == (3, 1.5)
+    assert detector.models["plate"].network.prototype_token.shape[-2] == 3
+    assert (detector.settings.num_prototypes, detector.settings.losses.mining_power) == (3, 1.5)
     (run,) = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["1"])
-    assert (run.data.params["train.num_prototypes"], run.data.params["train.losses.mining_power"]) == ("3", "1.5")
+    names = ("num_prototypes", "losses.mining_power", "epochs")
+    assert [run.data.params[f"train.inp_former.{name}"] for name in names] == ["3", "1.5", "1"]

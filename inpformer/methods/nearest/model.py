@@ -50,19 +50,21 @@ class Nearest(Model):
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """Of the mean Euclidean distance to the nearest tokens of the memory."""
+        if not len(self.memory):
+            raise UserError("the memory of normal tokens is empty: train the detector again.")
+        if not len(self.memory):
+            raise UserError("the memory of normal tokens is empty: train the detector again.")
         tokens = self.tokens(groups)
         flat = tokens.flatten(0, 1)
         near = [self._distance(part) for part in flat.split(TOKENS_AT_A_TIME)]
         return to_map(torch.cat(near).view(tokens.shape[0], 1, tokens.shape[1]), image_size)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """The memory may be of any length. Raises UserError naming `source` for whatever else does not fit; then the
-        memory stays as it was.
+        """The memory may be of any length, and is empty until it is filled. Raises UserError naming `source` for
+        whatever else does not fit; then the memory stays as it was.
         """
         before, memory = self.memory, tensors.get("memory")
         if memory is not None and memory.ndim == 2:
-            if not len(memory):
-                raise UserError(f"{source}: the memory is empty: train the detector again.")
             self.memory = before.new_zeros(len(memory), before.shape[1])
         try:
             super().load_tensors(tensors, source)

@@ -27,7 +27,7 @@ from inpformer.training.settings import TrainSettings
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.tune.runs import Lines, TrialRuns
 from pipelines.tune.settings import TuneSettings
-from pipelines.tune.table import FAILED, FINISHED, STOPPED, Trial, winner
+from pipelines.tune.table import FAILED, FINISHED, STOPPED, Trial, best_trial
 from pipelines.tune.trial import TrialTask, run_trial
 
 METRIC, EPOCH = "objective", "epoch"
@@ -86,7 +86,7 @@ def find(search: Search, task: TrialTask, kept: Checkpoints) -> list[Trial]:
     if grid.num_terminated + grid.num_errors < search.settings.trials:
         raise KeyboardInterrupt
     trials = sorted((_trial(grid[n], search) for n in range(len(grid))), key=lambda pair: pair[0])
-    if winner([trial for _, trial in trials]) is None:
+    if best_trial([trial for _, trial in trials]) is None:
         if grid.errors:
             raise failure("every trial of the search", grid.errors[0])
         raise UserError("no trial of the search was trained to the end: set tune.trials higher.")
