@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from inpformer.errors import UserError
-from inpformer.images.layouts.sample import refuse_all
+from inpformer.images.layouts.sample import Problem, refuse_all
 from inpformer.images.tiling import Tiling
 from pipelines.manifest.table import Manifest
 
@@ -14,9 +14,9 @@ def check_tiles(manifest: Manifest, tiling: Tiling | None) -> None:
         refuse_all(_refused(manifest, tiling))
 
 
-def _refused(manifest: Manifest, tiling: Tiling) -> Iterator[str]:
+def _refused(manifest: Manifest, tiling: Tiling) -> Iterator[Problem]:
     for row in manifest.rows:
         try:
             tiling.windows((row.width, row.height))
         except UserError as error:
-            yield f"{row.path}: {error}"
+            yield Problem.at(row.path, str(error))

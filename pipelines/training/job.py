@@ -14,7 +14,7 @@ import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from torch import Tensor, nn
 
 from inpformer import methods

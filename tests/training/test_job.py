@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from PIL import Image
 
 from inpformer.config import build

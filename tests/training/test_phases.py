@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from torch import Tensor
 
 from inpformer.config import build

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from inpformer.features.levels import Wants
+from inpformer.encoders.levels import Wants
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image

@@ -52,8 +52,6 @@ class Nearest(Model):
         """Of the mean Euclidean distance to the nearest tokens of the memory."""
         if not len(self.memory):
             raise UserError("the memory of normal tokens is empty: train the detector again.")
-        if not len(self.memory):
-            raise UserError("the memory of normal tokens is empty: train the detector again.")
         tokens = self.tokens(groups)
         flat = tokens.flatten(0, 1)
         near = [self._distance(part) for part in flat.split(TOKENS_AT_A_TIME)]
