@@ -5,9 +5,11 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 """
 
 import os
-import re
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow.artifacts
 from mlflow import MlflowClient
@@ -15,11 +17,13 @@ from mlflow.exceptions import MlflowException
 
 from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
-from inpformer.errors import UserError
+from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
 DETECTOR_FOLDER = "artifacts/detector"
+# Beside a local database, whose paths are absolute.
+ARTIFACTS = "mlartifacts"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -33,13 +37,15 @@ class Registry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._uri = tracking_uri
-        self._shown_uri = re.sub(r"//[^/]*@", "//***@", tracking_uri)
+        self._shown_uri = without_password(tracking_uri)
         # Asking MLflow would make the missing database, and an empty one answers nothing.
         database = Path(tracking_uri.removeprefix("sqlite:///"))
         if tracking_uri.startswith("sqlite:///") and not database.is_file():
             raise UserError(
                 f"{database} is no MLflow database: run the pipeline first (`dvc repro`), or set MLFLOW_TRACKING_URI."
             )
+        if tracking_uri.startswith("sqlite:///"):
+            _check_place(database)
         try:
             self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         except Exception as error:  # a missing driver, an unknown scheme, a database that refuses
@@ -87,6 +93,24 @@ class Registry:
         )
 
 
+def _check_place(database: Path) -> None:
+    """Raises UserError for a database that moved and still names its artefacts in the folder where it was: they may be
+    another project's by now. Only the pipeline writes into it.
+    """
+    here = database.resolve().parent / ARTIFACTS
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+        except sqlite3.DatabaseError:  # MLflow says what is wrong with it
+            return
+    places = [Path(unquote(urlsplit(row[0]).path)) for row in rows if urlsplit(row[0]).scheme in ("", "file")]
+    if strange := [place for place in places if place.name == ARTIFACTS and place != here]:
+        raise UserError(
+            f"{database} was moved or copied and still names its artefacts in {strange[0]}: run `dvc repro` in its "
+            "folder, which corrects that."
+        )
+
+
 def _load_encoder(settings: EncoderSettings) -> Encoder:
     """The encoder; of one whose weights lie in S3, MLflow's artefact client fetches them."""
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
@@ -108,4 +132,4 @@ def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Behind these words stands what the network said, before them the whole request.
     said = lines[0].rpartition("Caused by ")[2].rstrip(". )")[:200]
-    return re.sub(r"//[^/\s]*@", "//***@", said)
+    return without_password(said)

@@ -18,7 +18,7 @@ from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.devices import best_device
 from pipelines.platform.params import read_section
-from pipelines.platform.tracking import Run, download_detector, find_version
+from pipelines.platform.registry import Evidence, download_detector, find_version, register_alone
 from pipelines.platform.weights import load_encoder
 from pipelines.register.settings import RegisterSettings
 
@@ -49,26 +49,36 @@ def run(args: Namespace) -> None:
         raise UserError(f"--normals is {args.normals}: there are no images in it, give a folder of good parts.")
     source = find_version(model_name, args.version)
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-        fetched = download_detector(model_name, source.version, Path(folder))
+        fetched, recalibrated = (
+            download_detector(model_name, source.number, Path(folder)),
+            Path(folder) / "recalibrated",
+        )
         detector = Detector.load(fetched, args.encoder_weights, best_device(), load_encoder)
         check_category(detector, args.category)
         threshold = calibrate({args.category: score_normals(detector, images, args.category)}, settings)[args.category]
         detector.thresholds[args.category] = threshold
-        detector.save(Path(folder) / "recalibrated")
+        detector.save(recalibrated)
         normals = hashlib.sha256(b"".join(by_digest)).hexdigest()
+        promised = promise(args.category, threshold, settings)
         tags = {
             # What was measured, and hashed, belongs to the old thresholds.
             **{k: v for k, v in source.tags.items() if k in KEPT_TAGS},
-            **provenance.tags(),
-            "calibrated": "yes",
-            "recalibrated.from": source.version,
+            **provenance.code_tags(),
+            "recalibrated.from": source.number,
             "recalibrated.category": args.category,
             "recalibrated.images": str(len(images)),
             "recalibrated.digest": normals,
         }
-        key = f"recalibrate {source.version} {args.category} {normals} {settings}"
-        run = Run.open(key, f"recalibrate-{args.category}", {"calibrate": settings}, tags)
-        version = run.register(Path(folder) / "recalibrated", model_name, tags)
-        run.end("FINISHED")
-    print(promise(args.category, threshold, settings))
+        description = "\n".join(
+            [
+                f"version {source.number} with new thresholds from {args.normals}, not measured on test images",
+                promised,
+                f"{source.tags.get('setting', 'no setting')}, data {source.tags.get('data.digest', 'unknown')[:12]}",
+                provenance.code(),
+            ]
+        )
+        key = f"recalibrate {source.number} {args.category} {normals} {settings}"
+        name = f"recalibrate-{args.category}"
+        version = register_alone(recalibrated, model_name, key, name, Evidence(description, tags))
+    print(promised)
     print(f"{model_name} version {version} is @{CHALLENGER}; to let it serve: python -m pipelines.promote")

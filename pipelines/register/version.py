@@ -1,76 +1,85 @@
-"""The calibrated detector becomes a version in MLflow's registry, under @challenger."""
+"""The calibrated detector becomes a version in MLflow's registry, under @challenger. All that MLflow hears of an
+evaluation, it hears here: a stage that DVC never takes from its cache.
+"""
 
+import hashlib
 import json
 import tempfile
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from inpformer.errors import UserError, without_password
-from inpformer.images.transform import read_image
-from inpformer.judging.detector import Detector
-from inpformer.training.settings import TrainSettings
+from pipelines.gate.log import log_gate
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
-from pipelines.platform.params import read_all, read_section
-from pipelines.platform.tracking import tracking_uri
-from pipelines.platform.weights import load_encoder
+from pipelines.platform.params import flat, read_section
+from pipelines.platform.registry import DIGEST_TAG, Version, challenge, folder_digest, register, with_detector
+from pipelines.platform.runs import Run
+from pipelines.platform.tracking import shown_uri
+from pipelines.register.evidence import file_digest, gather, read_numbers
 from pipelines.register.settings import RegisterSettings
 from pipelines.train.run_record import read_run
 
-CHECK_IMAGES = 4
-# Two processors add up in different orders; a wrong tensor is off by far more.
-CHECK_TOLERANCE = 1e-5
+CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
 @dataclass(frozen=True)
-class Version:
-    """What the stage leaves: the version that now is @challenger."""
+class Challenger:
+    """What the stage leaves: the version that now is @challenger, and the run that made it."""
 
     model_name: str
     version: str
     run_id: str
 
 
-def check_export(detector: Detector, manifest: Manifest) -> None:
-    """Saves, loads and asks again. Raises UserError if the copy scores test images differently."""
-    rows = manifest.split("test")[:CHECK_IMAGES]
-    images, categories = [read_image(manifest.root / row.path) for row in rows], [row.category for row in rows]
-    with tempfile.TemporaryDirectory() as folder:
-        detector.save(Path(folder) / "copy")
-        copy = Detector.load(Path(folder) / "copy", load=load_encoder)
-    pairs = zip(detector.predict(images, categories).maps, copy.predict(images, categories).maps, strict=True)
-    difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
-    if not difference <= CHECK_TOLERANCE:
-        raise UserError(f"the saved detector's maps differ by {difference:.2g} from the original's: do not use it.")
-
-
 def run(args: Namespace) -> None:
-    """Registers, unless this run has done so before, and says under which number."""
-    settings = read_section("register", RegisterSettings)
-    manifest = read_manifest(args.manifest)
-    detector = Detector.load(args.detector, load=load_encoder)
-    check_export(detector, manifest)
-    run = read_run(args.run)
-    setting = detector.training.setting
-    tags = {
-        **provenance.tags(),
-        **provenance.locked_hashes(),
-        "data.digest": manifest.digest,
-        "encoder.digest": detector.encoder.digest,
-        "setting": setting,
-        "seed": str(read_section("train", TrainSettings).seed),
-    }
-    run.set_tags(tags)
-    calibration = read_all().get("calibrate", {})
-    tags |= {f"calibrate.{name}": str(value) for name, value in calibration.items()}
-    mean = json.loads(args.metrics.read_text())[setting]["mean"]
-    scores = {f"{setting}.{name}": f"{value:.4f}" for name, value in mean.items()}
-    version = run.register(args.detector, settings.model_name, {**tags, **scores})
+    """Points @challenger at the version of the detector, which is made if it is new, and says which that is."""
+    model_name = read_section("register", RegisterSettings).model_name
+    manifest, run = read_manifest(args.manifest), read_run(args.run)
+    digest = folder_digest(args.detector)
+    if found := with_detector(model_name, digest):
+        challenge(model_name, found.number)
+        if run.tags().get(DIGEST_TAG) != digest:
+            run.log_metrics(flat(dict([read_numbers(args.evaluation)])))
+            tell(run, args, manifest, digest)
+        say_changed(found, model_name, args.evaluation)
+        left = Challenger(model_name, found.number, found.run_id)
+    else:
+        left = Challenger(model_name, make(args, manifest, run, model_name), run.run_id)
+        tell(run, args, manifest, digest)
     with files.written_whole(args.out) as temporary:
-        temporary.write_text(json.dumps(asdict(Version(settings.model_name, version, run.run_id)), indent=2) + "\n")
-    print(f"{settings.model_name} version {version} is @{CHALLENGER} at {without_password(tracking_uri())}")
+        temporary.write_text(json.dumps(asdict(left), indent=2) + "\n")
+    print(f"{model_name} version {left.version} is @{CHALLENGER} at {shown_uri()}")
     print("to let it serve: python -m pipelines.promote")
+
+
+def make(args: Namespace, manifest: Manifest, run: Run, model_name: str) -> str:
+    """A new version, once the detector was seen to survive being saved; returns its number."""
+    from pipelines.register.check import checked  # only here: it loads the model
+
+    detector = checked(args.detector, manifest)
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as temporary:
+        evidence = gather(args, manifest, run, detector.encoder.digest, Path(temporary) / "evidence")
+        number = register(run, args.detector, model_name, evidence)
+    if changed := provenance.uncommitted():
+        print(f"not committed: {provenance.listed(changed)}. Commit them, so that this version's code is found again.")
+    return number
+
+
+def tell(run: Run, args: Namespace, manifest: Manifest, digest: str) -> None:
+    """The run's data sets and what the gate found; its tag says which detector its metrics are of."""
+    log_gate(run, args.findings)
+    for split, context in CONTEXTS.items():
+        if rows := manifest.split(split):
+            content = hashlib.sha256("".join(row.sha256 for row in rows).encode()).hexdigest()
+            bad = sum(row.label for row in rows)
+            counts = {"images": len(rows), "good": len(rows) - bad, "defective": bad}
+            run.log_data(f"{manifest.root.name}/{split}", content, manifest.root, context, counts)
+    run.set_tags({DIGEST_TAG: digest})
+
+
+def say_changed(found: Version, model_name: str, evaluation: Path) -> None:
+    """A version's evidence stays, also where the same detector is measured otherwise now."""
+    if found.tags.get("evaluation.digest", file_digest(evaluation)) != file_digest(evaluation):
+        print(f"{evaluation} differs from what {model_name} version {found.number} was registered with, which stays.")

@@ -26,7 +26,7 @@ from inpformer.training.loop import CHECKPOINT_PROGRESS, CHECKPOINT_TENSORS, Loo
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex
 from pipelines.manifest.table import Manifest
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.features import TrainingFeatures

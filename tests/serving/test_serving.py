@@ -29,7 +29,7 @@ from inpformer.errors import UserError
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector
 from inpformer.judging.trained import ALL
 from inpformer.methods.inp_former.settings import LossSettings
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 from serving.app import build
 from serving.inspector import map_png
 from serving.registry import DETECTOR_FOLDER, Registry
