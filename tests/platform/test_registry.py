@@ -16,7 +16,7 @@ from inpformer.judging.detector import Detector
 from pipelines.platform.registry import Evidence, aliases, download_detector, register, register_alone, set_alias
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri
-from pipelines.promote.aliases import promote, settle
+from pipelines.promote.aliases import promote
 from serving.registry import Registry
 from tests.conftest import limits
 
@@ -83,7 +83,7 @@ KILLED_PROMOTIONS = """
 import json, os, shutil, sys
 import mlflow
 from pipelines.platform.registry import aliases
-from pipelines.promote.aliases import promote, settle
+from pipelines.promote.aliases import promote
 source, name, wanted = sys.argv[1:]
 def dying(write):
     def call(*args, **kwargs):
@@ -234,6 +234,7 @@ def test_a_registry_goes_with_its_folder(
         shutil.copytree(old, new)
     with pytest.raises(UserError, match="was moved or copied and still names its artefacts in"):
         Registry(f"sqlite:///{new}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # which MLflow's own functions set
     monkeypatch.chdir(new)
     assert download_detector(NAME, "1", tmp_path / "fetched").is_dir()
     run = Run.open("other", "a run", {}, {})
@@ -255,7 +256,7 @@ def test_a_registry_without_its_artefacts_is_refused(
         (tmp_path / name).mkdir()
     shutil.copy(empty, tmp_path / "old")
     monkeypatch.chdir(tmp_path / "old")
-    Run.open("key", "a run", {}, {}).log_files(tmp_path / "old", "all")
+    Run.open("key", "a run", {}, {}).log_file(tmp_path / "old/mlflow.db", "copies")
     shutil.copy("mlflow.db", tmp_path / "new")
     monkeypatch.chdir(tmp_path / "new")
     with pytest.raises(UserError, match=r"moved or copied without its artefacts, which lie in .*old/mlartifacts"):
