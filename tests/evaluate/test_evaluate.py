@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Report
-from pipelines.evaluate.test_images import Gallery, check_setting, mean, summary, table
+from pipelines.evaluate.test_images import Gallery, check_setting, compared, mean, summary, table
 from pipelines.manifest.table import Manifest
 from tests.conftest import limits
 from tests.evaluate.test_measure import row
@@ -67,3 +69,18 @@ def test_the_table_has_intervals_beside_the_numbers() -> None:
     assert "| bolt | – | 0.500 [0.405, 0.595] |" in lines
     assert "| mean | 0.600 [0.505, 0.695] | 0.500 [0.405, 0.595] |" in lines
     assert "the 95% interval of 1000 bootstrap draws" in lines
+
+
+@pytest.mark.parametrize("categories", [1, 15])
+def test_the_picture_of_intervals_fits_a_page(tmp_path: Path, categories: int) -> None:
+    metrics = {f"category {n}": {f"metric_{m}": 0.9 for m in range(11)} for n in range(categories)}
+    bounds = {name: dict.fromkeys(values, (0.8, 1.0)) for name, values in metrics.items()}
+    pictures.intervals(metrics, bounds, tmp_path)
+    with Image.open(tmp_path / "intervals.png") as image:
+        assert image.width <= 1100
+        assert image.height <= 1.5 * image.width
+
+
+def test_metrics_for_comparison_are_few_and_short() -> None:
+    means = {"image_auroc": 0.95541666, "image_ap": 0.5, "miss_rate": 0.125, "false_alarm_rate": 1 / 60}
+    assert compared(means) == {"image_auroc": 0.9554, "false_alarm_rate": 0.0167, "miss_rate": 0.125}

@@ -296,6 +296,37 @@ def test_a_call_killed_before_it_registers_leaves_one_version(
     assert Detector.load(download_detector(NAME, "1", tmp_path / "fetched")).thresholds == detector.thresholds
 
 
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+import mlflow.pyfunc
+from pipelines.platform import command
+from pipelines.platform.registry import Evidence, register_alone
+mlflow.pyfunc.log_model = lambda **options: os.kill(os.getpid(), signal.SIGTERM)
+command.run(lambda: register_alone(Path("detector"), sys.argv[1], "key", "recalibrate", Evidence()))
+"""
+
+
+def test_a_call_ended_by_sigterm_leaves_no_running_run(
+    registry: MlflowClient, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector.save(tmp_path / "detector")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    ended = subprocess.run([sys.executable, "-c", TERMINATED, NAME], capture_output=True, check=False)
+    assert ended.returncode == 130, ended.stderr
+    (run,) = registry.search_runs(["1"])
+    assert run.info.status == "KILLED"
+    assert register_alone(tmp_path / "detector", NAME, "key", "recalibrate", Evidence()) == "1"
+    assert [(r.info.run_id, r.info.status) for r in registry.search_runs(["1"])] == [(run.info.run_id, "FINISHED")]
+
+
+def test_what_ray_makes_of_sigterm_is_no_failure(registry: MlflowClient) -> None:
+    run = Run.open("key", "a run", {}, {})
+    with pytest.raises(SystemExit), run.underway():
+        raise SystemExit(signal.SIGTERM)
+    assert registry.get_run(run.run_id).info.status == "KILLED"
+
+
 def test_new_thresholds_are_a_new_version(registry: MlflowClient, detector: Detector, tmp_path: Path) -> None:
     run = Run.open("key", "a run", {}, {})
     detector.save(tmp_path / "first/detector")
