@@ -39,6 +39,11 @@ def read_section(section: str, cls: type[T]) -> T:
     return build(cls, values.get(section, {}), f"{PARAMS_FILE}: {section}")
 
 
+def read_alone(section: str, cls: type[T]) -> T:
+    """`read_section` for a command that is to answer at once: it checks no other section, whose owner may need torch."""
+    return build(cls, _read_file().get(section, {}), f"{PARAMS_FILE}: {section}")
+
+
 def read_all() -> dict[str, dict[str, Any]]:
     """The whole of params.yaml, as written: for the record of a run, not for use."""
     return _read_file()
