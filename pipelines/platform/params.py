@@ -40,7 +40,9 @@ def read_section(section: str, cls: type[T]) -> T:
 
 
 def read_alone(section: str, cls: type[T]) -> T:
-    """`read_section` for a command that is to answer at once: it checks no other section, whose owner may need torch."""
+    """`read_section` for a command that is to answer at once: other sections, whose owners may need torch, are not
+    checked.
+    """
     return build(cls, _read_file().get(section, {}), f"{PARAMS_FILE}: {section}")
 
 
