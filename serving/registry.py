@@ -5,9 +5,12 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 """
 
 import os
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow.artifacts
 import torch
@@ -22,6 +25,8 @@ from serving.encoders import EncoderChoice, encoder_digest
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
 DETECTOR_FOLDER = "artifacts/detector"
+# Beside a local database, whose paths are absolute.
+ARTIFACTS = "mlartifacts"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -50,6 +55,8 @@ class Registry:
             raise UserError(
                 f"{database} is no MLflow database: run the pipeline first (`dvc repro`), or set MLFLOW_TRACKING_URI."
             )
+        if tracking_uri.startswith("sqlite:///"):
+            _check_place(database)
         try:
             self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         except Exception as error:  # a missing driver, an unknown scheme, a database that refuses
@@ -104,6 +111,24 @@ class Registry:
     def _no_answer(self, error: Exception) -> UserError:
         return UserError(
             f"the registry {self._shown_uri} does not answer ({_reason(error)}): start it, or set MLFLOW_TRACKING_URI."
+        )
+
+
+def _check_place(database: Path) -> None:
+    """Raises UserError for a database that moved and still names its artefacts in the folder where it was: they may be
+    another project's by now. Only the pipeline writes into it.
+    """
+    here = database.resolve().parent / ARTIFACTS
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+        except sqlite3.DatabaseError:  # MLflow says what is wrong with it
+            return
+    places = [Path(unquote(urlsplit(row[0]).path)) for row in rows if urlsplit(row[0]).scheme in ("", "file")]
+    if strange := [place for place in places if place.name == ARTIFACTS and place != here]:
+        raise UserError(
+            f"{database} was moved or copied and still names its artefacts in {strange[0]}: run `dvc repro` in its "
+            "folder, which corrects that."
         )
 
 

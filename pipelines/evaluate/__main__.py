@@ -1,7 +1,7 @@
 r"""Stage evaluate: what the calibrated detector is worth on the test images. Nothing earlier has seen them.
 
-python -m pipelines.evaluate --manifest MANIFEST.parquet --gate FOLDER --findings FINDINGS.json --detector FOLDER \
-    --run RUN.json --metrics METRICS.json --table METRICS.md --scores SCORES.csv --plots FOLDER
+python -m pipelines.evaluate --manifest MANIFEST.parquet --detector FOLDER --evaluation EVALUATION.json \
+    --metrics METRICS.json --table METRICS.md --scores SCORES.csv --plots FOLDER
 """
 
 import argparse
@@ -11,13 +11,9 @@ from pipelines.platform import command, params
 
 
 def main() -> None:
-    """Writes metrics, scores and pictures, and logs them to the pipeline's MLflow run."""
+    """Writes metrics, scores and pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    inputs, outputs = (
-        ("--manifest", "--gate", "--findings", "--detector", "--run"),
-        ("--metrics", "--table", "--scores"),
-    )
-    for name in (*inputs, *outputs, "--plots"):
+    for name in ("--manifest", "--detector", "--evaluation", "--metrics", "--table", "--scores", "--plots"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     command.refuse_missing(args.manifest, args.gate, args.findings, args.detector, args.run)

@@ -22,6 +22,8 @@ from pipelines.platform import files
 
 matplotlib.rcParams["text.parse_math"] = False  # two dollars in a category's name are no formula
 GOOD_COLOUR, BAD_COLOUR = "#2c7fb8", "#d7301f"
+# Of a picture with a panel a metric: inches, and how many of them stay legible side by side.
+PAGE_WIDTH, PANELS_A_ROW = 10.0, 4
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,31 @@ def intervals(
     bounds: Mapping[str, Mapping[str, tuple[float, float]]],
     folder: Path,
 ) -> None:
-    """Each category's metrics with their confidence intervals, a panel a metric: intervals.png in `folder`."""
+    """Each category's metrics with their confidence intervals, a panel a metric: intervals.png in `folder`, as wide as
+    a page.
+    """
     names = list(dict.fromkeys(name for by_name in bounds.values() for name in by_name))
-    figure, panels = plt.subplots(
-        1, len(names), figsize=(2.3 * len(names), 1.2 + 0.35 * len(metrics)), layout="constrained", sharey=True
+    columns = min(len(names), PANELS_A_ROW)
+    rows = math.ceil(len(names) / columns)
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(PAGE_WIDTH, rows * (0.8 + 0.25 * len(metrics))),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
     )
-    for axes, name in zip(panels, names, strict=True):
+    for axes in grid.flat[len(names) :]:
+        axes.axis("off")
+    for axes, name in zip(grid.flat, names, strict=False):
         for number, (category, values) in enumerate(metrics.items()):
             if name in bounds[category]:
                 low, high = bounds[category][name]
                 axes.plot([low, high], [number, number], color=GOOD_COLOUR, linewidth=4, alpha=0.4)
-                axes.plot(values[name], number, "o", color=GOOD_COLOUR)
+                axes.plot(values[name], number, "o", color=GOOD_COLOUR, markersize=5)
         axes.set(title=name, ylim=(len(metrics) - 0.5, -0.5))
         axes.set_yticks(range(len(metrics)), list(metrics))
+        axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="x", alpha=0.3)
     _save(figure, folder / "intervals.png")
 

@@ -23,16 +23,16 @@ from pipelines.calibrate.held_out import predict
 from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Measurement, Report
 from pipelines.evaluate.settings import EvaluateSettings
-from pipelines.gate.log import log_gate
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
 from pipelines.platform.devices import best_device
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
-from pipelines.train.run_record import read_run
 
 Numbers = dict[str, float]
+# What metrics.json has of a setting: the means that people compare, few enough for a screen, to so many digits.
+COMPARED, DIGITS = ("image_auroc", "aupro", "false_alarm_rate", "miss_rate"), 4
 
 
 class Gallery:
@@ -110,13 +110,18 @@ def mean_intervals(reports: Mapping[str, Report], settings: BootstrapSettings) -
 
 
 def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, dict[str, Numbers] | Numbers]:
-    """What metrics.json holds of a setting: the mean, that of each data set where there are several, the categories."""
+    """What evaluation.json holds of a setting: the mean, the data sets where there are several, the categories."""
     whole: dict[str, dict[str, Numbers] | Numbers] = {"mean": mean(reports)}
     if data_sets:
         whole["data_set"] = {
             name: mean({c: report for c, report in reports.items() if c.startswith(f"{name}/")}) for name in data_sets
         }
     return whole | {"category": {category: report.metrics for category, report in reports.items()}}
+
+
+def compared(mean: Numbers) -> Numbers:
+    """What metrics.json holds of a setting's means."""
+    return {name: round(mean[name], DIGITS) for name in COMPARED if name in mean}
 
 
 def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
@@ -199,12 +204,11 @@ def draw(
 
 
 def run(args: Namespace) -> None:
-    """Writes metrics, scores and pictures, and logs them to the pipeline's MLflow run."""
+    """Writes metrics, scores and pictures."""
     settings = read_section("evaluate", EvaluateSettings)
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.detector, device=best_device(), load=load_encoder)
     check_setting(detector, manifest)
-    run = read_run(args.run)
     reports, worst = evaluate(manifest, detector, settings)
     if unmasked := sum(report.unmasked for report in reports.values()):
         print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
@@ -215,14 +219,10 @@ def run(args: Namespace) -> None:
     lines = table(setting, reports, settings.bootstrap)
     with files.written_whole(args.table) as temporary:
         temporary.write_text(lines)
-    with files.written_whole(args.metrics) as temporary:
-        temporary.write_text(json.dumps({setting: summary(reports, manifest.data_sets)}, indent=2) + "\n")
-    run.log_metrics({f"{setting}.{name}": value for name, value in mean(reports).items()})
-    for category, report in reports.items():
-        run.log_metrics({f"{setting}.{category}.{name}": value for name, value in report.metrics.items()})
-    # Here, not in train: what the gate says must not train anew.
-    log_gate(run, args.gate, args.findings)
-    run.log_files(args.plots, "pictures")
-    for file in (args.scores, args.metrics, args.table):
-        run.log_file(file, "evaluation")
+    # The exact numbers of all categories, and under the same names the few that `dvc metrics` shows.
+    whole = {setting: summary(reports, manifest.data_sets)}
+    few = {setting: {"mean": compared(mean(reports))}}
+    for file, values in ((args.evaluation, whole), (args.metrics, few)):
+        with files.written_whole(file) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n")
     print(lines)

@@ -3,13 +3,10 @@
 import json
 from pathlib import Path
 
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 
 
-def log_gate(run: Run, report: Path, findings: Path) -> None:
-    """Logs the page as the run's artefact gate/index.html and the number of findings of each check as metric
-    gate.<check>.
-    """
+def log_gate(run: Run, findings: Path) -> None:
+    """Logs the number of findings of each check as metric gate.<check>."""
     counts = json.loads(findings.read_text(encoding="utf-8"))["counts"]
-    run.log_files(report, "gate")
     run.log_metrics({f"gate.{name}": float(sum(levels.values())) for name, levels in counts.items()})

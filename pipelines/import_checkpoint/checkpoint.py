@@ -24,7 +24,7 @@ from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import read_section
-from pipelines.platform.tracking import Run
+from pipelines.platform.registry import Evidence, register_alone
 from pipelines.register.settings import RegisterSettings
 
 METHOD = METHODS["inp_former"]
@@ -120,16 +120,22 @@ def run(args: Namespace) -> None:
     with args.checkpoint.open("rb") as f:
         sha256 = hashlib.file_digest(f, "sha256").hexdigest()
     tags = {
-        **provenance.tags(),
+        **provenance.code_tags(),
         "imported.from": args.checkpoint.name,
         "imported.sha256": sha256,
         "encoder.digest": detector.encoder.digest,
         "setting": args.setting,
         "calibrated": "no",
     }
-    run = Run.open(f"import {sha256}", f"import-{args.checkpoint.stem}", {}, tags)
-    version = run.register(args.out, model_name, tags)
-    run.end("FINISHED")
+    description = "\n".join(
+        [
+            f"imported from {args.checkpoint.name} (sha256 {sha256[:12]}), without thresholds, not measured",
+            f"{args.setting} on {', '.join(args.categories) or 'categories that are not known'}",
+            provenance.code(),
+        ]
+    )
+    name = f"import-{args.checkpoint.stem}"
+    version = register_alone(args.out, model_name, f"import {sha256}", name, Evidence(description, tags))
     print(
         f"{args.out} is {model_name} version {version}, @{CHALLENGER}; its encoder: {detector.encoder.settings.weights}"
     )

@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit, and what DVC wrote down of its inputs."""
+"""Where a result comes from: the commit and what differs from it, the parameters, the job."""
 
 import hashlib
 import json
@@ -6,15 +6,14 @@ import os
 import subprocess
 from pathlib import Path
 
-import yaml
-
 from pipelines.platform.params import read_all
 from pipelines.platform.ray_address import JOB_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCK_FILE = Path("dvc.lock")
 # Where there is no repository, as in a job's working directory.
 COMMIT_VARIABLE = "INPFORMER_COMMIT"
+# How many files a sentence names.
+NAMED = 8
 # Written by the pipeline itself while it runs: a change there is not a change of the code.
 OWN_OUTPUTS = ("dvc.lock", "reports", "artifacts", "data")
 
@@ -35,12 +34,12 @@ def source_digest(*rooms: str) -> str:
     return digest.hexdigest()
 
 
-def git_dirty() -> str:
-    """Whether a tracked file that is no output of the pipeline differs from the commit: "true", "false", "unknown"."""
+def uncommitted() -> list[str] | None:
+    """The tracked files that differ from the commit and are no output of the pipeline; None outside a repository."""
     if not _git("rev-parse", "HEAD"):
-        return "unknown"
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in OWN_OUTPUTS))
-    return str(bool(changed)).lower()
+        return None
+    changed = _git("diff", "--name-only", "-z", "--relative", "HEAD", "--", ".", *(f":!{p}" for p in OWN_OUTPUTS))
+    return [name for name in changed.split("\0") if name]
 
 
 def ray_job() -> str:
@@ -49,24 +48,34 @@ def ray_job() -> str:
     return str(config.get("metadata", {}).get("job_submission_id", "none"))
 
 
+def params_digest() -> str:
+    """sha256 (hex) of all parameters."""
+    return hashlib.sha256(json.dumps(read_all(), sort_keys=True).encode()).hexdigest()
+
+
+def code_tags() -> dict[str, str]:
+    """Which code it was: the commit, and whether and in which files it differs from that."""
+    changed = uncommitted()
+    tags = {"git.commit": git_commit(), "git.dirty": "unknown" if changed is None else str(bool(changed)).lower()}
+    return tags | ({"git.uncommitted": listed(changed)} if changed else {})
+
+
 def tags() -> dict[str, str]:
-    """What marks an MLflow run or version: commit, dirty flag, hash of the parameters, Ray job id."""
-    params = json.dumps(read_all(), sort_keys=True)
-    return {
-        "git.commit": git_commit(),
-        "git.dirty": git_dirty(),
-        "params.sha256": hashlib.sha256(params.encode()).hexdigest(),
-        "ray.job": ray_job(),
-    }
+    """What marks an MLflow run: its code, hash of the parameters, Ray job id."""
+    return {**code_tags(), "params.sha256": params_digest(), "ray.job": ray_job()}
 
 
-def locked_hashes() -> dict[str, str]:
-    """DVC's hash of every dependency and output that dvc.lock names, as tags; empty before the first run."""
-    if not LOCK_FILE.exists():
-        return {}
-    stages = yaml.safe_load(LOCK_FILE.read_text()).get("stages", {})
-    entries = [entry for stage in stages.values() for entry in (*stage.get("deps", []), *stage.get("outs", []))]
-    return {f"dvc.{entry['path']}": entry["md5"] for entry in entries if not entry["path"].endswith(".py")}
+def code() -> str:
+    """The code in words."""
+    commit, changed = git_commit(), uncommitted()
+    if changed:
+        return f"code {commit[:12]}, and changes that are not committed in {listed(changed)}"
+    return f"code {commit[:12]}" + (", whether it was changed is not known" if changed is None else "")
+
+
+def listed(names: list[str]) -> str:
+    """A few of the names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _git(*arguments: str) -> str:

@@ -19,7 +19,7 @@ from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.devices import best_device, device_name
 from pipelines.platform.params import read_section
-from pipelines.platform.tracking import Run, download_detector, find_version
+from pipelines.platform.registry import Evidence, download_detector, find_version, register_alone
 from pipelines.platform.weights import load_encoder
 from pipelines.register.settings import RegisterSettings
 
@@ -78,7 +78,7 @@ def run(args: Namespace) -> None:
     source = find_version(model_name, args.version)
     device = best_device()
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-        fetched, made = download_detector(model_name, source.version, Path(folder)), Path(folder) / "recalibrated"
+        fetched, made = download_detector(model_name, source.number, Path(folder)), Path(folder) / "recalibrated"
         detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
         scores = scores_of(detector, images)
@@ -89,25 +89,32 @@ def run(args: Namespace) -> None:
         paths, categories = [image.path for image in images], [image.category for image in images]
         check_on_cpu(on_cpu, paths, categories, scores, device_name(device))
         parts, normals = len(threshold.scores), digest_of(images)
+        promised = promise(args.category, threshold, len(images), settings, "--unseen")
         tags = {
             # What was measured, and hashed, belongs to the old thresholds.
             **{k: v for k, v in source.tags.items() if k in KEPT_TAGS},
-            **provenance.tags(),
-            "calibrated": "yes",
-            "recalibrated.from": source.version,
+            **provenance.code_tags(),
+            "recalibrated.from": source.number,
             "recalibrated.category": args.category,
             "recalibrated.images": str(len(images)),
             "recalibrated.parts": str(parts),
             "recalibrated.digest": normals,
             "recalibrated.unseen": threshold.unseen,
         }
-        key = f"recalibrate {source.version} {args.category} {normals} {part} {settings}"
-        run = Run.open(key, f"recalibrate-{args.category}", {"calibrate": settings}, tags)
-        version = run.register(made, model_name, tags)
-        run.end("FINISHED")
+        description = "\n".join(
+            [
+                f"version {source.number} with new thresholds from {args.normals}, not measured on test images",
+                promised,
+                f"{source.tags.get('setting', 'no setting')}, data {source.tags.get('data.digest', 'unknown')[:12]}",
+                provenance.code(),
+            ]
+        )
+        key = f"recalibrate {source.number} {args.category} {normals} {part} {settings}"
+        name = f"recalibrate-{args.category}"
+        version = register_alone(made, model_name, key, name, Evidence(description, tags))
     if part is None:
         print(f"each of the {len(images)} images counts as a part of its own, copies once: --part says otherwise")
     else:
         print(f"{len(images)} images of {parts} parts, by the names' part {part!r}")
-    print(promise(args.category, threshold, len(images), settings, "--unseen"))
+    print(promised)
     print(f"{model_name} version {version} is @{CHALLENGER}; to let it serve: python -m pipelines.promote")

@@ -1,7 +1,10 @@
 r"""Stage register: the calibrated detector becomes a version in MLflow's registry, under @challenger.
 
-python -m pipelines.register --manifest MANIFEST.parquet --detector FOLDER --scores SCORES.csv --run RUN.json \
-    --metrics METRICS.json --out VERSION.json
+Never taken from DVC's cache: what was asked for last is @challenger, also where nothing had to be computed for it.
+
+python -m pipelines.register --manifest MANIFEST.parquet --features FEATURES.json --model FOLDER --detector FOLDER \
+    --run RUN.json --gate FOLDER --findings FINDINGS.json --held-out SCORES.csv --evaluation EVALUATION.json \
+    --table METRICS.md --scores SCORES.csv --plots FOLDER --out VERSION.json
 """
 
 import argparse
@@ -9,14 +12,17 @@ from pathlib import Path
 
 from pipelines.platform import command, params
 
+INPUTS = ("manifest", "features", "model", "detector", "run")
+EVIDENCE = ("gate", "findings", "held-out", "evaluation", "table", "scores", "plots")
+
 
 def main() -> None:
-    """Registers, unless this run has done so before, and says under which number."""
+    """Registers a detector that has no version yet, and says which version is @challenger."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("--manifest", "--detector", "--scores", "--run", "--metrics", "--out"):
-        parser.add_argument(name, type=Path, required=True)
+    for name in (*INPUTS, *EVIDENCE, "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
-    command.refuse_missing(args.manifest, args.detector, args.run, args.metrics)
+    command.refuse_missing(*(getattr(args, name.replace("-", "_")) for name in (*INPUTS, *EVIDENCE)))
     params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
     with command.importing():

@@ -1,72 +1,85 @@
-"""The calibrated detector becomes a version in MLflow's registry, under @challenger."""
+"""The calibrated detector becomes a version in MLflow's registry, under @challenger. All that MLflow hears of an
+evaluation, it hears here: a stage that DVC never takes from its cache.
+"""
 
+import hashlib
 import json
+import tempfile
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from inpformer.errors import without_password
-from inpformer.judging.detector import Detector
-from inpformer.training.settings import TrainSettings
-from pipelines.calibrate.other_device import check_on_cpu
-from pipelines.calibrate.scores_table import read_scores
+from pipelines.gate.log import log_gate
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
-from pipelines.platform.params import read_all, read_section
-from pipelines.platform.tracking import tracking_uri
-from pipelines.platform.weights import load_encoder
+from pipelines.platform.params import flat, read_alone
+from pipelines.platform.registry import DIGEST_TAG, Version, challenge, folder_digest, register, with_detector
+from pipelines.platform.runs import Run
+from pipelines.platform.tracking import shown_uri
+from pipelines.register.evidence import file_digest, gather, read_numbers
 from pipelines.register.settings import RegisterSettings
 from pipelines.train.run_record import read_run
 
+CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
+
 
 @dataclass(frozen=True)
-class Version:
-    """What the stage leaves: the version that now is @challenger."""
+class Challenger:
+    """What the stage leaves: the version that now is @challenger, and the run that made it."""
 
     model_name: str
     version: str
     run_id: str
 
 
-def check_export(detector: Detector, manifest: Manifest, scores: Path) -> None:
-    """Asks the saved detector again, on the CPU, about images that its thresholds were made from.
-
-    Raises UserError if it decides differently than when they were made.
-    """
-    lines = read_scores(scores)
-    check_on_cpu(
-        detector,
-        [manifest.root / line.path for line in lines],
-        [line.category for line in lines],
-        [line.score for line in lines],
-        lines[0].device,
-    )
-
-
 def run(args: Namespace) -> None:
-    """Registers, unless this run has done so before, and says under which number."""
-    settings = read_section("register", RegisterSettings)
-    manifest = read_manifest(args.manifest)
-    detector = Detector.load(args.detector, load=load_encoder)
-    check_export(detector, manifest, args.scores)
-    run = read_run(args.run)
-    setting = detector.learnt_from.setting
-    tags = {
-        **provenance.tags(),
-        **provenance.locked_hashes(),
-        "data.digest": manifest.digest,
-        "encoder.digest": detector.encoder.digest,
-        "setting": setting,
-        "seed": str(read_section("train", TrainSettings).seed),
-    }
-    run.set_tags(tags)
-    calibration = read_all().get("calibrate", {})
-    tags |= {f"calibrate.{name}": str(value) for name, value in calibration.items()}
-    mean = json.loads(args.metrics.read_text())[setting]["mean"]
-    scores = {f"{setting}.{name}": f"{value:.4f}" for name, value in mean.items()}
-    version = run.register(args.detector, settings.model_name, {**tags, **scores})
+    """Points @challenger at the version of the detector, which is made if it is new, and says which that is."""
+    model_name = read_alone("register", RegisterSettings).model_name
+    manifest, run = read_manifest(args.manifest), read_run(args.run)
+    digest = folder_digest(args.detector)
+    if found := with_detector(model_name, digest):
+        challenge(model_name, found.number)
+        if run.tags().get(DIGEST_TAG) != digest:
+            run.log_metrics(flat(dict([read_numbers(args.evaluation)])))
+            tell(run, args, manifest, digest)
+        say_changed(found, model_name, args.evaluation)
+        left = Challenger(model_name, found.number, found.run_id)
+    else:
+        left = Challenger(model_name, make(args, manifest, run, model_name), run.run_id)
+        tell(run, args, manifest, digest)
     with files.written_whole(args.out) as temporary:
-        temporary.write_text(json.dumps(asdict(Version(settings.model_name, version, run.run_id)), indent=2) + "\n")
-    print(f"{settings.model_name} version {version} is @{CHALLENGER} at {without_password(tracking_uri())}")
+        temporary.write_text(json.dumps(asdict(left), indent=2) + "\n")
+    print(f"{model_name} version {left.version} is @{CHALLENGER} at {shown_uri()}")
     print("to let it serve: python -m pipelines.promote")
+
+
+def make(args: Namespace, manifest: Manifest, run: Run, model_name: str) -> str:
+    """A new version, once the detector was seen to survive being saved; returns its number."""
+    from pipelines.register.check import checked  # only here: it loads the model
+
+    detector = checked(args.detector, manifest, args.held_out)
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as temporary:
+        evidence = gather(args, manifest, run, detector.encoder.digest, Path(temporary) / "evidence")
+        number = register(run, args.detector, model_name, evidence)
+    if changed := provenance.uncommitted():
+        print(f"not committed: {provenance.listed(changed)}. Commit them, so that this version's code is found again.")
+    return number
+
+
+def tell(run: Run, args: Namespace, manifest: Manifest, digest: str) -> None:
+    """The run's data sets and what the gate found; its tag says which detector its metrics are of."""
+    log_gate(run, args.findings)
+    for split, context in CONTEXTS.items():
+        if rows := manifest.split(split):
+            content = hashlib.sha256("".join(row.sha256 for row in rows).encode()).hexdigest()
+            bad = sum(row.label for row in rows)
+            counts = {"images": len(rows), "good": len(rows) - bad, "defective": bad}
+            run.log_data(f"{manifest.root.name}/{split}", content, manifest.root, context, counts)
+    run.set_tags({DIGEST_TAG: digest})
+
+
+def say_changed(found: Version, model_name: str, evaluation: Path) -> None:
+    """A version's evidence stays, also where the same detector is measured otherwise now."""
+    if found.tags.get("evaluation.digest", file_digest(evaluation)) != file_digest(evaluation):
+        print(f"{evaluation} differs from what {model_name} version {found.number} was registered with, which stays.")

@@ -21,7 +21,8 @@ from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.params import flat, read_all, read_section
-from pipelines.platform.tracking import Run, tracking_uri
+from pipelines.platform.runs import Run
+from pipelines.platform.tracking import tracking_uri
 from pipelines.platform.weights import load_encoder
 from pipelines.train.pictures import draw_losses
 from pipelines.train.run_record import write_run

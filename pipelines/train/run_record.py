@@ -7,7 +7,7 @@ from pathlib import Path
 from inpformer.config import build
 from inpformer.errors import UserError
 from pipelines.platform import files
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
-from inpformer.encoders.levels import Wants
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.judging.detector import Detector
@@ -29,7 +29,7 @@ from inpformer.training.loop import LoopConfig, read_model
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex
 from pipelines.manifest.table import Manifest
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import FINISHED, Checkpoints
 from pipelines.training.features import TrainingFeatures

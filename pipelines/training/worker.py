@@ -12,7 +12,7 @@ import torch
 
 from inpformer.errors import UserError
 from inpformer.training.loop import LoopConfig, Row, TrainingLoop
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 from pipelines.training.checkpoints import FINISHED, NAME, Checkpoints
 
 

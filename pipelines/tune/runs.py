@@ -9,6 +9,7 @@ from ray.tune.experiment import Trial
 
 from inpformer.errors import UserError
 from pipelines.platform import tracking
+from pipelines.platform.runs import PARENT_TAG, Run
 
 METRICS = ("objective", "image_ap", "pixel_ap", "val_loss")
 
@@ -26,11 +27,11 @@ class TrialRuns(MLflowLoggerCallback):
     @tracking.reaching_mlflow
     def setup(self, *args: Any, **kwargs: Any) -> None:
         """Finds the parent."""
-        parent = tracking.Run.unfinished(self._run_key)
+        parent = Run.unfinished(self._run_key)
         if parent is None:
             raise UserError("the MLflow run of this search is gone: run the same command again.")
         self.tracking_uri, self._parent_id = parent.uri, parent.run_id
-        self.tags = {tracking.PARENT_TAG: parent.run_id}
+        self.tags = {PARENT_TAG: parent.run_id}
         super().setup(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     @tracking.reaching_mlflow
@@ -38,16 +39,16 @@ class TrialRuns(MLflowLoggerCallback):
         """Opens the trial's run, again if need be, with its values as parameters."""
         if trial not in self._trial_runs:
             # Of an interrupted search, or of a call whose answer was lost.
-            earlier = tracking.Run(self._parent_id, self.tracking_uri).nested()
+            earlier = Run(self._parent_id, self.tracking_uri).nested()
             if str(trial) in earlier:
                 self._trial_runs[trial] = earlier[str(trial)]
-                tracking.Run(self._trial_runs[trial], self.tracking_uri).reopen()
+                Run(self._trial_runs[trial], self.tracking_uri).reopen()
         super().log_trial_start(trial)
 
     @tracking.reaching_mlflow
     def log_trial_result(self, iteration: int, trial: Trial, result: Mapping[str, Any]) -> None:
         """The metrics by epoch."""
-        run = tracking.Run(self._trial_runs[trial], self.tracking_uri)
+        run = Run(self._trial_runs[trial], self.tracking_uri)
         metrics = {name: result[name] for name in METRICS if result.get(name) is not None}
         run.log_metrics(metrics, step=result["epoch"])
 

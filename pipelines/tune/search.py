@@ -19,7 +19,8 @@ from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.devices import best_device
 from pipelines.platform.params import flat, read_all, read_section
-from pipelines.platform.tracking import Run, tracking_uri
+from pipelines.platform.runs import Run
+from pipelines.platform.tracking import tracking_uri
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import open_checkpoints
 from pipelines.training.features import training_features

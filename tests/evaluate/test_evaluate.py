@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
@@ -12,7 +13,7 @@ from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
 from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Report
-from pipelines.evaluate.test_images import Gallery, check_setting, mean, mean_intervals, summary, table
+from pipelines.evaluate.test_images import Gallery, check_setting, compared, mean, mean_intervals, summary, table
 from pipelines.manifest.table import Manifest
 from tests.conftest import limits
 from tests.evaluate.test_measure import row
@@ -84,3 +85,18 @@ def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> 
     for draw in (pictures.histograms, pictures.curves):
         draw({"nut $A^^ & $B": scores}, tmp_path / "drawn.png")
         assert (tmp_path / "drawn.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("categories", [1, 15])
+def test_the_picture_of_intervals_fits_a_page(tmp_path: Path, categories: int) -> None:
+    metrics = {f"category {n}": {f"metric_{m}": 0.9 for m in range(11)} for n in range(categories)}
+    bounds = {name: dict.fromkeys(values, (0.8, 1.0)) for name, values in metrics.items()}
+    pictures.intervals(metrics, bounds, tmp_path)
+    with Image.open(tmp_path / "intervals.png") as image:
+        assert image.width <= 1100
+        assert image.height <= 1.5 * image.width
+
+
+def test_metrics_for_comparison_are_few_and_short() -> None:
+    means = {"image_auroc": 0.95541666, "image_ap": 0.5, "miss_rate": 0.125, "false_alarm_rate": 1 / 60}
+    assert compared(means) == {"image_auroc": 0.9554, "false_alarm_rate": 0.0167, "miss_rate": 0.125}

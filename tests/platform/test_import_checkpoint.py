@@ -23,7 +23,8 @@ from inpformer.judging.learnt import ALL
 from inpformer.nn.maps import image_scores
 from pipelines.import_checkpoint import __main__ as import_checkpoint
 from pipelines.import_checkpoint.checkpoint import read_tensors
-from pipelines.platform.tracking import download_detector, tracking_uri
+from pipelines.platform.registry import download_detector
+from pipelines.platform.tracking import tracking_uri
 from pipelines.promote.aliases import promote
 from pipelines.recalibrate import __main__ as recalibrate
 from tests.methods.inp_former.test_golden import GOLDEN

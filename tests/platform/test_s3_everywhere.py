@@ -11,7 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from inpformer.judging.detector import Detector
-from pipelines.platform.tracking import Run, download_detector, tracking_uri
+from pipelines.platform.registry import Evidence, download_detector, register
+from pipelines.platform.runs import Run
+from pipelines.platform.tracking import tracking_uri
 from tests.s3_server import S3Server
 
 
@@ -51,7 +53,7 @@ def test_mlflow_keeps_versions_at_the_endpoint(
     MlflowClient(tracking_uri()).create_experiment("inpformer", f"s3://tests/{prefix}")
     detector.save(tmp_path / "detector")
     run = Run.open("key", "a run", {}, {})
-    assert run.register(tmp_path / "detector", "inpformer", {}) == "1"
+    assert register(run, tmp_path / "detector", "inpformer", Evidence()) == "1"
     kept = s3_here.client().list_objects_v2(Bucket="tests", Prefix=prefix)["Contents"]
     assert sum(entry["Key"].endswith("/artifacts/detector/model.safetensors") for entry in kept) == 1
     held = Detector.load(download_detector("inpformer", "1", tmp_path / "fetched"))
@@ -65,9 +67,10 @@ def test_wrong_keys_for_artefacts_are_one_sentence(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     code = (
-        "from mlflow import MlflowClient\nfrom pathlib import Path\nfrom pipelines import stage, tracking\n"
+        "from mlflow import MlflowClient\nfrom pathlib import Path\n"
+        "from pipelines.platform import command, runs, tracking\n"
         "MlflowClient(tracking.tracking_uri()).create_experiment('inpformer', 's3://tests/artefacts')\n"
-        "stage.run(lambda: tracking.Run.open('key', 'a run', {}, {}).log_file(Path('picture.png'), 'pictures'))\n"
+        "command.run(lambda: runs.Run.open('key', 'a run', {}, {}).log_file(Path('picture.png'), 'pictures'))\n"
     )
     (tmp_path / "picture.png").write_bytes(b"a picture")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

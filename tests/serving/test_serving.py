@@ -33,7 +33,7 @@ from inpformer.images.opening import MAX_PIXELS
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Prediction
 from inpformer.judging.learnt import ALL
-from pipelines.platform.tracking import Run
+from pipelines.platform.runs import Run
 from serving.app import build
 from serving.inspector import load, map_png
 from serving.registry import DETECTOR_FOLDER, Registry

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from inpformer.encoders.levels import Wants
 from torch import Tensor, nn
 
 from inpformer import methods
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.method import Method

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from inpformer.encoders.levels import Wants
 from PIL import Image
 
 from inpformer.config import build
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.methods.base import Train

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from inpformer.encoders.levels import Wants
 from torch import Tensor
 
 from inpformer.config import build
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.nearest.settings import NearestSettings

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from inpformer.encoders.levels import Wants
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image
@@ -19,6 +18,7 @@ from ray.tune.experiment import Trial as RayTrial
 
 from inpformer.config import build
 from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling

@@ -1,0 +1,83 @@
+"""What a new version keeps of its pipeline run: description, tags, metrics, and the files that prove them."""
+
+import hashlib
+import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pipelines.manifest.table import Manifest
+from pipelines.platform import provenance
+from pipelines.platform.params import PARAMS_FILE, flat, read_all
+from pipelines.platform.registry import Evidence, folder_digest
+from pipelines.platform.runs import Run
+
+# In a description, by their names in people's mouths.
+KEY_NUMBERS = {
+    "image_auroc": "image AUROC",
+    "aupro": "AUPRO",
+    "false_alarm_rate": "false alarms",
+    "miss_rate": "misses",
+}
+NAMED_CATEGORIES = 6
+
+
+def read_numbers(file: Path) -> tuple[str, dict[str, Any]]:
+    """The setting and its exact numbers, as evaluate left them."""
+    ((setting, numbers),) = json.loads(file.read_text()).items()
+    return setting, numbers
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of a file, or of a folder's files and their names, as they are now."""
+    if path.is_dir():
+        return folder_digest(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, folder: Path) -> Evidence:
+    """Copies the files into `folder` and writes provenance.json beside them."""
+    setting, numbers = read_numbers(args.evaluation)
+    folder.mkdir()
+    for file in (args.held_out, args.evaluation, args.table, args.scores):
+        shutil.copy(file, folder)
+    shutil.copytree(args.plots, folder / "pictures")
+    shutil.copytree(args.gate, folder / "gate")
+    shutil.copy(args.findings, folder / "gate")
+    hashed = (args.manifest, args.features, args.model, args.detector, args.evaluation, PARAMS_FILE)
+    made_of = {
+        "run_id": run.run_id,
+        "data": {"folder": manifest.root.as_posix(), "digest": manifest.digest},
+        "encoder.digest": encoder_digest,
+        "git.commit": provenance.git_commit(),
+        "git.uncommitted": provenance.uncommitted(),
+        "ray.job": provenance.ray_job(),
+        "sha256": {path.as_posix(): file_digest(path) for path in hashed},
+        "params": read_all(),
+    }
+    (folder / "provenance.json").write_text(json.dumps(made_of, indent=2, default=str) + "\n")
+    tags = {
+        "setting": setting,
+        "data.digest": manifest.digest,
+        "encoder.digest": encoder_digest,
+        "seed": str(read_all().get("train", {}).get("seed", "")),
+        **provenance.code_tags(),
+        "evaluation.digest": file_digest(args.evaluation),
+    }
+    return Evidence(describe(setting, manifest, numbers["mean"]), tags, folder, flat({setting: numbers}))
+
+
+def describe(setting: str, manifest: Manifest, mean: dict[str, float]) -> str:
+    """What a person is to know before the version serves."""
+    names = manifest.categories[:NAMED_CATEGORIES]
+    more = f" and {len(manifest.categories) - len(names)} more" if len(manifest.categories) > len(names) else ""
+    numbers = [f"{said} {mean[name]:.4f}" for name, said in KEY_NUMBERS.items() if name in mean]
+    return "\n".join(
+        [
+            f"{setting} on {manifest.root.as_posix()} ({', '.join(names)}{more}), data {manifest.digest[:12]}",
+            f"{', '.join(numbers)} (mean over the categories' test images)",
+            provenance.code(),
+        ]
+    )
