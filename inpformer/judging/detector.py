@@ -184,8 +184,8 @@ class Detector:
         """Writes the files into `folder`, which it makes."""
         folder.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
-        for category, model in self.models.items():
-            tensors |= prefixed(f"{category}:", model.tensors())
+        for number, category in enumerate(sorted(self.models)):
+            tensors |= prefixed(f"{number}:", self.models[category].tensors())
         content = save(tensors)
         config = DetectorConfig(
             FORMAT_VERSION,
@@ -234,8 +234,8 @@ class Detector:
         method = find_method(config.method)
         own = build(method.settings, config.settings, f"{folder / CONFIG_FILE}: detector.settings")
         models = {category: method.make(own, config.shape) for category in config.models}
-        for category, model in models.items():
-            model.load_tensors(part_of(tensors, f"{category}:"), str(folder / MODEL_FILE))
+        for number, category in enumerate(config.models):
+            models[category].load_tensors(part_of(tensors, f"{number}:"), str(folder / MODEL_FILE))
         seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
         return cls(encoder.to(device), method, own, models, config.learnt_from, thresholds, config.tiling, seen)
 

@@ -37,7 +37,7 @@ def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> No
         UserError, match=r"trained multi-class on bolt, nut, not on gear: set train\.setting to zero-sh"
     ):
         check_setting(detector, manifest)
-    detector.training = replace(detector.training, setting="zero-shot")
+    detector.learnt_from = replace(detector.learnt_from, setting="zero-shot")
     check_setting(detector, manifest)
 
 

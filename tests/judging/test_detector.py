@@ -59,7 +59,7 @@ def test_a_loaded_detector_is_the_one_that_was_saved(detector: Detector, folder:
 
 def test_the_folder_holds_three_files_and_no_pickle(folder: Path) -> None:
     assert {p.name for p in folder.iterdir()} == {MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE}
-    assert {name.split(".")[0] for name in load_file(folder / MODEL_FILE)} == {":network", ":projection"}
+    assert {name.split(".")[0] for name in load_file(folder / MODEL_FILE)} == {"0:network", "0:projection"}
     assert all(isinstance(json.loads((folder / name).read_text()), dict) for name in (CONFIG_FILE, CALIBRATION_FILE))
 
 
@@ -138,6 +138,15 @@ def test_with_a_model_a_category_each_image_meets_its_own(encoder: Encoder, tmp_
         both.predict([picture(0)], ["gear"])
 
 
+def test_no_category_name_mixes_up_the_models(encoder: Encoder, tmp_path: Path) -> None:
+    models = {name: untrained(encoder, seed) for seed, name in enumerate(["a", "a:b", "0", "ä/ö"])}
+    learnt_from = replace(MULTI, setting="single-class")
+    made = Detector(encoder, INP_FORMER, OWN, models, learnt_from, {})
+    made.save(tmp_path / "odd")
+    loaded, images = Detector.load(tmp_path / "odd"), [picture(0)] * len(models)
+    np.testing.assert_array_equal(loaded.predict(images, [*models]).scores, made.predict(images, [*models]).scores)
+
+
 @pytest.mark.parametrize("file", [MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE])
 def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
@@ -196,7 +205,7 @@ def test_sizes_that_do_not_fit_the_tensors_are_refused(
 
 def test_a_tensor_too_few_is_refused(folder: Path) -> None:
     tensors = load_file(folder / MODEL_FILE)
-    del tensors[":network.bottleneck.fc1.bias"]
+    del tensors["0:network.bottleneck.fc1.bias"]
     save_file(tensors, folder / MODEL_FILE)
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     edit(folder / CONFIG_FILE, lambda config: config.update(model_sha256=digest))
