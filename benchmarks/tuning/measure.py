@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def encode_every_epoch(folder: Path, train: dict[str, Any]) -> list[float]:
     encoder = load_encoder(index.encoder).to(best_device())
     files = [manifest.root / row.path for row in manifest.split("train")]
     settings = TrainSettings.from_table(train, "params.yaml: train")
+    settings = replace(settings, own=replace(settings.own, epochs=1 + TIMED_EPOCHS))
     loop = TrainingLoop(LoopConfig(settings, encoder.shape, Encoded(encoder, files)), encoder.device)
     while isinstance(loop.phases[loop.progress.phase], Fit):
         loop.advance()
