@@ -51,6 +51,10 @@ class Verdict(BaseModel):
     p_value: float = Field(
         description="Conformal: of the held-out good images and this one, the share that score as high."
     )
+    promised: bool = Field(
+        description="False where nobody knows whether the held-out images were new to the model: then neither the "
+        "thresholds' false-alarm rate nor the p-value is promised."
+    )
     regions: list[DefectRegion] = Field(
         description="Above the threshold of a FAIL, above the review threshold of a REVIEW; the highest peak first. "
         "Empty for a PASS."

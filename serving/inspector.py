@@ -100,6 +100,7 @@ class Inspector:
             review_threshold=limits.review_threshold,
             decision=decision.decision,
             p_value=decision.p_value,
+            promised=limits.promised,
             regions=[DefectRegion(box=r.box, area=r.area, peak=r.peak) for r in decision.regions],
             model_name=self._settings.model,
             model_version=served.version,

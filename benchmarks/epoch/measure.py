@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.stored import Encoded, Stored, encode_files, store_table
+from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import BUNDLED, EncoderSettings
@@ -28,7 +29,6 @@ from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.streams import chunks
 from inpformer.training.loop import LoopConfig, Source, TrainingLoop
 from inpformer.training.settings import TrainSettings
-from pipelines.platform.devices import best_device
 
 BATCH = 16
 ENCODING, ALL, WANTED = "encoding", "all levels", "what is wanted"

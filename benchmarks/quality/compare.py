@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from benchmarks.stored import Stored, encode_files, store_table
 from inpformer.config import build
+from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.features.objects import Folder
@@ -28,7 +29,6 @@ from inpformer.metrics.pixel import pixel_metrics
 from inpformer.streams import chunks
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
-from pipelines.platform.devices import best_device
 
 BATCH = 16
 SEED = 1

@@ -17,13 +17,13 @@ import yaml
 from benchmarks.stored import Encoded
 from demo.data import generate
 from demo.settings import DemoData
+from inpformer.devices import best_device
 from inpformer.encoders.encoder import load_encoder
 from inpformer.methods.base import Fit
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import read_index
 from pipelines.manifest.table import read_manifest
-from pipelines.platform.devices import best_device
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMED_EPOCHS = 3

@@ -2,13 +2,13 @@
 
 from argparse import Namespace
 
+from inpformer.devices import best_device, device_name
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.manifest.table import read_manifest
 from pipelines.platform import files
-from pipelines.platform.devices import best_device, device_name
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
 

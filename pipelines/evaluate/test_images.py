@@ -11,6 +11,7 @@ from statistics import fmean
 import numpy as np
 from tqdm import tqdm
 
+from inpformer.devices import best_device
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
@@ -26,7 +27,6 @@ from pipelines.evaluate.settings import EvaluateSettings
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
-from pipelines.platform.devices import best_device
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
 

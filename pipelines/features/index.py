@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inpformer.config import build
+from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
@@ -31,7 +32,6 @@ from pipelines.features.tile_check import check_tiles
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
 from pipelines.platform.bucket import open_objects
-from pipelines.platform.devices import best_device
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
 

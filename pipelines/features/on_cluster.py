@@ -12,6 +12,7 @@ import ray
 import ray.exceptions
 from tqdm import tqdm
 
+from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
@@ -20,7 +21,6 @@ from inpformer.features.shard import SHARD_IMAGES
 from inpformer.features.store import FeatureStore, store_key
 from pipelines.features.encode import ImageViews, encode_into
 from pipelines.platform.bucket import open_objects
-from pipelines.platform.devices import best_device
 from pipelines.platform.weights import load_encoder
 
 # Tasks under way for each GPU, or CPU: one computes while the images of the next travel.

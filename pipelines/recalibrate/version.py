@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from inpformer.devices import best_device, device_name
 from inpformer.errors import UserError
 from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
@@ -17,7 +18,6 @@ from pipelines.calibrate.other_device import check_on_cpu
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
-from pipelines.platform.devices import best_device, device_name
 from pipelines.platform.params import read_section
 from pipelines.platform.registry import Evidence, download_detector, find_version, register_alone
 from pipelines.platform.weights import load_encoder

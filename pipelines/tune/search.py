@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
 from inpformer.features.store import store_key
@@ -17,7 +18,6 @@ from pipelines.features.index import FeatureIndex, read_index
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
-from pipelines.platform.devices import best_device
 from pipelines.platform.params import flat, read_all, read_section
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri

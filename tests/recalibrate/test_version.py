@@ -16,7 +16,9 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN
 from inpformer.judging.detector import Detector
 from inpformer.judging.seen import SeenImages
-from pipelines.platform.tracking import Run, download_detector, tracking_uri
+from pipelines.platform.registry import Evidence, download_detector, register
+from pipelines.platform.runs import Run
+from pipelines.platform.tracking import tracking_uri
 from pipelines.recalibrate import __main__ as recalibrate
 from pipelines.recalibrate.version import good_images, part_expression
 
@@ -47,7 +49,8 @@ def recalibrated(workplace: Path, detector: Detector, monkeypatch: pytest.Monkey
         detector.seen = seen
         shutil.rmtree(workplace / "detector", ignore_errors=True)
         detector.save(workplace / "detector")
-        version = Run.open("key", "a run", {}, {}).register(workplace / "detector", "inpformer", {})
+        run = Run.open("key", "a run", {}, {})
+        version = register(run, workplace / "detector", "inpformer", Evidence("a detector", {}))
         command = ["recalibrate", version, "--category", "nut", "--normals", "line2", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", command)
         recalibrate.main()
