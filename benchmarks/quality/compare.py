@@ -17,6 +17,7 @@ from inpformer.config import build
 from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.errors import UserError
 from inpformer.features.objects import Folder
 from inpformer.features.store import FeatureStore
 from inpformer.images.layouts import read_data
@@ -66,7 +67,10 @@ def read_method(text: str) -> TrainSettings:
     """
     name, _, rest = text.partition(":")
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in rest.split(",") if pair)
-    values = {key: json.loads(value) for key, value in values.items()}
+    try:
+        values = {key: json.loads(value) for key, value in values.items()}
+    except ValueError:
+        raise UserError(f"--methods {text}: settings are numbers or null, e.g. nearest:neighbours=3.") from None
     return TrainSettings(
         method=name, batch_size=BATCH, seed=SEED, own=build(find_method(name).settings, values, f"--methods {name}")
     )

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from benchmarks.stored import Encoded
-from demo.data import generate
+from demo.data.render import generate
 from demo.settings import DemoData
 from inpformer.devices import best_device
 from inpformer.encoders.encoder import load_encoder

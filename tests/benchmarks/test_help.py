@@ -1,12 +1,13 @@
-"""Benchmarks answer for their arguments at once."""
+"""Benchmarks answer for their arguments at once, and what they import afterwards is there."""
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(file.parent.name for file in (ROOT / "benchmarks").glob("*/__main__.py"))
 HEAVY = {"torch", "timm", "ray", "mlflow", "pyarrow", "anomalib"}
 
@@ -19,3 +20,8 @@ def test_help_loads_nothing_heavy(name: str) -> None:
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "argparse" in loaded
     assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("metrics", "quality")])  # anomalib; beside
+def test_what_measures_can_be_imported(name: str) -> None:
+    assert import_module(f"benchmarks.{name}.measure").run
