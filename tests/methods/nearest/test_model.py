@@ -119,7 +119,7 @@ def test_a_loaded_model_judges_as_the_saved_one_whatever_its_memorys_length(shap
 
 
 @pytest.mark.parametrize(
-    "memory", [torch.zeros(0, 12), torch.zeros(4, 11), torch.zeros(4), torch.zeros(2, 2, 12), None]
+    "memory", [torch.zeros(0, 11), torch.zeros(4, 11), torch.zeros(4), torch.zeros(2, 2, 12), None]
 )
 def test_a_memory_that_does_not_fit_is_refused_and_the_old_one_stays(memory: Tensor | None) -> None:
     model = fitted(VIT, [noise(VIT, IMAGES)])
@@ -127,6 +127,14 @@ def test_a_memory_that_does_not_fit_is_refused_and_the_old_one_stays(memory: Ten
     with pytest.raises(UserError, match=r"model\.safetensors: .*memory"):
         model.load_tensors({} if memory is None else {"memory": memory}, "model.safetensors")
     assert torch.equal(model.memory, before)
+
+
+def test_a_memory_that_was_never_filled_loads_but_judges_nothing() -> None:
+    empty = Nearest(NearestSettings(**OWN[VIT]), VIT)
+    loaded = fitted(VIT, [noise(VIT, IMAGES)])
+    loaded.load_tensors(empty.tensors(), "checkpoint")
+    with pytest.raises(UserError):
+        loaded.maps(noise(VIT, 1), 32, zero_shot=False)
 
 
 def test_without_training_images_there_is_no_memory() -> None:
