@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -83,7 +84,7 @@ class Checkout:
         assert done.returncode == expected, output
         return output
 
-    def changed(self) -> set[str]:
+    def changed(self) -> AbstractSet[str]:
         """The stages that `dvc repro` would run now, but for those that always run."""
         status = json.loads(self.run(["dvc", "status", "--json"]).splitlines()[-1])
         return {name for name, reasons in status.items() if reasons != ["always changed"]}

@@ -1,6 +1,7 @@
 """The quality benchmark runs from pictures to a table, in what the processor can do in hardware."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,8 @@ def test_methods_are_compared_on_pictures_without_bfloat16_on_a_cpu(
 def test_a_method_that_there_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         read_method(text)
+
+
+@pytest.mark.parametrize("name", ["epoch", "metadata", "scaling", "tuning"])
+def test_what_other_benchmarks_import_is_there(name: str) -> None:
+    assert import_module(f"benchmarks.{name}.measure").run

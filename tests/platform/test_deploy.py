@@ -24,7 +24,7 @@ from tests.serving.test_serving import ModelStore, as_file, eventually, free_por
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("raycluster", "rayjob", "rayservice")
-SCHEMA = Draft202012Validator(json.loads((ROOT / "tests/kuberay_schema.json").read_text()))
+SCHEMA = Draft202012Validator(json.loads((ROOT / "tests/platform/kuberay_schema.json").read_text()))
 
 
 def read(name: str) -> Any:

@@ -147,7 +147,7 @@ def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore
     assert [tuple(region["box"]) for region in raw["regions"]] == [region.box for region in decision.regions]
     assert (raw["review_threshold"], raw["p_value"]) == (0.0, 0.01)
     assert set(raw) == {
-        *("category", "score", "threshold", "review_threshold", "decision", "p_value", "regions"),
+        *("category", "score", "threshold", "review_threshold", "decision", "p_value", "promised", "regions"),
         *("model_name", "model_version"),
     }
 
