@@ -127,8 +127,8 @@ def test_few_files_talk_to_mlflow() -> None:
 
 
 def test_params_yaml_has_one_reader() -> None:
-    readers = {f.name for f in files("pipelines") if "params.yaml" in f.read_text() and "yaml" in imports(f)}
-    assert readers == {"params.py"}
+    readers = {f.name for f in files("pipelines") if "params.yaml" in f.read_text() and "ruamel.yaml" in imports(f)}
+    assert readers == {"params.py", "preset.py"}  # which writes it
 
 
 def test_the_platform_knows_no_stage() -> None:
@@ -152,7 +152,7 @@ def dependencies(name: str) -> set[Path]:
     return {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if not stage.get("always_changed")])
 def test_a_stage_reruns_when_its_code_changes(name: str) -> None:
     """What a stage imports is among its dependencies, or among those of an earlier stage, whose output it reads. What
     is left reads parameters, reaches machines and reports.
@@ -185,9 +185,8 @@ def test_stage_package_and_params_share_one_name() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, stage in STAGES.items():
         assert f"python -m pipelines.{name}" in stage["cmd"]
-        assert name in params
-        own = [given for given in stage["params"] if given.split(".")[0] == name]
-        assert own, name
+        assert name in params or stage.get("always_changed")
+        assert name not in params or [given for given in stage["params"] if given.split(".")[0] == name]
 
 
 def test_every_dependency_is_pinned_with_hashes_and_no_host() -> None:

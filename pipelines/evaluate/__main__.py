@@ -16,7 +16,7 @@ def main() -> None:
     for name in ("--manifest", "--detector", "--evaluation", "--metrics", "--table", "--scores", "--plots"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    command.refuse_missing(args.manifest, args.gate, args.findings, args.detector, args.run)
+    command.refuse_missing(args.manifest, args.detector)
     params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
     with command.importing():

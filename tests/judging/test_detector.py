@@ -219,7 +219,7 @@ def test_a_broken_threshold_is_named(folder: Path) -> None:
 
 def test_a_threshold_that_is_no_number_is_named(folder: Path) -> None:
     edit(folder / CALIBRATION_FILE, lambda thresholds: thresholds["nut"].update(threshold=float("nan")))
-    refused(folder, CALIBRATION_FILE, r"nut\.threshold is nan: it must be a finite number")
+    refused(folder, CALIBRATION_FILE, r"nut\.threshold is nan")
 
 
 def test_the_encoders_weights_may_lie_elsewhere_on_this_machine(folder: Path) -> None:

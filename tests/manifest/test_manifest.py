@@ -139,7 +139,7 @@ def test_a_listed_file_that_is_missing_or_outside_is_told_once_and_never_opened(
     (data / "nut/train/good/0.png").write_text("no picture")
     with pytest.raises(UserError, match="4 problems") as error:
         build_manifest(data, SETTINGS)
-    assert [str(error.value).count(name) for name in ("gone.png:", "pipe:", "good/0.png:")] == [1, 2, 1]
+    assert [str(error.value).count(name) for name in ("gone.png:", "pipe:", "good/0.png is")] == [1, 2, 1]
 
 
 def test_many_broken_files_are_counted(data: Path) -> None:

@@ -83,7 +83,7 @@ KILLED_PROMOTIONS = """
 import json, os, shutil, sys
 import mlflow
 from pipelines.platform.registry import aliases
-from pipelines.promote.aliases import promote
+from pipelines.promote.aliases import promote, settle
 source, name, wanted = sys.argv[1:]
 def dying(write):
     def call(*args, **kwargs):
@@ -243,7 +243,7 @@ def test_a_registry_goes_with_its_folder(
     detector.thresholds["nut"] = limits(0.5)
     detector.save(tmp_path / "second/detector")
     register(run, tmp_path / "second/detector", NAME, Evidence())
-    assert Registry(f"sqlite:///{new}/mlflow.db").load(NAME, 1).thresholds["nut"] == limits(0.0)
+    assert Registry(f"sqlite:///{new}/mlflow.db").load(NAME, 1).detector.thresholds["nut"] == limits(0.0)
     if not moved:
         assert {file: file.stat().st_mtime_ns for file in old.rglob("*")} == before
 

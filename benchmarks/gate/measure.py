@@ -1,14 +1,4 @@
-"""What the data gate costs an image, and what it finds.
-
-python -m benchmarks.gate cost [--images 12000] [--categories 3]
-python -m benchmarks.gate suspects --demo data/demo [--tiles ../shared/data/magnetic_tile]
-python -m benchmarks.gate near_duplicates --tiles ../shared/data/magnetic_tile
-
-`cost` runs the look alone, and with it each check that looks at pictures, in a process of its own on made-up images of
-32 pixels: a quarter of them, then all; what an image costs is what the others add. `suspects` plants the defective test
-images among the good training images, three of each kind at a time. `near_duplicates` counts pairs of the magnetic
-tiles by the distance of their frame numbers.
-"""
+"""What the gate costs an image, and what its checks find."""
 
 import argparse
 import dataclasses
@@ -148,15 +138,8 @@ def near(root: Path) -> None:
     print(f"unrelated pairs: {(cosines[unrelated] >= ALIKE).sum()} of {unrelated.sum()}")
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Prints what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cost", "suspects", "near_duplicates"))
-    parser.add_argument("--images", type=int, default=12_000)
-    parser.add_argument("--categories", type=int, default=3)
-    parser.add_argument("--demo", type=Path)
-    parser.add_argument("--tiles", type=Path)
-    args = parser.parse_args()
     if args.what == "cost":
         cost(args.images, args.categories)
     if args.what == "suspects" and args.demo:
@@ -167,7 +150,3 @@ def main() -> None:
         planted(args.tiles, args.tiles, rounds=10)
     if args.what == "near_duplicates":
         near(args.tiles)
-
-
-if __name__ == "__main__":
-    main()
