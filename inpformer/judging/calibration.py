@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 from inpformer.config import require
 from inpformer.errors import BrokenScoreError, UserError
@@ -118,7 +118,7 @@ def _rank(images: int, rate: float, confidence: float | None) -> int:
         # The small number keeps (n + 1)(1 - rate) = 19.000000000000004 from becoming 20.
         return min(images, math.ceil((images + 1) * (1 - rate) - 1e-9))
     ranks = np.arange(1, images + 1)
-    keeps = stats.beta.ppf(confidence, images - ranks + 1, ranks) <= rate
+    keeps = betaincinv(images - ranks + 1, ranks, confidence) <= rate
     return int(ranks[keeps][0]) if keeps.any() else images
 
 
@@ -130,7 +130,7 @@ def false_alarm_bound(images: int, rank: int, confidence: float | None) -> float
     """
     if confidence is None:
         return (images + 1 - rank) / (images + 1)
-    return float(stats.beta.ppf(confidence, images - rank + 1, rank))
+    return float(betaincinv(images - rank + 1, rank, confidence))
 
 
 def images_needed(false_alarm_rate: float, confidence: float | None) -> int:
