@@ -26,6 +26,7 @@ from inpformer.judging.detector import Detector
 from inpformer.metrics.image import image_metrics
 from pipelines.manifest.table import read_manifest
 from pipelines.platform.params import flat
+from serving.registry import Registry
 from tests.conftest import SHARED_DATA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -325,7 +326,7 @@ def test_an_experiment_is_a_second_run_and_the_demo_serves_it(checkout: Checkout
 def test_what_was_asked_for_last_is_promoted_though_nothing_is_computed(checkout: Checkout) -> None:
     first = checkout.client.get_model_version("inpformer", "1")
     evidence = evidence_of(checkout, "1")
-    checkout.set({"train": {"num_prototypes": 6}})
+    checkout.set({"train": {"inp_former": {"num_prototypes": 6}}})
     output = checkout.run(["dvc", "repro"])
     assert "Stage 'train' is cached" in output
     assert checkout.aliases()["challenger"] == "1"
@@ -342,6 +343,21 @@ def test_what_was_asked_for_last_is_promoted_though_nothing_is_computed(checkout
     assert checkout.client.get_model_version("inpformer", "3").run_id == first.run_id
     assert evidence_of(checkout, "1") == evidence
     assert evidence_of(checkout, "3") != evidence
+
+
+def test_another_method_goes_through_every_stage_and_is_served(checkout: Checkout) -> None:
+    before = checkout.aliases()["challenger"]
+    checkout.set({"train": {"method": "nearest"}})
+    output = checkout.run(["dvc", "repro"])
+    assert "0 of" not in next(line for line in output.splitlines() if "views are in the store" in line)  # one encoding
+    version = checkout.aliases()["challenger"]
+    assert int(version) == int(before) + 1
+    detector = Registry(f"sqlite:///{checkout.folder}/mlflow.db").load("inpformer", int(version)).detector
+    assert (detector.method.name, set(detector.thresholds)) == ("nearest", {"board", "fabric", "metal"})
+    with (checkout.folder / "reports/scores.csv").open() as f:
+        row = next(csv.DictReader(f))
+    image = read_image(checkout.folder / "data/demo" / row["path"])
+    assert detector.predict([image], [row["category"]]).scores[0] == pytest.approx(float(row["score"]), abs=1e-4)
 
 
 def test_other_data_have_other_hashes(checkout: Checkout) -> None:
@@ -371,7 +387,7 @@ def evidence_of(checkout: Checkout, number: str) -> dict[str, bytes]:
 @pytest.mark.shared
 def test_real_photographs_of_two_categories_in_one_model(tmp_path: Path) -> None:
     made = Checkout(tmp_path)
-    made.set({"manifest": {"data": str(SHARED_DATA)}, "train": {"batch_size": 16, "epochs": 3}})
+    made.set({"manifest": {"data": str(SHARED_DATA)}, "train": {"batch_size": 16, "inp_former": {"epochs": 3}}})
     made.run(["dvc", "repro"])
     metrics = json.loads((tmp_path / "reports/evaluation.json").read_text())["multi-class"]
     assert set(metrics["category"]) == {"cookie", "magnetic_tile"}

@@ -62,7 +62,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory, ray_head: RayHead, s3_server:
         {
             "manifest": {"data": "data/mine"},
             "features": {"store": str(shared / "features")},
-            "train": {"epochs": 20, "storage": str(shared / "runs")},
+            "train": {"inp_former": {"epochs": 20}, "storage": str(shared / "runs")},
         }
     )
     checkout.run(["python", "-m", "demo.data", "--out", "data/mine"])
@@ -127,7 +127,10 @@ def test_a_stopped_training_goes_on_when_submitted_again(jobs: Jobs) -> None:
     (jobs.checkout.folder / "README.md").write_text(f"changed {os.getpid()}")
     code, output = jobs.submit(command)
     assert code == 0, output
-    assert re.findall(r"Running stage '(\w+)'", output) == ["train"]  # the others were pushed although it was stopped
+    assert re.findall(r"Running stage '(\w+)'", output) == [
+        "weights",
+        "train",
+    ]  # the others were pushed although it was stopped
     epochs = [int(number) for number in re.findall(r"epoch (\d+)/20", output)]
     assert epochs[0] > 3
     assert epochs == list(range(epochs[0], 21))
@@ -141,4 +144,4 @@ def test_a_stopped_training_goes_on_when_submitted_again(jobs: Jobs) -> None:
     )
     locally = jobs.dvc("repro", "--pull", "train")
     assert "Stage 'train' is cached - skipping run" in locally
-    assert "Running stage" not in locally
+    assert set(re.findall(r"Running stage '(\w+)'", locally)) <= {"weights"}  # which always looks
