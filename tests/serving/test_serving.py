@@ -33,6 +33,7 @@ from inpformer.images.opening import MAX_PIXELS
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Prediction
 from inpformer.judging.learnt import ALL
+from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from serving.app import build
 from serving.inspector import load, map_png
@@ -458,7 +459,7 @@ def test_reads_what_the_pipeline_registers(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     monkeypatch.chdir(tmp_path)
     detector.save(tmp_path / "detector")
-    version = Run.open("key", "run", {}, {}).register(tmp_path / "detector", "piped", {})
+    version = register(Run.open("key", "run", {}, {}), tmp_path / "detector", "piped", Evidence())
     monkeypatch.setenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "false")
     registry = Registry(store.uri)
     assert registry.version("piped", "challenger") == int(version)
