@@ -50,13 +50,6 @@ def check() -> dict[str, Any]:
     return values
 
 
-def read_alone(section: str, cls: type[T]) -> T:
-    """`read_section` for a command that is to answer at once: other sections, whose owners may need torch, are not
-    checked.
-    """
-    return build(cls, _read_file().get(section, {}), f"{PARAMS_FILE}: {section}")
-
-
 def read_all() -> dict[str, dict[str, Any]]:
     """The whole of params.yaml, as written: for the record of a run, not for use."""
     return _read_file()

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from inpformer.errors import UserError
 from pipelines.platform.aliases import CHAMPION, PREVIOUS
-from pipelines.platform.params import read_alone
+from pipelines.platform.params import read_section
 from pipelines.platform.registry import aliases, find_version, note, set_alias, set_note
 from pipelines.register.settings import RegisterSettings
 
@@ -59,7 +59,7 @@ def settle(model_name: str) -> None:
 
 def run(args: Namespace) -> None:
     """Promotes and says what serves now."""
-    model_name = read_alone("register", RegisterSettings).model_name
+    model_name = read_section("register", RegisterSettings).model_name
     number, previous = promote(model_name, args.version)
     print(
         f"{model_name} version {number} is @{CHAMPION}" + (f", version {previous} is @{PREVIOUS}" if previous else "")

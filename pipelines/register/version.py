@@ -13,7 +13,7 @@ from pipelines.gate.log import log_gate
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
-from pipelines.platform.params import flat, read_alone
+from pipelines.platform.params import flat, read_section
 from pipelines.platform.registry import DIGEST_TAG, Version, challenge, folder_digest, register, with_detector
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import shown_uri
@@ -35,7 +35,7 @@ class Challenger:
 
 def run(args: Namespace) -> None:
     """Points @challenger at the version of the detector, which is made if it is new, and says which that is."""
-    model_name = read_alone("register", RegisterSettings).model_name
+    model_name = read_section("register", RegisterSettings).model_name
     manifest, run = read_manifest(args.manifest), read_run(args.run)
     digest = folder_digest(args.detector)
     if found := with_detector(model_name, digest):
