@@ -68,7 +68,7 @@ def search(folder: Path, params: dict[str, Any], **changed: int) -> tuple[float,
     """Seconds of a search, and its table."""
     values = {**params, "tune": {**params["tune"], **changed}}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    seconds = stage(folder, "tune", *INPUTS, "--out", "tuned.json", "--report", "report")
+    seconds = stage(folder, "tune", *INPUTS, "--out", "winner.json", "--report", "report")
     with (folder / "report/trials.csv").open(newline="") as table:
         return seconds, list(csv.DictReader(table))
 

@@ -38,7 +38,7 @@ from inpformer.judging.seen import SeenImages
 from inpformer.methods import find_method
 from inpformer.methods.base import Groups, Model
 from inpformer.methods.method import Method
-from inpformer.methods.setting import ZERO_SHOT
+from inpformer.methods.modes import ZERO_SHOT
 from inpformer.nn.tensors import part_of, prefixed
 
 FORMAT_VERSION = 3

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from inpformer.config import require
-from inpformer.methods.setting import KNOWN
+from inpformer.methods.modes import KNOWN
 
 # The category of a model that serves all of them.
 ALL = ""
@@ -11,7 +11,7 @@ ALL = ""
 
 @dataclass(frozen=True)
 class LearntFrom:
-    """`setting` is a name of `inpformer.methods.setting`; `data_digest` the manifest's; `categories` those that it has
+    """`setting` is a name of `inpformer.methods.modes`; `data_digest` the manifest's; `categories` those that it has
     seen.
     """
 

@@ -32,7 +32,7 @@ class Method:
     """A method of `inpformer.methods`.
 
     `settings` is its frozen dataclass, the section `train.<name>`; `modes` the settings of the paper that it has (names
-    of `inpformer.methods.setting`); `space` where a search looks if it is not told: by the dotted name of a setting,
+    of `inpformer.methods.modes`); `space` where a search looks if it is not told: by the dotted name of a setting,
     {low, high, log} or {choices}; `model` the place of its `Model`, "module:class"; `official` the module that reads
     the checkpoints of its authors, "" for none.
     """

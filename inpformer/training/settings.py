@@ -8,7 +8,7 @@ from inpformer.config import build_fields, require
 from inpformer.errors import UserError
 from inpformer.methods import METHODS, find_method
 from inpformer.methods.method import Method
-from inpformer.methods.setting import MULTI_CLASS
+from inpformer.methods.modes import MULTI_CLASS
 
 OWN = "own"
 # Where a training runs and what it leaves behind on the way, not what it learns.

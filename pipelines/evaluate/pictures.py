@@ -38,7 +38,7 @@ class Miss:
 
 
 @dataclass(frozen=True)
-class Scores:
+class CategoryScores:
     """The test scores of one category: `scores` [n] and `labels` [n], 1 for anomalous."""
 
     scores: NDArray[np.float32]
@@ -46,7 +46,7 @@ class Scores:
     threshold: float
 
 
-def histograms(categories: Mapping[str, Scores], file: Path) -> None:
+def histograms(categories: Mapping[str, CategoryScores], file: Path) -> None:
     """The image scores of good and defective test images, and the threshold, a row a category."""
     figure, rows = plt.subplots(
         len(categories), figsize=(8, 2.2 * len(categories) + 0.5), layout="constrained", squeeze=False
@@ -61,7 +61,7 @@ def histograms(categories: Mapping[str, Scores], file: Path) -> None:
     _save(figure, file)
 
 
-def curves(categories: Mapping[str, Scores], file: Path) -> None:
+def curves(categories: Mapping[str, CategoryScores], file: Path) -> None:
     """ROC and precision-recall curves of the image scores, a line a category."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
     for name, c in categories.items():

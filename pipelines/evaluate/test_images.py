@@ -15,7 +15,7 @@ from inpformer.devices import best_device
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
-from inpformer.methods.setting import ZERO_SHOT
+from inpformer.methods.modes import ZERO_SHOT
 from inpformer.metrics.bootstrap import Interval, Replicates, intervals
 from inpformer.metrics.image import precision_recall_curve, roc_curve
 from inpformer.metrics.proportion import mean_interval
@@ -183,7 +183,7 @@ def draw(
     """Writes the pictures and curve tables into `folder`, which it makes."""
     folder.mkdir(parents=True)
     categories = {
-        name: pictures.Scores(report.scores, report.labels, detector.thresholds[name].threshold)
+        name: pictures.CategoryScores(report.scores, report.labels, detector.thresholds[name].threshold)
         for name, report in reports.items()
     }
     write_curves(reports, folder)

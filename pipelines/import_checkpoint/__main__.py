@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from inpformer.errors import UserError
-from inpformer.methods.setting import SINGLE_CLASS
+from inpformer.methods.modes import SINGLE_CLASS
 from pipelines.platform import command, params
 
 

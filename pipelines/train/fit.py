@@ -13,7 +13,7 @@ from inpformer.features.store import store_key
 from inpformer.judging.detector import CONFIG_FILE, Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.seen import SeenImages
-from inpformer.methods.setting import SINGLE_CLASS, ZERO_SHOT, setting_name
+from inpformer.methods.modes import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
@@ -78,8 +78,8 @@ def write_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
 
 def run(args: Namespace) -> None:
     """Trains, and leaves the model, the record of the MLflow run and the losses."""
-    found = read_winner(args.tuned) if args.tuned is not None else {}
-    settings = with_values(read_section("train", TrainSettings), found, f"{args.tuned}: train")
+    found = read_winner(args.winner) if args.winner is not None else {}
+    settings = with_values(read_section("train", TrainSettings), found, f"{args.winner}: train")
     if found:
         print(f"found by the search: {', '.join(f'{name} {value:.4g}' for name, value in found.items())}", flush=True)
     stored = read_section("features", FeatureSettings)

@@ -24,7 +24,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.methods import METHODS
 from inpformer.methods.base import Model, Train
-from inpformer.methods.setting import ZERO_SHOT
+from inpformer.methods.modes import ZERO_SHOT
 from inpformer.training.loop import LoopConfig, read_model
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex

@@ -11,7 +11,7 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
 from inpformer.features.store import store_key
 from inpformer.methods.base import Train
-from inpformer.methods.setting import MULTI_CLASS
+from inpformer.methods.modes import MULTI_CLASS
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index

@@ -1,4 +1,4 @@
-"""What the search found, artifacts/tuned.json, and how train takes it. Free of torch and Ray."""
+"""What the search found, artifacts/winner.json, and how train takes it. Free of torch and Ray."""
 
 import json
 from collections.abc import Mapping

@@ -81,7 +81,7 @@ def test_the_table_has_intervals_beside_the_numbers() -> None:
 
 
 def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
-    scores = pictures.Scores(np.array([0.1, 0.4, 0.9], np.float32), np.array([0, 0, 1]), 0.5)
+    scores = pictures.CategoryScores(np.array([0.1, 0.4, 0.9], np.float32), np.array([0, 0, 1]), 0.5)
     for draw in (pictures.histograms, pictures.curves):
         draw({"nut $A^^ & $B": scores}, tmp_path / "drawn.png")
         assert (tmp_path / "drawn.png").stat().st_size > 0

@@ -20,7 +20,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.methods import METHODS, find_method
 from inpformer.methods.base import TOTAL, Fit, Model, Train
-from inpformer.methods.setting import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
+from inpformer.methods.modes import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from pipelines.tune.settings import Domain
 from tests.conftest import MULTI, limits
 

@@ -15,7 +15,7 @@ from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.method import Method
-from inpformer.methods.setting import MULTI_CLASS
+from inpformer.methods.modes import MULTI_CLASS
 
 # Two levels of a convolutional encoder, 3×3 and 2×2 tokens.
 PYRAMID = EncoderShape((Level(3, 10), Level(2, 14)), None)

@@ -429,7 +429,7 @@ def test_without_trials_nothing_is_loaded_and_the_table_is_empty(tmp_path: Path)
 
 
 def test_tuned_values_are_read_back_and_strange_ones_refused(tmp_path: Path) -> None:
-    file = tmp_path / "tuned.json"
+    file = tmp_path / "winner.json"
     write_winner(file, 0.9, {"inp_former.losses.mining_power": 2.0, "inp_former.num_prototypes": 4, "batch_size": 4})
     settings = with_values(TrainSettings(), read_winner(file), f"{file}: train")
     losses = settings.own.losses

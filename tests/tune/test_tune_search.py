@@ -88,7 +88,7 @@ def start(project: Path, ray_cluster: str) -> Start:
     return begin
 
 
-SEARCH = ("tune", "--out tuned.json --report report")
+SEARCH = ("tune", "--out winner.json --report report")
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -112,7 +112,7 @@ def nested(folder: Path) -> tuple[Run, list[Run]]:
 def searched(project: Path, start: Start) -> Path:
     """The folder of a search that nothing disturbed."""
     folder = project / "searched"
-    if not (folder / "tuned.json").exists():
+    if not (folder / "winner.json").exists():
         (folder / "out.txt").write_text(finish(start("searched", *SEARCH)))
     return folder
 
@@ -124,7 +124,7 @@ def trials_of(folder: Path) -> np.ndarray:
 
 
 def test_the_search_finds_the_better_of_two_settings(searched: Path) -> None:
-    found = json.loads((searched / "tuned.json").read_text())
+    found = json.loads((searched / "winner.json").read_text())
     assert found["train"]["inp_former.lr"] == 0.002
     assert found["train"]["inp_former.num_prototypes"] in (2, 3, 4)
     table = trials_of(searched)
@@ -158,7 +158,7 @@ def test_a_method_without_epochs_is_searched_in_its_own_space(project: Path, sta
     folder = project / "memory"
     changed = {"tune": {"space": None, "seeds": 2}, "train": {"method": "nearest"}}
     out = finish(start("memory", *SEARCH, **changed))
-    found, table = json.loads((folder / "tuned.json").read_text()), trials_of(folder)
+    found, table = json.loads((folder / "winner.json").read_text()), trials_of(folder)
     assert set(found["train"]) == {"nearest.neighbours", "nearest.coreset_share"}
     assert isinstance(found["train"]["nearest.neighbours"], int)
     assert (len(table), set(table["state"]), set(table["epochs"])) == (TRIALS, {"finished"}, {1})
@@ -217,8 +217,8 @@ def test_train_takes_what_was_found(project: Path, start: Start) -> None:
     folder = project / "trained"
     folder.mkdir()
     values = {"inp_former.num_prototypes": 3, "inp_former.losses.mining_power": 1.5, "inp_former.epochs": 1}
-    (folder / "tuned.json").write_text(json.dumps({"objective": 0.5, "train": values}))
-    outputs = "--tuned tuned.json --model model --run run.json --loss loss.csv"
+    (folder / "winner.json").write_text(json.dumps({"objective": 0.5, "train": values}))
+    outputs = "--winner winner.json --model model --run run.json --loss loss.csv"
     out = finish(start("trained", "train", outputs, train={"setting": "single-class"}))
     told = "found by the search: inp_former.num_prototypes 3, inp_former.losses.mining_power 1.5, inp_former.epochs 1\n"
     assert out.startswith(told)

@@ -2,7 +2,7 @@
 
 from inpformer.methods.inp_former.settings import SPACE, InpFormerSettings
 from inpformer.methods.method import Method
-from inpformer.methods.setting import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
+from inpformer.methods.modes import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 
 INP_FORMER = Method(
     name="inp_former",

@@ -4,8 +4,8 @@ After PatchCore (Roth et al., CVPR 2022), on the same features, maps and scores 
 """
 
 from inpformer.methods.method import Method
+from inpformer.methods.modes import MULTI_CLASS, SINGLE_CLASS
 from inpformer.methods.nearest.settings import SPACE, NearestSettings
-from inpformer.methods.setting import MULTI_CLASS, SINGLE_CLASS
 
 NEAREST = Method(
     name="nearest",

@@ -3,7 +3,7 @@
 import pytest
 
 from inpformer.errors import UserError
-from inpformer.methods.setting import KNOWN, setting_name
+from inpformer.methods.modes import KNOWN, setting_name
 
 
 @pytest.mark.parametrize(
