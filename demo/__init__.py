@@ -1,0 +1,1 @@
+"""The demo and the made-up products that it trains on."""

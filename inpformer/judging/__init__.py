@@ -1,0 +1,1 @@
+"""The detector, saved, loaded and asked; thresholds with a promise; regions."""

@@ -1,0 +1,1 @@
+"""What methods share: optimiser, projection, maps, tensors in a file."""

@@ -1,0 +1,1 @@
+"""The loop, phase by phase of a method, without Ray."""

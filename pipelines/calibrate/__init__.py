@@ -1,0 +1,1 @@
+"""Stage calibrate: thresholds from held-out good images."""

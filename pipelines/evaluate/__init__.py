@@ -1,0 +1,1 @@
+"""Stage evaluate: what the detector is worth on the test images."""

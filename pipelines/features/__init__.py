@@ -1,0 +1,1 @@
+"""Stage features: each view of an image through the frozen encoder once."""

@@ -1,0 +1,1 @@
+"""Stage gate: looks for what would spoil a model or its thresholds."""

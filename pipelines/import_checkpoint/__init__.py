@@ -1,0 +1,1 @@
+"""The authors' checkpoints become versions."""

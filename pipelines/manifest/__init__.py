@@ -1,0 +1,1 @@
+"""Stage manifest: takes stock of the images."""

@@ -1,0 +1,1 @@
+"""Promotion: @champion moves to another version."""

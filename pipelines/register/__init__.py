@@ -1,0 +1,1 @@
+"""Stage register: the detector becomes a version under @challenger."""

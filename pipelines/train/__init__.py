@@ -1,0 +1,1 @@
+"""Stage train: the detector, not calibrated yet."""

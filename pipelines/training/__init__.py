@@ -1,0 +1,1 @@
+"""A training on Ray, which train and tune share: jobs, workers, checkpoints."""

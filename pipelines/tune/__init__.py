@@ -1,0 +1,1 @@
+"""Stage tune: looks for better settings of train."""

@@ -1,0 +1,1 @@
+"""Stage weights: has a file of weights new content?"""
