@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inpformer.encoders.shapes import Level
+from inpformer.features import SHARD_IMAGES
 from inpformer.features.objects import Folder
-from inpformer.features.shard import SHARD_IMAGES, row_bytes
+from inpformer.features.shard import row_bytes
 from inpformer.features.store import FeatureStore, Known
 from inpformer.features.view_table import Views, Wanted, write_table
 from pipelines.features.index import wanted_views

@@ -20,10 +20,11 @@ from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.features.objects import Folder
 from inpformer.features.store import FeatureStore
+from inpformer.images.frame import MAP_SIZE
 from inpformer.images.layouts import read_data
 from inpformer.images.layouts.masks import union
 from inpformer.images.layouts.sample import GOOD, Sample
-from inpformer.images.transform import MAP_SIZE, read_image
+from inpformer.images.transform import read_image
 from inpformer.methods import find_method
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics

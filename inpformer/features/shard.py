@@ -18,7 +18,6 @@ from torch import Tensor
 
 from inpformer.encoders.shapes import Level
 from inpformer.errors import UserError
-from inpformer.features import SHARD_IMAGES as SHARD_IMAGES
 
 # Enough for the header of a full shard: one read of a bucket gets it.
 HEADER_BYTES = 8192

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from inpformer.config import require
-from inpformer.images.frame import MAP_SIZE as MAP_SIZE
-from inpformer.images.frame import Frame
+from inpformer.images.frame import MAP_SIZE, Frame
 from inpformer.images.opening import open_image
 
 

@@ -27,9 +27,8 @@ from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.images.frame import Frame
+from inpformer.images.frame import MAP_SIZE, Frame
 from inpformer.images.tiling import Tiling
-from inpformer.images.transform import MAP_SIZE
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.learnt import ALL, LearntFrom

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpformer.images.transform import MAP_SIZE
+from inpformer.images.frame import MAP_SIZE
 
 BLUR_SIZE, BLUR_SIGMA = 5, 4.0
 TOP_FRACTION = 0.01

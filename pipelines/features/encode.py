@@ -11,7 +11,7 @@ from torch import Tensor
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
-from inpformer.features.shard import SHARD_IMAGES
+from inpformer.features import SHARD_IMAGES
 from inpformer.features.store import FeatureStore
 from inpformer.images.opening import open_image
 from inpformer.images.transform import Transform

@@ -17,7 +17,7 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
-from inpformer.features.shard import SHARD_IMAGES
+from inpformer.features import SHARD_IMAGES
 from inpformer.features.store import FeatureStore, store_key
 from pipelines.features.encode import ImageViews, encode_into
 from pipelines.platform.bucket import open_objects

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
+from inpformer.images.frame import MAP_SIZE
 from inpformer.images.opening import open_image
 from inpformer.images.pseudo import pseudo_anomaly
 from inpformer.images.tiling import Tiling
-from inpformer.images.transform import MAP_SIZE, Transform
+from inpformer.images.transform import Transform
 from inpformer.images.views import View
 from inpformer.streams import chunks
 from pipelines.features.encode import read_image_views

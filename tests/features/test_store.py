@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from inpformer.errors import StaleFeaturesError, UserError
+from inpformer.features import SHARD_IMAGES
 from inpformer.features.objects import Folder
-from inpformer.features.shard import HEADER_BYTES, SHARD_IMAGES, key_array, pack, unpack_header
+from inpformer.features.shard import HEADER_BYTES, key_array, pack, unpack_header
 from inpformer.features.store import FeatureStore, Known
 from inpformer.features.view_table import Views, Wanted, write_table
 
