@@ -127,8 +127,9 @@ def compared(mean: Numbers) -> Numbers:
 def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
     """The metrics as a Markdown table, each with its confidence interval where it has one."""
     columns = list(mean(reports))
-    rows = {name: (report.metrics, report.intervals(settings)) for name, report in reports.items()}
-    rows["mean"] = (mean(reports), mean_intervals(reports, settings))
+    # A list: a category may be called mean.
+    rows = [(name, report.metrics, report.intervals(settings)) for name, report in reports.items()]
+    rows.append(("mean", mean(reports), mean_intervals(reports, settings)))
     lines = [
         f"{setting}; in brackets the {settings.confidence:.0%} interval of {settings.replicates} bootstrap draws "
         "of the test images, of rates (shares of the parts) the exact one",
@@ -136,12 +137,12 @@ def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettin
         "| category | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for row, (metrics, bounds) in rows.items():
+    for row, metrics, bounds in rows:
         cells = [
             f"{metrics[name]:.3f} [{bounds[name][0]:.3f}, {bounds[name][1]:.3f}]" if name in metrics else "–"
             for name in columns
         ]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        lines.append("| " + row.replace("|", r"\|") + " | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -80,6 +80,14 @@ def test_the_table_has_intervals_beside_the_numbers() -> None:
     assert "the 95% interval of 1000 bootstrap draws" in lines
 
 
+def test_no_name_of_a_category_breaks_the_table_or_hides_in_it() -> None:
+    lines = table(
+        "multi-class", {"a|b": report(aupro=0.6), "mean": report(aupro=0.5)}, BootstrapSettings()
+    ).splitlines()
+    assert [line.rpartition(" | ")[0] for line in lines[4:]] == [r"| a\|b", "| mean", "| mean"]
+    assert ["0.600" in lines[4], "0.500" in lines[5], "0.550" in lines[6]] == [True] * 3
+
+
 def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
     scores = pictures.CategoryScores(np.array([0.1, 0.4, 0.9], np.float32), np.array([0, 0, 1]), 0.5)
     for draw in (pictures.histograms, pictures.curves):
