@@ -1,6 +1,6 @@
 """INP-Former as a method: its network with the projection before it, how it is trained, and its anomaly maps."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inpformer.encoders.levels import Wants
-from inpformer.encoders.shapes import EncoderShape
+from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.inp_former.losses import (
@@ -37,7 +37,7 @@ class InpFormer(Model):
         self.settings = settings
         groups = self.wants(settings, shape).shapes(shape.levels)
         channels = projected_channels(shape, groups, settings.channels)
-        self.network = INPFormer(network_shape(settings, shape))
+        self.network = INPFormer(_network_shape(settings, shape.heads, groups, channels))
         self.projection = None if channels is None else Projection(groups[0].channels, channels)
 
     @staticmethod
@@ -89,14 +89,14 @@ class InpFormer(Model):
         return loss + self.settings.losses.coherence_weight * coherence_loss(output.fused, output.prototypes)
 
 
-def network_shape(settings: InpFormerSettings, shape: EncoderShape) -> NetworkShape:
-    """The network's sizes. Raises UserError where the settings do not suit the encoder."""
-    groups = token_wants(shape, settings.grid).shapes(shape.levels)
-    channels = projected_channels(shape, groups, settings.channels)
-    if shape.heads is not None:
-        return NetworkShape(groups[0].channels, shape.heads, len(groups), settings.num_prototypes)
-    assert channels is not None
-    return NetworkShape(channels, max(1, channels // CHANNELS_PER_HEAD), len(groups), settings.num_prototypes)
+def _network_shape(
+    settings: InpFormerSettings, heads: int | None, groups: Sequence[Level], channels: int | None
+) -> NetworkShape:
+    """The sizes for these groups, projected to `channels` where the encoder brings no `heads`."""
+    if channels is not None:
+        return NetworkShape(channels, max(1, channels // CHANNELS_PER_HEAD), len(groups), settings.num_prototypes)
+    assert heads is not None
+    return NetworkShape(groups[0].channels, heads, len(groups), settings.num_prototypes)
 
 
 def reconstruction_map(output: Reconstruction, image_size: int) -> Tensor:
