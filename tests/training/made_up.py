@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from inpformer import methods
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
-from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.method import Method
 from inpformer.methods.modes import MULTI_CLASS
 
@@ -103,15 +103,15 @@ class Toy(Model):
         tokens = torch.cat([groups[0].flatten(0, 1) for groups in batches])
         self.mean.copy_(tokens.mean(dim=0) + torch.rand(()))
 
-    def _small(self, network: Callable[..., Any], groups: Groups) -> Terms:
+    def _small(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
         return {"total": network(groups[0] - self.mean).square().mean()}
 
-    def _rebuilt(self, network: Callable[..., Any], groups: Groups) -> Terms:
+    def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
         centred = groups[0] - self.mean
         found = (network(self.first(centred).detach()) - centred).square().mean()
         return {"total": found, "rebuilt": found}
 
-    def _validate(self, network: Callable[..., Any], groups: Groups) -> Tensor:
+    def _validate(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
         return network(groups[0] - self.mean if network is self.first else self.first(groups[0])).square().mean()
 
     def _fill(self, batches: Iterable[Groups]) -> None:
