@@ -34,6 +34,10 @@ class SeenImages:
         """The record of image files with these sha256 (hex)."""
         return cls(np.unique(_starts(digests)))
 
+    def with_all_of(self, other: Self) -> Self:
+        """Both records as one."""
+        return type(self)(np.union1d(self.starts, other.starts))
+
     def __len__(self) -> int:
         return int(self.starts.size)
 

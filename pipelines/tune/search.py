@@ -23,7 +23,7 @@ from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import open_checkpoints
-from pipelines.training.features import training_features
+from pipelines.training.features import training_anomalies, training_features
 from pipelines.training.job import Job, wanted_by
 from pipelines.tune.judged import judged_set
 from pipelines.tune.on_cluster import METRIC, Search, find
@@ -71,6 +71,7 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
         manifest.digest,
         store_key(index.encoder_key, index.kept),
         index.table,
+        index.anomalies,
         _searched(settings),
         train.identity,
     ]
@@ -122,7 +123,8 @@ def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: P
     print(f"{settings.trials} trials, MLflow run {mlflow_run.run_id} at {where}", flush=True)
     with mlflow_run.underway():
         stored = training_features(features, index)
-        job = Job(manifest, index, encoder, search.train, stored, mlflow_run, kept)
+        anomalies = training_anomalies(features, index)
+        job = Job(manifest, index, encoder, search.train, stored, mlflow_run, kept, anomalies)
         trials = find(search, make_task(search, manifest, index, encoder, job), kept)
         _leave(trials, search, mlflow_run, out, report)
     # Only now: the outputs stand, so a later `dvc repro --force` is to search anew, not to find itself finished.
