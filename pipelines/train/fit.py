@@ -18,6 +18,7 @@ from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
 from pipelines.features.settings import FeatureSettings
+from pipelines.features.sheet import PICTURES
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.params import flat, read_all, read_section
@@ -131,7 +132,7 @@ def run(args: Namespace) -> None:
         features, anomalies = training_features(stored, index), training_anomalies(stored, index)
         job = Job(manifest, index, encoder, settings, features, run, checkpoints, anomalies, base)
         if anomalies is not None:
-            run.log_files(args.anomalies, "pictures/anomalies")
+            run.log_files(args.anomalies / PICTURES, "pictures/anomalies")
         if other is None:
             detector, history = train(job, learnt_from)
             detector.seen = seen_images(manifest, base)

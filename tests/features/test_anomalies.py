@@ -212,8 +212,9 @@ def test_semi_supervised_without_a_defect_is_refused(manifest: Manifest, setting
 def test_a_sheet_a_category_shows_what_is_learnt_from(
     taught: Manifest, settings: FeatureSettings, encoder: Encoder, tmp_path: Path
 ) -> None:
-    draw_sheets(taught, anomaly_plan(taught, settings, True), encoder.transform, tmp_path)
-    (sheet,) = tmp_path.glob("*.png")
+    draw_sheets(taught, anomaly_plan(taught, settings, True), encoder.transform, tmp_path / "drawn")
+    (sheet,) = (tmp_path / "drawn").rglob("*.png")
+    assert (tmp_path / "drawn/pictures.csv").read_text().split() == ["file,category", "0.png,nut"]
     pixels = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
     red = (pixels[..., 0] > 200) & (pixels[..., 1] < 60) & (pixels[..., 2] < 60)
     assert red.sum() > 500  # the outlines
