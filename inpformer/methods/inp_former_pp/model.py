@@ -42,9 +42,7 @@ class Joint(nn.Module):
 
     def forward(self, target: Tensor, anomalous: Tensor, unit: Tensor) -> tuple[Reconstruction, Tensor]:
         """The reconstruction of good images [B, G, N, C], and the head's logits [B, 4h, 4w] of anomalous ones."""
-        # In this order: autocast keeps the 16-bit weights of the first call; made without gradient, they learn nothing.
-        output = self.network(target)
-        return output, self.head(rebuilt_residual(self.network, anomalous, unit))
+        return self.network(target), self.head(rebuilt_residual(self.network, anomalous, unit))
 
 
 class InpFormerPlus(InpFormer):

@@ -92,19 +92,6 @@ def test_a_joint_step_is_the_sum_of_the_terms(settings: InpFormerPlusSettings, s
         torch.testing.assert_close(one, other)
 
 
-def test_in_sixteen_bit_the_network_learns_too() -> None:
-    model = fitted(SMALL)
-    (phase,) = [phase for phase in model.phases() if isinstance(phase, Train)]
-    batch = Anomalies(groups(SMALL, PYRAMID, seed=1), torch.ones(4, 256, 256))
-
-    def forward(*inputs: Any) -> Any:
-        with torch.autocast("cpu", torch.bfloat16):
-            return phase.network(*inputs)
-
-    phase.loss(forward, groups(SMALL, PYRAMID), batch)["total"].backward()
-    assert [name for name, p in phase.network.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
 def test_relative_differences_are_in_units_of_the_training_features() -> None:
     model = fitted(SMALL)
     target = model.target(groups(SMALL, PYRAMID))
