@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from inpformer.encoders.levels import Wants
 from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import Views
@@ -13,7 +15,8 @@ from pipelines.platform.bucket import open_objects
 @dataclass(frozen=True)
 class TrainingFeatures:
     """`store` is the address, `kept` what of the encoder's levels is stored, None for all; `table` the digest of the
-    data set's views, `category` None for all of them.
+    data set's views, `category` None for all of them; `left_out` the keys of the views of a fold, 32 bytes each: they
+    are "val" and all others "train"; None for the splits of the table.
     """
 
     store: str
@@ -22,11 +25,13 @@ class TrainingFeatures:
     kept: Wants | None
     table: str
     category: str | None = None
+    left_out: bytes | None = None
 
     def open(self) -> Views:
         """The features, by split and number. Raises UserError if the store lacks them."""
         store = FeatureStore(open_objects(self.store, self.cache_gigabytes), store_key(self.encoder_key, self.kept))
-        return Views(store, self.table, self.category)
+        left_out = None if self.left_out is None else np.frombuffer(self.left_out, "S32")
+        return Views(store, self.table, self.category, left_out)
 
 
 def training_features(settings: FeatureSettings, index: FeatureIndex) -> TrainingFeatures:
