@@ -131,7 +131,7 @@ def calibrate_across(
     allowed = possible or 0
     rank = n - allowed
     review_rank = max(1, rank - math.floor((n + 1) * settings.review_rate + 1e-9))
-    missing = 0 if possible is not None else parts_needed(count, settings.false_alarm_rate, n) - n
+    missing = 0 if possible is not None else parts_needed(settings.folds or count, settings.false_alarm_rate, n) - n
     return Threshold(
         threshold=float(ordered[rank - 1]),
         review_threshold=float(ordered[review_rank - 1]),

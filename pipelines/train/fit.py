@@ -55,20 +55,15 @@ def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
     settings = job.settings
     if settings.setting == SINGLE_CLASS:
         models, histories = train_apart(job)
-        mean = log_apart(job.run, histories)
+        for name, history in histories.items():
+            job.run.log_epochs(history, prefix=f"{name}.")
+        mean = _mean(list(histories.values()))
     else:
         model, mean = train_together(job)
         models = {ALL: model}
         job.run.log_epochs(mean)  # all that workers could not tell
     made = Detector(job.encoder, settings.kind, settings.own, models, learnt_from, {}, job.index.tiling)
     return made, mean
-
-
-def log_apart(run: Run, histories: Mapping[str, History]) -> History:
-    """Tells MLflow the history of each of several trainings; returns their mean."""
-    for name, history in histories.items():
-        run.log_epochs(history, prefix=f"{name}.")
-    return _mean(list(histories.values()))
 
 
 def _mean(histories: Sequence[History]) -> History:
@@ -130,7 +125,8 @@ def run(args: Namespace) -> None:
         job = Job(manifest, index, encoder, settings, training_features(stored, index), run, checkpoints)
         if folds is not None:
             detector, histories = train_across(job, learnt_from, folds)
-            history = log_apart(run, histories)
+            history = _mean(list(histories.values()))
+            run.log_epochs(history)  # of each fold it would be as many calls as there are epochs and folds
         elif other is None:
             detector, history = train(job, learnt_from)
             # All forms of an image are that image.

@@ -137,6 +137,12 @@ def test_a_promise_that_cannot_be_kept_is_refused_with_what_would_do() -> None:
     assert (limits.unseen, limits.promised) == (CHECKED, True)
 
 
+def test_fewer_parts_than_folds_are_told_what_the_folds_asked_for_take() -> None:
+    """38 parts are 38 folds; one more would be 39, and not a second part for each of them."""
+    limits = calibrate_across("nut", np.arange(38.0).tolist(), list(range(38)), CalibrationSettings(0.05, folds=60))
+    assert limits.missing_images == 1
+
+
 def test_review_is_the_share_below_the_threshold() -> None:
     limits = calibrate_across(
         "nut", np.arange(39.0).tolist(), list(range(39)), CalibrationSettings(0.05, review_rate=0.1)
