@@ -138,7 +138,7 @@ class Detector:
 
         Raises UserError for a category without a model where each has its own.
         """
-        if self.folds:
+        if self.folds and images:
             return self._predict_across(images, categories)
         return self._predict_each(images, [self._of(self.models, category) for category in categories])
 
@@ -157,28 +157,42 @@ class Detector:
 
     def _predict_across(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
         limits = [self.thresholds.get(category) for category in categories]
-        cross = [None if one is None else one.cross for one in limits]
-        known = [self._of(self.folds, category) for category in categories]
-        numbers = [list(range(len(k))) if c is None else c.models for k, c in zip(known, cross, strict=True)]
+        judging = [self._judging(category, one) for category, one in zip(categories, limits, strict=True)]
+        found = []
+        for image, models, one, (scores, tiles) in zip(
+            images, judging, limits, self._over_folds(images, judging), strict=True
+        ):
+            anomaly_map, score = self._whole(tiles, image, next(iter(models.values())))
+            if one is not None and one.cross is not None:
+                own, score = score, one.cross.score(scores, one.scores, one.threshold)
+                anomaly_map = lifted(anomaly_map, own, score)
+            found.append((anomaly_map, score))
+        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found])
+
+    def _judging(self, category: str, limits: Threshold | None) -> dict[int, Model]:
+        """The models that judge a category, by fold: those of its threshold, or all."""
+        models = self._of(self.folds, category)
+        folds = range(len(models)) if limits is None or limits.cross is None else limits.cross.models
+        return {fold: models[fold] for fold in folds}
+
+    def _over_folds(
+        self, images: Sequence[Image.Image], judging: Sequence[Mapping[int, Model]]
+    ) -> list[tuple[dict[int, float], list[Tensor]]]:
+        """For each image the score of each of its models, by fold, and the means of their maps, a view each. All models
+        judge what the encoder gave once, where their maps may be held together.
+        """
         scores: list[dict[int, float]] = [{} for _ in images]
         sums: list[list[Tensor]] = [[] for _ in images]
         at_a_time = max(1, MAPS_AT_A_TIME // sum(len(views(i.size, self.tiling, augmented=False)) for i in images))
-        for start in range(0, max(map(len, numbers)), at_a_time):
-            parts = [own[start : start + at_a_time] for own in numbers]
-            tiles = self._tiles(images, [[k[fold] for fold in part] for k, part in zip(known, parts, strict=True)])
+        for start in range(0, max(map(len, judging)), at_a_time):
+            parts = [dict(list(models.items())[start : start + at_a_time]) for models in judging]
+            tiles = self._tiles(images, [list(part.values()) for part in parts])
             for n, part in enumerate(parts):
-                for fold, own in zip(part, tiles[n], strict=True):
-                    scores[n][fold] = self._whole(own, images[n], known[n][fold])[1]
+                for (fold, model), own in zip(part.items(), tiles[n], strict=True):
+                    scores[n][fold] = self._whole(own, images[n], model)[1]
                     sums[n] = [a + b for a, b in zip(sums[n], own, strict=True)] if sums[n] else own
-        found = []
-        for n, image in enumerate(images):
-            mean_map, score = self._whole([total / len(numbers[n]) for total in sums[n]], image, known[n][0])
-            one, how = limits[n], cross[n]
-            if one is not None and how is not None:
-                own_score, score = score, how.score(scores[n], one.scores, one.threshold)
-                mean_map = lifted(mean_map, own_score, score)
-            found.append((mean_map, score))
-        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found])
+        means = [[total / len(models) for total in own] for own, models in zip(sums, judging, strict=True)]
+        return list(zip(scores, means, strict=True))
 
     def _tiles(self, images: Sequence[Image.Image], models: Sequence[Sequence[Model]]) -> list[list[list[Tensor]]]:
         """For each image and each of its models the maps [256, 256] of its views, on the CPU. The encoder sees a view

@@ -136,6 +136,11 @@ def test_categories_may_have_fewer_folds_and_models_of_their_own(encoder: Encode
         detector.predict([image], ["gear"])
 
 
+def test_no_images_are_no_prediction(encoder: Encoder, models: list[Model]) -> None:
+    found = calibrated(together(encoder, models), 0.3).predict([], [])
+    assert (found.scores.shape, found.maps) == ((0,), [])
+
+
 def test_a_broken_model_among_the_folds_is_no_verdict(encoder: Encoder, models: list[Model]) -> None:
     broken = untrained(encoder, 7)
     broken.network.prototype_token.data.fill_(float("nan"))
