@@ -46,6 +46,10 @@ class SeenImages:
         starts, first = np.unique(_starts(folds), return_index=True)
         return cls(starts, np.fromiter(folds.values(), np.int32)[first])
 
+    def with_all_of(self, other: Self) -> Self:
+        """Both records as one."""
+        return type(self)(np.union1d(self.starts, other.starts))
+
     def __len__(self) -> int:
         return int(self.starts.size)
 

@@ -13,6 +13,11 @@ def refuse_folds(settings: TrainSettings, shots: int | None) -> None:
     """Raises UserError where there is nothing to train, or models of folds would promise nothing."""
     if settings.weights is not None:
         raise UserError("params.yaml: calibrate.folds trains models of its own: set it, or train.weights, to null.")
+    if settings.kind.anomalies:
+        raise UserError(
+            f"params.yaml: {settings.method} learns from pictures with defects that are made of all good images, those "
+            "of the fold left out among them: set calibrate.folds to null, or take another train.method."
+        )
     if shots is not None:
         raise UserError(
             "params.yaml: manifest.shots leaves good images out that calibrate.folds would use: set one of the two to "

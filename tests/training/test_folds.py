@@ -359,8 +359,13 @@ def test_models_without_folds_and_thresholds_with_them_do_not_belong_together(pl
         place.train("wrong", train={"weights": "model"}, calibrate={"folds": None})
 
 
+def test_pictures_with_defects_would_show_what_a_fold_leaves_out(place: Place) -> None:
+    with pytest.raises(UserError, match="inp_former_pp learns from pictures with defects that are made of all good"):
+        place.train("wrong", train={"method": "inp_former_pp", "weights": None}, calibrate={"folds": FOLDS})
+
+
 def test_few_shot_leaves_out_what_folds_would_use(place: Place, tmp_path: Path) -> None:
     write_manifest(replace(place.manifest, shots=4), place.folder / "few.parquet")
     files = ("--features", "features.json", "--model", "w", "--run", "w.json", "--loss", "w.csv")
     with pytest.raises(UserError, match=r"manifest\.shots leaves good images out"):
-        place.call("train", "--manifest", "few.parquet", *files, train={"weights": None}, calibrate={"folds": FOLDS})
+        place.call("train", "--manifest", "few.parquet", *files, train={"method": "nearest", "weights": None})
