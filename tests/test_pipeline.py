@@ -164,6 +164,7 @@ CHANGES = [
     ({"train": {"num_workers": 2, "checkpoint_every": 2, "storage": "elsewhere"}}, set()),  # where it runs
     ({"calibrate": {"false_alarm_rate": 0.2}}, {"gate", "calibrate"}),  # the gate says how many images that takes
     ({"calibrate": {"review_rate": 0.1}}, {"calibrate"}),
+    ({"calibrate": {"folds": 4}}, {"gate", "train", "calibrate"}),
     ({"evaluate": {"gallery": 3}}, {"evaluate"}),
 ]
 

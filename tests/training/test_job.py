@@ -79,8 +79,8 @@ INDEX = FeatureIndex(None, "key", "digest", VIT, None, None, 1, "table")  # type
 
 
 def test_where_it_runs_and_other_methods_tables_change_no_key(manifest: Manifest) -> None:
-    def key(values: dict[str, object], index: FeatureIndex = INDEX, taken: str = "") -> str:
-        return run_key(manifest, index, settings(values), taken)
+    def key(values: dict[str, object], index: FeatureIndex = INDEX, taken: str = "", folds: int | None = None) -> str:
+        return run_key(manifest, index, settings(values), taken, folds)
 
     for elsewhere in ({"num_workers": [1, 4]}, {"storage": "s3://a/b"}, {"checkpoint_every": 1}):
         assert key(elsewhere) == key({})
@@ -96,6 +96,8 @@ def test_where_it_runs_and_other_methods_tables_change_no_key(manifest: Manifest
         key({"batch_size": 8}),
         key({"setting": "single-class"}),
         key({}, taken="weights"),
+        key({}, folds=4),
+        key({}, folds=5),
         key({}, replace(INDEX, encoder_key="other")),
         key({}, replace(INDEX, table="other")),
         key({}, replace(INDEX, anomalies="table")),
