@@ -205,9 +205,10 @@ def test_metrics_are_those_of_the_scores(checkout: Checkout) -> None:
     assert names < set(metrics["mean"])
     assert all(0 <= value <= 1 for value in metrics["mean"].values())
     table = (checkout.folder / "reports/metrics.md").read_text()
-    assert re.search(
-        rf"\| fabric \| {metrics['category']['fabric']['image_auroc']:.3f} \[[01]\.\d+, [01]\.\d+\]", table
-    )
+    leading = ("miss_rate", "false_alarm_rate", "image_auroc")
+    cells = [rf"{metrics['category']['fabric'][name]:.3f} \[[01]\.\d+, [01]\.\d+\]" for name in leading]
+    assert re.search(r"\| category \| " + r" \| ".join(leading) + r" \|", table)
+    assert re.search(r"\| fabric \| " + r" \| ".join(cells) + r" \|", table)
     for name, value in metrics["mean"].items():
         assert value == pytest.approx(np.mean([c[name] for c in metrics["category"].values()]))
 
