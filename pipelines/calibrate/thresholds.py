@@ -7,6 +7,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
+from pipelines.gate.linked import read_linked
 from pipelines.manifest.table import read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
@@ -22,7 +23,10 @@ def run(args: Namespace) -> None:
     device = best_device()
     detector = Detector.load(args.model, device=device, load=load_encoder)
     rows = list(manifest.held_out)
-    images = [GoodImage(manifest.root / row.path, row.category, row.sha256, row.part) for row in rows]
+    linked = read_linked(args.linked)
+    images = [
+        GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
+    ]
     scores = scores_of(detector, images)
     detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
     with files.written_whole(args.out) as folder:
@@ -34,5 +38,5 @@ def run(args: Namespace) -> None:
     ]
     write_scores(lines, args.scores)
     for category, threshold in sorted(detector.thresholds.items()):
-        count = sum(row.category == category for row in rows)
-        print(promise(category, threshold, count, settings, SAY_UNSEEN))
+        own = [image for image in images if image.category == category]
+        print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))

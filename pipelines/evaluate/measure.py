@@ -24,6 +24,7 @@ from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import PixelMetricsStream
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Row
 
 # What counts on a line, before all other metrics.
@@ -88,10 +89,13 @@ class Report:
 
 
 class Measurement(Closing):
-    """Takes a category's judged images one by one; memory does not grow with their maps. A context manager."""
+    """Takes a category's judged images one by one; memory does not grow with their maps. A context manager.
 
-    def __init__(self, settings: BootstrapSettings) -> None:
-        self._settings = settings
+    Images that are `linked` show one part: they are drawn together, and rates count them once.
+    """
+
+    def __init__(self, settings: BootstrapSettings, linked: Linked) -> None:
+        self._settings, self._linked = settings, linked
         self._rows: list[Row] = []
         self._scores: list[float] = []
         self._unmasked = self._masked = 0
@@ -115,7 +119,7 @@ class Measurement(Closing):
             return
         self._masked += anomalous_pixels
         self._pixels.add(judged.anomaly_map, judged.mask)
-        self._replicates.add(judged.anomaly_map, judged.mask, judged.row.part)
+        self._replicates.add(judged.anomaly_map, judged.mask, self._linked.group(judged.row.path) or judged.row.part)
         self._aupimo.add(judged.anomaly_map, judged.mask)
         self._with_map.append(len(self._rows) - 1)
 
@@ -124,8 +128,9 @@ class Measurement(Closing):
         where no anomalous image has a mask. Raises UserError if good or anomalous images are absent.
         """
         scores, labels = np.array(self._scores, np.float32), np.array([row.label for row in self._rows])
-        groups = [row.part or row.path for row in self._rows]
-        parts = judged_parts(self._rows, self._scores)
+        numbers = numbered(self._rows, self._linked)
+        groups = [f"{number}" for number in numbers]
+        parts = judged_parts(self._rows, self._scores, numbers)
         proportions = rates(parts, threshold)
         shares = {name: proportion.value for name, proportion in proportions.items()}
         metrics = {name: shares[name] for name in LEADING if name in shares}
@@ -155,9 +160,13 @@ class Measurement(Closing):
         return {"aupimo": values}
 
 
-def judged_parts(rows: Sequence[Row], scores: Sequence[float]) -> Parts:
-    """Each part once, as bad as its worst image; copies are one part."""
-    parts = parts_of([row.part for row in rows], [row.sha256 for row in rows])
+def numbered(rows: Sequence[Row], linked: Linked) -> NDArray[np.intp]:
+    """The part of each image [n], numbered from 0; copies are of one part."""
+    return parts_of([row.part for row in rows], [row.sha256 for row in rows], [linked.group(row.path) for row in rows])
+
+
+def judged_parts(rows: Sequence[Row], scores: Sequence[float], parts: NDArray[np.intp]) -> Parts:
+    """Each part once, as bad as its worst image; `parts` [n] numbers that of each image."""
     highest, anomalous = np.full(parts.max() + 1, -np.inf), np.zeros(parts.max() + 1, np.bool_)
     np.maximum.at(highest, parts, scores)
     np.logical_or.at(anomalous, parts, [row.label > 0 for row in rows])

@@ -69,9 +69,13 @@ def compared(mean: Numbers) -> Numbers:
     return {name: round(mean[name], DIGITS) for name in COMPARED if name in mean}
 
 
-def sentences(categories: Iterable[str], outcomes: Mapping[str, Outcome]) -> str:
-    """Whether the promised false-alarm rate held on the good test parts, an item of a Markdown list a category."""
+def sentences(categories: Iterable[str], outcomes: Mapping[str, Outcome], looked: bool) -> str:
+    """Whether the promised false-alarm rate held on the good test parts, an item of a Markdown list a category, and
+    what that takes where nobody `looked` for near duplicates.
+    """
     said = [outcomes[name].sentence(name) if name in outcomes else untested(name) for name in categories]
+    if not looked:
+        said.append("all of this takes the pictures to be of different parts: near duplicates were not looked for")
     return "".join(f"- {one}\n" for one in said)
 
 

@@ -22,6 +22,7 @@ from pipelines.evaluate.good_parts import outcomes_of
 from pipelines.evaluate.measure import Judged, Measurement, Report
 from pipelines.evaluate.report import compared, mean, sentences, summary, table
 from pipelines.evaluate.settings import EvaluateSettings
+from pipelines.gate.linked import Linked, read_linked
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
@@ -67,7 +68,7 @@ def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqd
 
 
 def evaluate(
-    manifest: Manifest, detector: Detector, settings: EvaluateSettings
+    manifest: Manifest, detector: Detector, settings: EvaluateSettings, linked: Linked
 ) -> tuple[dict[str, Report], list[Judged]]:
     """Each category's report, and the gallery's images. Memory does not grow with the number of images."""
     test = manifest.split("test")
@@ -77,7 +78,7 @@ def evaluate(
         for category in sorted({row.category for row in test}):
             # Draws of its own for each category: their mean then varies as independent categories do.
             bootstrap = replace(settings.bootstrap, seed=settings.bootstrap.seed + len(reports))
-            with Measurement(bootstrap) as measurement:
+            with Measurement(bootstrap, linked) as measurement:
                 for judged in judge(manifest, detector, [r for r in test if r.category == category], progress):
                     measurement.add(judged)
                     gallery.add(judged)
@@ -149,7 +150,8 @@ def run(args: Namespace) -> None:
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.detector, device=best_device(), load=load_encoder)
     check_setting(detector, manifest)
-    reports, worst = evaluate(manifest, detector, settings)
+    linked = read_linked(args.linked)
+    reports, worst = evaluate(manifest, detector, settings, linked)
     if unmasked := sum(report.unmasked for report in reports.values()):
         print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
     setting = detector.learnt_from.setting
@@ -157,7 +159,7 @@ def run(args: Namespace) -> None:
         draw(reports, worst, manifest, detector, settings.bootstrap, folder)
     write_scores(reports, detector, args.scores)
     outcomes = outcomes_of({name: report.parts for name, report in reports.items()}, detector.thresholds)
-    lines = table(setting, reports, settings.bootstrap) + "\n" + sentences(reports, outcomes)
+    lines = table(setting, reports, settings.bootstrap) + "\n" + sentences(reports, outcomes, linked.looked)
     with files.written_whole(args.table) as temporary:
         temporary.write_text(lines)
     # The exact numbers of all categories, and under the same names the few that `dvc metrics` shows.

@@ -7,7 +7,9 @@ from itertools import groupby
 
 from inpformer.images.frame import MAP_SIZE
 from inpformer.judging.calibration import images_needed
+from inpformer.judging.parts import parts_of
 from pipelines.gate.finding import ERROR, WARNING, Finding
+from pipelines.gate.linked import Linked
 from pipelines.gate.look import Look
 from pipelines.manifest.few import few_images
 from pipelines.manifest.table import Row
@@ -84,7 +86,7 @@ def formats(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
     return findings
 
 
-def held_out(rows: Sequence[Row], false_alarm_rate: float, confidence: float | None) -> list[Finding]:
+def held_out(rows: Sequence[Row], linked: Linked, false_alarm_rate: float, confidence: float | None) -> list[Finding]:
     """Categories whose val images are fewer than the promise takes, or which have very few good images in all. Copies
     count once, and so do several images of one part: the promise is about parts.
     """
@@ -94,10 +96,13 @@ def held_out(rows: Sequence[Row], false_alarm_rate: float, confidence: float | N
     findings = []
     few = few_images(rows)
     for category, members in _by_category(rows):
-        held = len({row.part or row.sha256 for row in members if row.split == "val" and not row.label})
+        val = [row for row in members if row.split == "val" and not row.label]
+        parts = parts_of([r.part for r in val], [r.sha256 for r in val], [linked.group(r.path) for r in val])
+        held = len(set(parts.tolist()))
         texts = [few[category]] if category in few else []
         if held < needed:
-            texts.append(f"{held} good images are held out, {promise} takes {needed}: {needed - held} more are needed")
+            counted = f"{held} good images" if held == len(val) else f"{len(val)} good images of {held} parts"
+            texts.append(f"{counted} are held out, {promise} takes {needed}: {needed - held} more are needed")
         if texts:
             findings.append(Finding("held_out", WARNING, category, (), ". ".join(texts)))
     return findings

@@ -31,11 +31,15 @@ class Look:
 
 def look_at_all(manifest: Manifest) -> dict[str, Look]:
     """Reads every picture of the manifest once; by path. Raises UserError for one that is gone."""
-    paths = [row.path for row in manifest.rows]
-    jobs = [(manifest.root, paths[start : start + JOB_IMAGES]) for start in range(0, len(paths), JOB_IMAGES)]
+    return look_at(manifest.root, [row.path for row in manifest.rows])
+
+
+def look_at(root: Path, paths: Sequence[str]) -> dict[str, Look]:
+    """Reads pictures whose `paths` are relative to `root`; by path. Raises UserError for one that is gone."""
+    jobs = [(root, paths[start : start + JOB_IMAGES]) for start in range(0, len(paths), JOB_IMAGES)]
     with spread(len(paths)) as each:
         looks = chain.from_iterable(each(_look_at, jobs))
-        return dict(zip(paths, tqdm(looks, "gate: looking", len(paths), disable=None), strict=True))
+        return dict(zip(paths, tqdm(looks, "looking", len(paths), disable=None), strict=True))
 
 
 def picture(path: Path) -> Image.Image:

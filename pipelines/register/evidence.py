@@ -46,7 +46,8 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
         shutil.copy(file, folder)
     shutil.copytree(args.plots, folder / "pictures")
     shutil.copytree(args.gate, folder / "gate")
-    shutil.copy(args.findings, folder / "gate")
+    for file in (args.findings, args.linked):
+        shutil.copy(file, folder / "gate")
     hashed = (args.manifest, args.features, args.model, args.detector, args.evaluation, PARAMS_FILE)
     made_of = {
         "run_id": run.run_id,
