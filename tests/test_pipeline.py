@@ -160,7 +160,7 @@ CHANGES = [
     ({"train": {"batch_size": 4, "seed": 2}}, {"tune", "train"}),
     ({"train": {"setting": "single-class"}}, {"tune", "train"}),
     ({"train": {"num_workers": 2, "checkpoint_every": 2, "storage": "elsewhere"}}, set()),  # where it runs
-    ({"calibrate": {"false_alarm_rate": 0.2}}, {"gate", "calibrate"}),  # the gate says how many images that takes
+    ({"calibrate": {"false_alarm_rate": 0.2}}, {"gate", "calibrate", "evaluate"}),  # all say how many images that takes
     ({"calibrate": {"review_rate": 0.1}}, {"calibrate"}),
     ({"evaluate": {"gallery": 3}}, {"evaluate"}),
 ]
@@ -268,7 +268,7 @@ def test_a_version_keeps_its_evidence_and_says_what_it_was_made_of(checkout: Che
     for name in ("evaluation.json", "metrics.md", "scores.csv"):
         assert (folder / name).read_bytes() == (checkout.folder / "reports" / name).read_bytes()
     names = {path.name for path in (folder / "pictures").iterdir()}
-    assert {"curves.png", "histograms.png", "intervals.png", "worst.png"} <= names
+    assert {"curves.png", "histograms.png", "intervals.png", "thresholds.png", "worst.png"} <= names
     assert (folder / "gate/index.html").is_file()
     made_of = json.loads((folder / "provenance.json").read_text())
     for name in ("artifacts/manifest.parquet", "artifacts/features.json", "params.yaml"):

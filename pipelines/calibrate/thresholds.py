@@ -6,6 +6,7 @@ from inpformer.devices import best_device, device_name
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.gate.linked import read_linked
 from pipelines.manifest.table import read_manifest
@@ -37,6 +38,7 @@ def run(args: Namespace) -> None:
         for row, score in zip(rows, scores, strict=True)
     ]
     write_scores(lines, args.scores)
+    draw_outliers(detector, images, scores, detector.thresholds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
         own = [image for image in images if image.category == category]
         print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))

@@ -16,7 +16,8 @@ def tail_of(threshold: Threshold, parts: int) -> Callable[[int], float]:
     if threshold.confidence is not None:
         return partial(tail_at, parts=parts, rate=threshold.false_alarm_rate)
     held_out = len(threshold.scores)
-    above = round(threshold.false_alarm_rate * (held_out + 1))  # of n + 1 places between the scores
+    # Of the n + 1 places between the scores; one at least is below the threshold.
+    above = min(held_out, max(1, round(threshold.false_alarm_rate * (held_out + 1))))
     return partial(tail_on_average, parts=parts, held_out=held_out, rank=held_out + 1 - above)
 
 

@@ -13,13 +13,16 @@ from inpformer.devices import best_device
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
+from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.modes import ZERO_SHOT
 from inpformer.metrics.image import precision_recall_curve, roc_curve
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.calibrate.gallery import Shown, draw_gallery
 from pipelines.calibrate.held_out import predict
 from pipelines.evaluate import pictures
 from pipelines.evaluate.good_parts import outcomes_of
 from pipelines.evaluate.measure import Judged, Measurement, Report
+from pipelines.evaluate.remedies import remedies
 from pipelines.evaluate.report import compared, mean, sentences, summary, table
 from pipelines.evaluate.settings import EvaluateSettings
 from pipelines.gate.linked import Linked, read_linked
@@ -140,8 +143,8 @@ def draw(
         title = f"{j.row.path}: {kind}, {j.score:.3f} against {limits.threshold:.3f}"
         image = read_image(manifest.root / j.row.path)
         seen = detector.frame(image.size).visible(image)
-        misses.append(pictures.Miss(title, seen, j.mask, j.anomaly_map, limits.threshold))
-    pictures.gallery(misses, folder / "worst.png")
+        misses.append(Shown(title, seen, j.mask, j.anomaly_map, limits.threshold))
+    draw_gallery(misses, folder / "worst.png")
 
 
 def run(args: Namespace) -> None:
@@ -158,8 +161,16 @@ def run(args: Namespace) -> None:
     with files.written_whole(args.plots) as folder:
         draw(reports, worst, manifest, detector, settings.bootstrap, folder)
     write_scores(reports, detector, args.scores)
-    outcomes = outcomes_of({name: report.parts for name, report in reports.items()}, detector.thresholds)
-    lines = table(setting, reports, settings.bootstrap) + "\n" + sentences(reports, outcomes, linked.looked)
+    parts = {name: report.parts for name, report in reports.items()}
+    outcomes = outcomes_of(parts, detector.thresholds)
+    rate = read_section("calibrate", CalibrationSettings).false_alarm_rate
+    lines = "\n".join(
+        [
+            table(setting, reports, settings.bootstrap),
+            sentences(reports, outcomes, linked.looked),
+            remedies(parts, detector.thresholds, rate),
+        ]
+    )
     with files.written_whole(args.table) as temporary:
         temporary.write_text(lines)
     # The exact numbers of all categories, and under the same names the few that `dvc metrics` shows.

@@ -4,7 +4,8 @@ Never taken from DVC's cache: what was asked for last is @challenger, also where
 
 python -m pipelines.register --manifest MANIFEST.parquet --features FEATURES.json --model FOLDER --detector FOLDER \
     --run RUN.json --gate FOLDER --findings FINDINGS.json --linked LINKED.json --held-out SCORES.csv \
-    --evaluation EVALUATION.json --table METRICS.md --scores SCORES.csv --plots FOLDER --out VERSION.json
+    --outliers THRESHOLDS.png --evaluation EVALUATION.json --table METRICS.md --scores SCORES.csv \
+    --plots FOLDER --out VERSION.json
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from pipelines.platform import command, params
 
 INPUTS = ("manifest", "features", "model", "detector", "run")
-EVIDENCE = ("gate", "findings", "linked", "held-out", "evaluation", "table", "scores", "plots")
+EVIDENCE = ("gate", "findings", "linked", "held-out", "outliers", "evaluation", "table", "scores", "plots")
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
     for file in (args.held_out, args.evaluation, args.table, args.scores):
         shutil.copy(file, folder)
     shutil.copytree(args.plots, folder / "pictures")
+    shutil.copy(args.outliers, folder / "pictures")
     shutil.copytree(args.gate, folder / "gate")
     for file in (args.findings, args.linked):
         shutil.copy(file, folder / "gate")
