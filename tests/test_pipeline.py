@@ -150,6 +150,7 @@ CHANGES = [
     ({"features": {"keep": "wanted"}}, {"features"}),
     ({"tune": {"trials": 4}}, {"tune"}),
     ({"tune": {"objective": "labelled"}}, {"tune"}),
+    ({"tune": {"false_alarm_rate": 0.1}}, {"tune"}),
     ({"tune": {"concurrency": 1, "cpus": 2, "gpus": 1}}, set()),  # where trials run
     ({"train": {"inp_former": {"losses": {"coherence_weight": 0.5}}}}, {"tune", "train"}),
     ({"train": {"inp_former": {"losses": {"mining_power": 2.0}}}}, {"tune", "train"}),
