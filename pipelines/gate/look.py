@@ -13,20 +13,23 @@ from tqdm import tqdm
 
 from inpformer.images.transform import read_image
 from pipelines.gate.processes import JOB_IMAGES, spread
+from pipelines.gate.registration import SIDE, phases
 from pipelines.manifest.table import Manifest
 
-# 64 pixels a side and its 16 lowest frequencies either way: what a 256-bit perceptual hash looks at.
-SIDE, FREQUENCIES = 64, 16
+FREQUENCIES = 16  # the lowest either way: what a 256-bit perceptual hash looks at
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """`mode` is Pillow's; `orientation` EXIF's, 1 for upright; `frequencies` [255] float16, unscaled."""
+    """`mode` is Pillow's; `orientation` EXIF's, 1 for upright; `frequencies` [255] float16, unscaled; `phases` [606]
+    as `registration` compares them.
+    """
 
     mode: str
     transparent: bool
     orientation: int
     frequencies: NDArray[np.float16]
+    phases: NDArray[np.uint8]
 
 
 def look_at_all(manifest: Manifest) -> dict[str, Look]:
@@ -57,7 +60,7 @@ def _look(path: Path) -> Look:
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float32)
     lowest = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]  # without the mean brightness
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float16))
+    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float16), phases(small))
 
 
 def _orientation(image: Image.Image) -> int:

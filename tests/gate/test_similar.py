@@ -1,6 +1,7 @@
 """Pictures of one part that the pipeline itself cut apart: one warning a category, which names the way out."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from inpformer.errors import UserError
 from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate.inspect import inspect
+from pipelines.gate.likeness import BLOCK, Likeness, whiten
 from pipelines.gate.linked import Linked, read_linked, write_linked
 from pipelines.gate.look import look_at_all
 from pipelines.gate.page import page
 from pipelines.gate.parts import suggest_pattern
 from pipelines.gate.settings import GateSettings
-from pipelines.gate.similar import BLOCK, _likest, near_duplicates, together, whiten
+from pipelines.gate.similar import near_duplicates
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_here, cut_validation
@@ -96,19 +98,37 @@ def test_parts_that_the_names_do_not_tell_suggest_no_pattern() -> None:
     assert suggest_pattern(paths, same_light) is None  # exp(\d+) is the light: many images share it
 
 
+def of_one_place(whitened: NDArray[np.float16], digests: Sequence[str]) -> Likeness:
+    """Pictures that all agree when registered."""
+    return Likeness(whitened, np.zeros((len(whitened), 606), np.uint8), np.unique(digests, return_inverse=True)[1])
+
+
 def test_the_likest_is_found_in_whichever_block_it_lies() -> None:
     rng = np.random.default_rng(0)
     frequencies = rng.normal(0, 50, (2 * BLOCK + 300, 32)).astype(np.float16)
-    rows = [row(n, "test" if n < 3 else "train") for n in range(len(frequencies))]
     partners = [5, BLOCK + 7, 2 * BLOCK + 200]
     frequencies[:3] = frequencies[partners]
     whitened = whiten(frequencies)
     np.testing.assert_allclose(np.linalg.norm(whitened.astype(np.float32), axis=1), 1, atol=2e-3)
-    found = _likest(whitened, rows, [0, 1, 2], list(range(3, len(rows))))
+    digests = [f"{n}" for n in range(len(whitened))]
+    found = of_one_place(whitened, digests).likest([0, 1, 2], range(3, len(digests)))
     assert [(mine, other) for mine, other, _ in found] == list(enumerate(partners))
     np.testing.assert_allclose([cosine for *_, cosine in found], 1, atol=2e-3)
-    rows[partners[1]] = replace(rows[partners[1]], sha256=rows[1].sha256)  # a copy is not its business
-    assert partners[1] not in {other for _, other, _ in _likest(whitened, rows, [1], list(range(3, len(rows))))}
+    digests[partners[1]] = digests[1]  # a copy is not its business
+    found = of_one_place(whitened, digests).likest([1], range(3, len(digests)))
+    assert partners[1] not in {other for _, other, _ in found}
+
+
+def test_the_likest_that_shows_the_same_place_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    phases = rng.integers(0, 256, (4, 606)).astype(np.uint8)
+    phases[2] = phases[0]
+    whitened = np.zeros((4, 3), np.float16)
+    whitened[:, 0], whitened[1:, 1] = [1, 0.9, 0.5, 0.1], [0.436, 0.866, 0.995]
+    likeness = Likeness(whitened, phases, np.arange(4))
+    assert likeness.likest([0], [1, 2, 3]) == [(0, 2, 0.5)]
+    assert likeness.likest([0], [1, 3]) == []
+    assert likeness.together([0, 1, 2, 3]) == [[0, 2]]
 
 
 def vectors(links: list[tuple[int, int]], count: int) -> NDArray[np.float16]:
@@ -133,7 +153,7 @@ def test_pictures_are_one_part_with_half_of_their_links(
     links: list[tuple[int, int]], groups: int | list[list[int]]
 ) -> None:
     digests = [f"{n}" for n in range(8)]
-    found = together(vectors(links, 8), digests, range(8))
+    found = of_one_place(vectors(links, 8), digests).together(range(8))
     if isinstance(groups, int):
         assert sum(map(len, found)) == 8
         assert max(map(len, found)) <= 3
@@ -144,8 +164,8 @@ def test_pictures_are_one_part_with_half_of_their_links(
 
 def test_only_what_is_asked_for_is_linked_and_copies_are_not_its_business() -> None:
     linked = vectors([(0, 1), (1, 2), (0, 2), (3, 4)], 5)
-    assert together(linked, list("abcde"), [0, 2, 4]) == [[0, 2]]
-    assert together(linked, list("abade"), [0, 2, 4]) == []
+    assert of_one_place(linked, list("abcde")).together([0, 2, 4]) == [[0, 2]]
+    assert of_one_place(linked, list("abade")).together([0, 2, 4]) == []
 
 
 @pytest.mark.parametrize("part", [None, r"/plate(\d+)_"])
