@@ -19,8 +19,12 @@ from sklearn.covariance import ledoit_wolf
 from pipelines.gate.look import Look
 from pipelines.gate.registration import AGREE, agreement
 
-# Cosine from which on two pictures are registered. How it was chosen, and what is found: benchmarks/gate.md.
-ALIKE = 0.2
+# Cosines from which on two pictures are registered: from the first on they must agree better than is usual in their
+# category, from the second on only as one place does. How they were chosen, and what is found: benchmarks/gate.md.
+PERHAPS, ALIKE = 0.2, 0.3
+A_LITTLE = 0.1  # cosine of pictures that are alike, but of two parts: they show what is usual
+USUAL_PAIRS, FEWEST_PAIRS = 256, 16
+STANDS_OUT = 3.0  # robust standard deviations above it
 TRIED = 8  # likest pictures of one, that are registered with it
 BLOCK = 1024  # images compared at a time
 WHITENING = 20_000  # images of a category that the whitening is fitted on, at most
@@ -31,19 +35,21 @@ MOST_LINKED = 4096  # pictures that chain together and are still looked at for g
 @dataclass(frozen=True)
 class Likeness:
     """n pictures of one category: their `whitened` descriptors [n, d], `phases` [n, p] and `contents` [n], equal for
-    copies. O(n) memory; every comparison of all with all takes O(n²) time.
+    copies; `unusual` is the agreement that pictures of the category seldom have. O(n) memory; every comparison of all
+    with all takes O(n²) time.
     """
 
     whitened: NDArray[np.float16]
     phases: NDArray[np.uint8]
     contents: NDArray[np.intp]
+    unusual: float
 
     @classmethod
     def of(cls, looks: Sequence[Look], digests: Sequence[str]) -> "Likeness":
         """Of what was seen in each picture, and the digest of its file."""
         whitened = whiten(np.stack([look.frequencies for look in looks]))
-        contents = np.unique(digests, return_inverse=True)[1]
-        return cls(whitened, np.stack([look.phases for look in looks]), contents)
+        contents, phases = np.unique(digests, return_inverse=True)[1], np.stack([look.phases for look in looks])
+        return cls(whitened, phases, contents, _unusual(whitened, phases, contents))
 
     def likest(self, ours: Sequence[int], theirs: Sequence[int]) -> list[tuple[int, int, float]]:
         """The likest of `theirs` that shows the place of one of `ours`, for each of `ours` that has one, with the
@@ -51,16 +57,25 @@ class Likeness:
         """
         found = []
         for mine, candidates, cosines in self._candidates(np.asarray(ours, int), np.asarray(theirs, int)):
-            agree = agreement(np.repeat(self.phases[mine][None], len(candidates), 0), self.phases[candidates]) >= AGREE
+            agree = self._agree(np.full_like(candidates, mine), candidates, cosines)
             if agree.any():
                 first = int(agree.argmax())
                 found.append((mine, int(candidates[first]), float(cosines[first])))
         return found
 
+    def _agree(
+        self, ones: NDArray[np.intp], others: NDArray[np.intp], cosines: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Whether pairs of pictures show one place. A product that always lies alike agrees with all others: then only
+        the cosine tells.
+        """
+        needed = np.where(cosines >= ALIKE, AGREE, max(AGREE, self.unusual))
+        return np.asarray(agreement(self.phases[ones], self.phases[others]) >= needed)
+
     def _candidates(
         self, ours: NDArray[np.intp], theirs: NDArray[np.intp]
     ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
-        """Of each of `ours` at most TRIED of `theirs` whose cosines reach ALIKE, the likest first."""
+        """Of each of `ours` at most TRIED of `theirs` whose cosines reach PERHAPS, the likest first."""
         for start in range(0, len(ours), BLOCK):
             mine = ours[start : start + BLOCK]
             exact = self.whitened[mine].astype(np.float32)
@@ -69,7 +84,7 @@ class Likeness:
                 known = theirs[other : other + BLOCK]
                 cosines = exact @ self.whitened[known].astype(np.float32).T
                 cosines[self.contents[mine][:, None] == self.contents[known]] = -1
-                if cosines.max() < ALIKE:
+                if cosines.max() < PERHAPS:
                     continue
                 kept = np.concatenate([kept, cosines], 1)
                 places = np.concatenate([places, np.broadcast_to(known, cosines.shape)], 1)
@@ -77,7 +92,7 @@ class Likeness:
                     best = np.argpartition(-kept, TRIED - 1, 1)[:, :TRIED]
                     kept, places = np.take_along_axis(kept, best, 1), np.take_along_axis(places, best, 1)
             for number, row, candidates in zip(mine, kept, places, strict=True):
-                order = np.argsort(-row)[: (row >= ALIKE).sum()]
+                order = np.argsort(-row)[: (row >= PERHAPS).sum()]
                 if len(order):
                     yield int(number), candidates[order], row[order]
 
@@ -90,7 +105,7 @@ class Likeness:
         """
         first = {self.contents[n]: n for n in reversed(ours)}
         images = sorted(first.values())
-        pairs = self._links(np.asarray(images, int))
+        pairs = self.links(np.asarray(images, int))
         links = coo_array((np.ones(len(pairs)), pairs.T), (len(images), len(images)))
         chained = connected_components(links, directed=False)[1]
         groups = []
@@ -99,18 +114,40 @@ class Likeness:
             groups += _groups(members, pairs[chained[pairs[:, 0]] == number])
         return [[images[n] for n in group] for group in groups]
 
-    def _links(self, images: NDArray[np.intp]) -> NDArray[np.intp]:
+    def links(self, images: NDArray[np.intp]) -> NDArray[np.intp]:
         """The pairs [p, 2] of places in `images` that show one place, the lower first."""
         found = [np.empty((0, 2), int)]
         for start in range(0, len(images), BLOCK):
             mine = self.whitened[images[start : start + BLOCK]].astype(np.float32)
             for other in range(start, len(images), BLOCK):
                 theirs = self.whitened[images[other : other + BLOCK]].astype(np.float32)
-                pairs = np.argwhere(mine @ theirs.T >= ALIKE) + np.array([start, other])
-                pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-                agree = agreement(self.phases[images[pairs[:, 0]]], self.phases[images[pairs[:, 1]]]) >= AGREE
-                found.append(pairs[agree])
+                cosines = mine @ theirs.T
+                pairs = np.argwhere(cosines >= PERHAPS)
+                pairs = pairs[pairs[:, 0] + start < pairs[:, 1] + other]
+                likeness = cosines[pairs[:, 0], pairs[:, 1]]
+                pairs += np.array([start, other])
+                found.append(pairs[self._agree(images[pairs[:, 0]], images[pairs[:, 1]], likeness)])
         return np.concatenate(found)
+
+
+def _unusual(whitened: NDArray[np.float16], phases: NDArray[np.uint8], contents: NDArray[np.intp]) -> float:
+    """STANDS_OUT robust standard deviations (median, MAD) above the agreement of pictures that are a little alike, but
+    not so much as those of one part; of any pictures, where hardly two are.
+    """
+    rng = np.random.default_rng(0)
+    sample = np.sort(rng.permutation(len(contents))[:BLOCK])
+    exact = whitened[sample].astype(np.float32)
+    cosines = np.triu(exact @ exact.T, 1)
+    pairs = np.argwhere((cosines >= A_LITTLE) & (cosines < PERHAPS))
+    if len(pairs) < FEWEST_PAIRS:
+        pairs = rng.integers(len(sample), size=(USUAL_PAIRS, 2))
+    pairs = sample[pairs[rng.permutation(len(pairs))[:USUAL_PAIRS]]]
+    pairs = pairs[contents[pairs[:, 0]] != contents[pairs[:, 1]]]
+    if not len(pairs):
+        return 0.0
+    found = agreement(phases[pairs[:, 0]], phases[pairs[:, 1]])
+    median = np.median(found)
+    return float(median + STANDS_OUT * 1.4826 * np.median(np.abs(found - median)))
 
 
 def _groups(members: NDArray[np.intp], pairs: NDArray[np.intp]) -> list[NDArray[np.intp]]:

@@ -52,11 +52,11 @@ def picture(path: Path) -> Image.Image:
 
 def _look_at(job: tuple[Path, Sequence[str]]) -> list[Look]:
     root, paths = job
-    return [_look(root / path) for path in paths]
+    return [look_at_picture(picture(root / path)) for path in paths]
 
 
-def _look(path: Path) -> Look:
-    image = picture(path)
+def look_at_picture(image: Image.Image) -> Look:
+    """What is seen in one picture."""
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float32)
     lowest = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]  # without the mean brightness
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info

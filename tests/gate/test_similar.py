@@ -100,7 +100,7 @@ def test_parts_that_the_names_do_not_tell_suggest_no_pattern() -> None:
 
 def of_one_place(whitened: NDArray[np.float16], digests: Sequence[str]) -> Likeness:
     """Pictures that all agree when registered."""
-    return Likeness(whitened, np.zeros((len(whitened), 606), np.uint8), np.unique(digests, return_inverse=True)[1])
+    return Likeness(whitened, np.zeros((len(whitened), 606), np.uint8), np.unique(digests, return_inverse=True)[1], 0.0)
 
 
 def test_the_likest_is_found_in_whichever_block_it_lies() -> None:
@@ -125,7 +125,7 @@ def test_the_likest_that_shows_the_same_place_is_taken() -> None:
     phases[2] = phases[0]
     whitened = np.zeros((4, 3), np.float16)
     whitened[:, 0], whitened[1:, 1] = [1, 0.9, 0.5, 0.1], [0.436, 0.866, 0.995]
-    likeness = Likeness(whitened, phases, np.arange(4))
+    likeness = Likeness(whitened, phases, np.arange(4), 0.0)
     assert likeness.likest([0], [1, 2, 3]) == [(0, 2, 0.5)]
     assert likeness.likest([0], [1, 3]) == []
     assert likeness.together([0, 1, 2, 3]) == [[0, 2]]
