@@ -14,7 +14,9 @@ from pipelines.calibrate.across import (
     thresholds_across,
 )
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
+from pipelines.gate.linked import read_linked
 from pipelines.manifest.table import good_rows, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
@@ -30,8 +32,11 @@ def run(args: Namespace) -> None:
     device = best_device()
     detector = Detector.load(args.model, device=device, load=load_encoder)
     refuse_other_models(detector, settings.folds)
+    linked = read_linked(args.linked)
     rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
-    images = [GoodImage(manifest.root / row.path, row.category, row.sha256, row.part) for row in rows]
+    images = [
+        GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
+    ]
     folds: list[int] | None = None
     if settings.folds is None:
         scores = scores_of(detector, images)
@@ -56,10 +61,12 @@ def run(args: Namespace) -> None:
         for n, (image, score) in enumerate(zip(images, scores, strict=True))
     ]
     write_scores(lines, args.scores)
+    draw_outliers(detector, images, scores, detector.thresholds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
-        own = [row for row in rows if row.category == category]
         if threshold.cross is None:
-            print(promise(category, threshold, len(own), settings, SAY_UNSEEN))
+            own = [image for image in images if image.category == category]
+            print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
         else:
-            parts = int(parts_of([row.part for row in own], [row.sha256 for row in own]).max()) + 1
+            mine = [row for row in rows if row.category == category]
+            parts = int(parts_of([row.part for row in mine], [row.sha256 for row in mine]).max()) + 1
             print(promise_across(category, threshold, parts, settings))
