@@ -15,7 +15,7 @@ from inpformer.features.shard import key_array
 from inpformer.features.store import FeatureStore
 from inpformer.features.view_table import Views, Wanted, write_table
 from inpformer.images.transform import read_image
-from pipelines.features.encode import encode_into
+from pipelines.features.encode import Encodable, encode_into
 
 ENCODED_AT_A_TIME = 16
 
@@ -59,9 +59,9 @@ def encode_files(store: FeatureStore, encoder: Encoder, files: Sequence[Path], k
     keys = [sha256(file.read_bytes()).hexdigest() for file in files]
     there = store.scan().find(key_array(keys)) >= 0
     missing = {key: file for key, file, known in zip(keys, files, there, strict=True) if not known}
-    pixels = ((key, encoder.transform.image(read_image(file))) for key, file in missing.items())
+    views = (Encodable(key, encoder.transform.image(read_image(file))) for key, file in missing.items())
     with tqdm(total=len(missing), desc="encoding", disable=None if missing else True) as progress:
-        encode_into(store, encoder, kept, pixels, ENCODED_AT_A_TIME, progress.update)
+        encode_into(store, encoder, kept, views, ENCODED_AT_A_TIME, progress.update)
     return keys
 
 

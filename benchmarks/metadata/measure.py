@@ -16,7 +16,7 @@ from inpformer.features.objects import Folder
 from inpformer.features.shard import row_bytes
 from inpformer.features.store import FeatureStore, Known
 from inpformer.features.view_table import Views, Wanted, write_table
-from pipelines.features.index import wanted_views
+from pipelines.features.index import good_views, wanted_views
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 
 GRAIN = 100_000
@@ -70,7 +70,9 @@ def run(images: int) -> None:
         manifest = read_manifest(file)
         print(f"{images} images, manifest {file.stat().st_size / 1e6:.0f} MB")
         told("train's driver: read the manifest's head", lambda: read_manifest(file).categories)
-        wanted = told("features: stream the manifest, list the views", lambda: wanted_views(manifest, None))
+        wanted = told(
+            "features: stream the manifest, list the views", lambda: wanted_views(manifest, good_views(manifest, None))
+        )
         assert isinstance(wanted, Wanted)
         store = FeatureStore(Folder(folder / "store"), "key")
         # As if every view lay in its place in a shard of 64: no shard is needed to find places.

@@ -68,9 +68,12 @@ def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.empty(0, dtype)
 
 
-def store_key(encoder_key: str, kept: Wants | None) -> str:
-    """Under which name the features of an encoder lie: `kept` is what of its levels is stored, None for all of them."""
-    return encoder_key if kept is None else hashlib.sha256(f"{encoder_key} {kept.key}".encode()).hexdigest()
+def store_key(encoder_key: str, kept: Wants | None, with_masks: bool = False) -> str:
+    """Under which name the features of an encoder lie: `kept` is what of its levels is stored, None for all of them;
+    `with_masks`, those of pictures with defects, whose last level is the mask.
+    """
+    key = encoder_key if kept is None else hashlib.sha256(f"{encoder_key} {kept.key}".encode()).hexdigest()
+    return hashlib.sha256(f"{key} with masks".encode()).hexdigest() if with_masks else key
 
 
 class FeatureStore:

@@ -29,7 +29,15 @@ class Transform:
 
     def image(self, image: Image.Image) -> Tensor:
         """A picture of any size and mode to [3, crop, crop] float32."""
-        pixels = np.asarray(self._crop(image.convert("RGB")), dtype=np.float32) / 255
+        return self.normalised(self.picture(image))
+
+    def picture(self, image: Image.Image) -> NDArray[np.uint8]:
+        """A picture of any size and mode as the encoder sees it, before its colours are scaled: [crop, crop, 3]."""
+        return np.asarray(self._crop(image.convert("RGB")))
+
+    def normalised(self, picture: NDArray[np.uint8]) -> Tensor:
+        """What `picture` gives to [3, crop, crop] float32."""
+        pixels = picture.astype(np.float32) / 255
         scaled = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return torch.from_numpy(scaled.transpose(2, 0, 1).copy())
 
@@ -38,10 +46,7 @@ class Transform:
 
         Binarised at half of full scale after the image's own resize and crop, then nearest neighbour.
         """
-        cropped = torch.from_numpy(np.asarray(self._crop(mask.convert("L")), dtype=np.float32))
-        binary = (cropped / 255 > 0.5).float()[None, None]
-        resized = torch.nn.functional.interpolate(binary, size=(MAP_SIZE, MAP_SIZE), mode="nearest")
-        return resized[0, 0].numpy() > 0
+        return to_map_size(np.asarray(self._crop(mask.convert("L")), np.float32) / 255 > 0.5)
 
     def frame(self, size: tuple[int, int]) -> Frame:
         """The map of an image of `size` (width, height): MAP_SIZE pixels square, without the margin of the crop."""
@@ -54,6 +59,13 @@ class Transform:
         resized = image.resize((self.resize, self.resize), Image.Resampling.BILINEAR)
         margin = round((self.resize - self.crop) / 2)
         return resized.crop((margin, margin, margin + self.crop, margin + self.crop))
+
+
+def to_map_size(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask of what the encoder sees, [crop, crop], to [256, 256]: nearest neighbour."""
+    binary = torch.from_numpy(mask).float()[None, None]
+    resized = torch.nn.functional.interpolate(binary, size=(MAP_SIZE, MAP_SIZE), mode="nearest")
+    return resized[0, 0].numpy() > 0
 
 
 def read_image(path: Path) -> Image.Image:

@@ -25,6 +25,14 @@ TOTAL = "total"
 
 
 @dataclass(frozen=True)
+class Anomalies:
+    """A batch of pictures with defects: `groups` as above, `masks` [B, 256, 256] float32, 1 where the defect is."""
+
+    groups: Groups
+    masks: Tensor
+
+
+@dataclass(frozen=True)
 class Fit:
     """A phase without gradient: `fit` is given all training features once, in a fixed order, a batch at a time.
 
@@ -39,18 +47,20 @@ class Train:
     """A phase of gradient steps.
 
     `network` is what is trained, and what several workers wrap for its gradients. `loss` takes a function that runs it
-    (in 16 bit, if the loop says so) and a batch; `validate` does the same on held-out images, for `val_loss`, a mean
-    over images. `rate` is the learning rate of a step, by its number in the phase and the number of all steps.
-    A gradient longer than `clip` is shortened to it.
+    (in 16 bit, if the loop says so), a batch of good images, and as many pictures with defects if the phase takes
+    `anomalies`, else None; `validate` does the same on held-out images, for `val_loss`, a mean over images. `rate` is
+    the learning rate of a step, by its number in the phase and the number of all steps. A gradient longer than `clip`
+    is shortened to it.
     """
 
     network: nn.Module
     epochs: int
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     rate: Callable[[int, int], float]
-    loss: Callable[[Callable[..., Any], Groups], Terms]
-    validate: Callable[[Callable[..., Any], Groups], Tensor]
+    loss: Callable[[Callable[..., Any], Groups, Anomalies | None], Terms]
+    validate: Callable[[Callable[..., Any], Groups, Anomalies | None], Tensor]
     clip: float
+    anomalies: bool = False
 
 
 Phase = Fit | Train
@@ -77,6 +87,12 @@ class Model(nn.Module):
     def scores(self, maps: Tensor) -> Tensor:
         """The image score of each map [B, H, W]: the mean of its largest 1 %."""
         return image_scores(maps)
+
+    def take_up(self, other: "Model") -> None:
+        """Takes over what a trained model of another method learnt (see `Method.builds_on`). Raises UserError if it
+        does not fit.
+        """
+        raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is saved, by name, on the CPU; `load_tensors` is the counterpart."""

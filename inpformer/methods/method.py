@@ -1,6 +1,6 @@
 """What the pipeline knows of a method before it is built: without torch, so that settings are checked at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,7 +34,8 @@ class Method:
     `settings` is its frozen dataclass, the section `train.<name>`; `modes` the settings of the paper that it has (names
     of `inpformer.methods.modes`); `space` where a search looks if it is not told: by the dotted name of a setting,
     {low, high, log} or {choices}; `model` the place of its `Model`, "module:class"; `official` the module that reads
-    the checkpoints of its authors, "" for none.
+    the checkpoints of its authors, "" for none. `anomalies` says whether it learns from pictures with defects besides
+    good ones. `builds_on` says of settings which method's trained model they take up, "" for none.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Method:
     space: Mapping[str, Mapping[str, Any]]
     model: str
     official: str = ""
+    anomalies: bool = False
+    builds_on: Callable[[Any], str] = lambda settings: ""
 
     def wants(self, settings: Any, shape: "EncoderShape") -> "Wants":
         """What of the encoder's levels it reads. Raises UserError where the settings do not suit the encoder."""

@@ -7,15 +7,18 @@ from inpformer.errors import UserError
 MULTI_CLASS = "multi-class"  # one model for all categories
 SINGLE_CLASS = "single-class"  # one model a category
 SUPER_MULTI_CLASS = "super-multi-class"  # one model for the categories of several data sets
+SEMI_SUPERVISED = "semi-supervised"  # one model for all categories, which has seen some real defects
 ZERO_SHOT = "zero-shot"  # weights trained on other data; the method has maps of its own for that
-# Before one of the first three: trained on so many images a category.
+# Before one of the first four: trained on so many images a category.
 FEW_SHOT = "few-shot-{shots}-"
 
-KNOWN = re.compile(rf"{ZERO_SHOT}|(few-shot-[1-9]\d*-)?({MULTI_CLASS}|{SINGLE_CLASS}|{SUPER_MULTI_CLASS})")
+KNOWN = re.compile(
+    rf"{ZERO_SHOT}|(few-shot-[1-9]\d*-)?({MULTI_CLASS}|{SINGLE_CLASS}|{SUPER_MULTI_CLASS}|{SEMI_SUPERVISED})"
+)
 
 
 def setting_name(mode: str, data_sets: int, shots: int | None) -> str:
-    """The setting of a training: `mode` is "multi-class", "single-class" or "zero-shot"; `data_sets` how many the
+    """The setting of a training: `mode` is one of the above but super-multi-class; `data_sets` how many the
     manifest holds; `shots` images a category, None for all.
 
     Raises UserError for few-shot and zero-shot at once.

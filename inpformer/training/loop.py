@@ -8,6 +8,8 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +22,9 @@ from torch.optim import Optimizer
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
+from inpformer.features.masks import unpack_masks
 from inpformer.features.view_table import Views
-from inpformer.methods.base import TOTAL, Fit, Groups, Model, Train
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Train
 from inpformer.nn.tensors import part_of, prefixed
 from inpformer.streams import ahead, chunks
 from inpformer.training.settings import TrainSettings
@@ -49,11 +52,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """All that a loop is told: small, however many images there are. `shape` is that of the encoder's levels."""
+    """All that a loop is told: small, however many images there are. `shape` is that of the encoder's levels;
+    `anomalies` are pictures with defects, whose last level is their mask, for methods that learn from them.
+    """
 
     settings: TrainSettings
     shape: EncoderShape
     features: Source
+    anomalies: Source | None = None
 
     def model(self) -> Model:
         """A new one, always the same for a seed."""
@@ -92,6 +98,7 @@ class TrainingLoop:
         """`wrap` makes what is trained one of several workers' (DistributedDataParallel)."""
         self.config, self.settings = config, config.settings
         self.features = config.features.open()
+        self.anomalies = None if config.anomalies is None else config.anomalies.open()
         self.device, self.rank, self.workers, self._wrap = device, rank, workers, wrap
         self.model = config.model().to(device)
         self.wants = self.model.wants(self.settings.own, config.shape)
@@ -166,8 +173,25 @@ class TrainingLoop:
         while the model works on one.
         """
         for levels in ahead(lambda indices: self.features.read(split, indices), batches, BATCHES_AHEAD):
-            on_device = [level.to(self.device).float() for level in levels]
-            yield on_device if self.config.features.kept is not None else self.wants.of(on_device)
+            yield self._groups(levels)
+
+    def anomalous(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Anomalies]:
+        """As `batches`, of the pictures with defects."""
+        assert self.anomalies is not None
+        views = self.anomalies
+        for levels in ahead(lambda indices: views.read(split, indices), batches, BATCHES_AHEAD):
+            yield Anomalies(self._groups(levels[:-1]), unpack_masks(levels[-1].to(self.device)))
+
+    def _groups(self, levels: Sequence[Tensor]) -> Groups:
+        on_device = [level.to(self.device).float() for level in levels]
+        return on_device if self.config.features.kept is not None else self.wants.of(on_device)
+
+    def _with_anomalies(
+        self, phase: Train, split: str, good: Iterable[Sequence[int]], bad: Iterable[Sequence[int]]
+    ) -> Iterator[tuple[Groups, Anomalies | None]]:
+        """Batches of good views, each with one of pictures with defects, where the phase takes those."""
+        anomalous = self.anomalous(split, bad) if phase.anomalies else repeat(None)
+        return zip(self.batches(split, good), anomalous, strict=False)
 
     def _epoch(self, phase: Train) -> None:
         """One pass over the training images; the last partial batch is dropped."""
@@ -178,14 +202,13 @@ class TrainingLoop:
         generator = torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
         order = torch.randperm(count, generator=generator).tolist()
         mine = share(size, self.rank, self.workers)
-        batches = (order[n * size : (n + 1) * size][mine] for n in range(steps))
+        good = (order[n * size : (n + 1) * size][mine] for n in range(steps))
+        bad = (numbers[mine] for numbers in islice(chunks(self._shuffled_anomalies(), size), steps))
         sums: dict[str, Tensor] = {}
         norms, rate, refused, refused_in_a_row = 0.0, 0.0, 0, 0
-        for groups in self.batches("train", batches):
+        for groups, anomalies in self._with_anomalies(phase, "train", good, bad):
             rate = phase.rate(self.progress.steps, steps * phase.epochs)
-
-            def loss(groups: Groups = groups) -> dict[str, Tensor]:
-                return phase.loss(self._forward, groups)
+            loss = partial(phase.loss, self._forward, groups, anomalies)
 
             weight = (mine.stop - mine.start) * self.workers / size
             step = train_step(self.wrapped, self.optimizer, loss, rate, phase.clip, weight)
@@ -216,6 +239,14 @@ class TrainingLoop:
             }
         )
 
+    def _shuffled_anomalies(self) -> Iterator[int]:
+        """The numbers of all pictures with defects, shuffled anew each time round, without end."""
+        assert self.anomalies is not None
+        count = self.anomalies.count("train")
+        generator = torch.Generator().manual_seed(self.settings.seed + self.progress.epoch)
+        while True:
+            yield from torch.randperm(count, generator=generator).tolist()
+
     def _forward(self, *inputs: Any) -> Any:
         """Runs what is trained, on GPUs in bfloat16."""
         cuda = self.device.type == "cuda"
@@ -226,11 +257,12 @@ class TrainingLoop:
     def validate(self, phase: Train) -> float:
         """The loss on the held-out normal images, mean over images."""
         self.model.eval()
-        count = self.features.count("val")
-        mine = chunks(iter(range(self.rank, count, self.workers)), self.settings.batch_size)
+        count, size = self.features.count("val"), self.settings.batch_size
+        mine = range(self.rank, count, self.workers)
+        good, bad = (chunks(iter(mine), size) for _ in range(2))  # each has a picture with a defect
         total = torch.zeros(1, device=self.device)
-        for groups in self.batches("val", mine):
-            total += phase.validate(phase.network, groups) * len(groups[0])
+        for groups, anomalies in self._with_anomalies(phase, "val", good, bad):
+            total += phase.validate(phase.network, groups, anomalies) * len(groups[0])
         self.model.train()
         return float(self.over_workers(total) * self.workers / count)
 

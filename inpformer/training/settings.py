@@ -8,7 +8,7 @@ from inpformer.config import build_fields, require
 from inpformer.errors import UserError
 from inpformer.methods import METHODS, find_method
 from inpformer.methods.method import Method
-from inpformer.methods.modes import MULTI_CLASS
+from inpformer.methods.modes import MULTI_CLASS, ZERO_SHOT
 
 OWN = "own"
 # Where a training runs and what it leaves behind on the way, not what it learns.
@@ -19,10 +19,11 @@ ELSEWHERE = ("num_workers", "checkpoint_every", "storage")
 class TrainSettings:
     """`method` is one of `inpformer.methods`, `own` its settings, in params.yaml the table of its name.
 
-    `setting` is multi-class (one model for all categories), single-class (one each) or zero-shot (maps by a model of
-    other data). `weights` is null to train, or the folder of a detector whose models are taken as they are; zero-shot
-    needs it. `batch_size` is the global batch, shared out over `num_workers`: a number, or the fewest and the most of
-    an elastic run, which goes on with as many as the cluster has. `checkpoint_every` in epochs.
+    `setting` is multi-class (one model for all categories), single-class (one each), semi-supervised (multi-class, and
+    it learns from some real defects) or zero-shot (maps by a model of other data). `weights` is null to train, or the
+    folder of a detector whose models are taken as they are, which zero-shot needs, or built on, where the method's own
+    settings say so. `batch_size` is the global batch, shared out over `num_workers`: a number, or the fewest and the
+    most of an elastic run, which goes on with as many as the cluster has. `checkpoint_every` in epochs.
     """
 
     method: str = "inp_former"
@@ -42,10 +43,13 @@ class TrainSettings:
         having = sorted({mode for one in METHODS.values() for mode in one.modes})
         require(self.setting in having, "setting", self.setting, f"one of {', '.join(having)}")
         others = ", ".join(name for name, one in METHODS.items() if self.setting in one.modes)
-        right = f"one of {', '.join(method.modes)}: {self.method} has no other ({others} has {self.setting})"
+        right = f"one of {', '.join(method.modes)}: {self.method} has no other ({self.setting} is one of {others})"
         require(self.setting in method.modes, "setting", self.setting, right)
         right = "a detector's folder for zero-shot"
-        require(self.weights is not None or self.setting != "zero-shot", "weights", self.weights, right)
+        require(self.weights is not None or self.setting != ZERO_SHOT, "weights", self.weights, right)
+        base = method.builds_on(self.own)
+        right = f"the folder of a detector of {base}, which {self.method} builds on with these settings"
+        require(not base or (self.weights is not None and self.setting != ZERO_SHOT), "weights", self.weights, right)
         pair = (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
         right = "at least 1, or the fewest and the most of them, e.g. [1, 4]"
         require(len(pair) == 2 and 1 <= pair[0] <= pair[1], "num_workers", self.num_workers, right)

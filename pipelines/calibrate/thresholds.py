@@ -4,12 +4,20 @@ from argparse import Namespace
 
 from inpformer.devices import best_device, device_name
 from inpformer.judging.detector import Detector
+from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
+from pipelines.calibrate.across import (
+    left_out,
+    promise_across,
+    refuse_other_models,
+    scores_across,
+    thresholds_across,
+)
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.gate.linked import read_linked
-from pipelines.manifest.table import read_manifest
+from pipelines.manifest.table import good_rows, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
@@ -23,22 +31,42 @@ def run(args: Namespace) -> None:
     manifest = read_manifest(args.manifest)
     device = best_device()
     detector = Detector.load(args.model, device=device, load=load_encoder)
-    rows = list(manifest.held_out)
+    refuse_other_models(detector, settings.folds)
+    rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
     linked = read_linked(args.linked)
     images = [
         GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
     ]
-    scores = scores_of(detector, images)
-    detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
+    folds: list[int] | None = None
+    if settings.folds is None:
+        scores = scores_of(detector, images)
+        detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
+    else:
+        known = left_out(detector, images)
+        images, folds, scores = known.images, known.folds, scores_across(detector, known)
+        detector.thresholds = thresholds_across(known, scores, settings)
     with files.written_whole(args.out) as folder:
         detector.save(folder)
     name = device_name(device)
     lines = [
-        HeldOutScore(row.path, row.category, row.part, row.sha256, score, name)
-        for row, score in zip(rows, scores, strict=True)
+        HeldOutScore(
+            image.path.relative_to(manifest.root).as_posix(),
+            image.category,
+            image.part,
+            image.sha256,
+            score,
+            name,
+            None if folds is None else folds[n],
+        )
+        for n, (image, score) in enumerate(zip(images, scores, strict=True))
     ]
     write_scores(lines, args.scores)
-    draw_outliers(detector, images, scores, detector.thresholds, args.outliers)
+    draw_outliers(detector, images, scores, folds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
-        own = [image for image in images if image.category == category]
-        print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
+        if threshold.cross is None:
+            own = [image for image in images if image.category == category]
+            print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
+        else:
+            good = [row for row in rows if row.category == category]
+            parts = int(parts_of([row.part for row in good], [row.sha256 for row in good]).max()) + 1
+            print(promise_across(category, threshold, parts, settings))

@@ -11,7 +11,8 @@ from pipelines.evaluate.promise import SURPRISING, Outcome
 
 def tail_of(threshold: Threshold, parts: int) -> Callable[[int], float]:
     """The probability of so many false alarms or more among good parts, by the law that the promise has: beta-binomial
-    on average over calibrations, else binomial at the bound.
+    on average over calibrations, else binomial at the bound. For thresholds of folds, whose law is not known, it is the
+    beta-binomial one whose mean is the bound.
     """
     if threshold.confidence is not None:
         return partial(tail_at, parts=parts, rate=threshold.false_alarm_rate)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,12 +13,34 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
 from inpformer.features import SHARD_IMAGES
+from inpformer.features.masks import pack_masks
 from inpformer.features.store import FeatureStore
 from inpformer.images.opening import open_image
 from inpformer.images.transform import Transform
 from inpformer.images.views import View
 from inpformer.streams import chunks
 from pipelines.manifest.table import Row
+
+
+class Encodable(NamedTuple):
+    """A view before the encoder: its key in the store, `pixels` [3, S, S], and of a picture with a defect its `mask`
+    [256, 256].
+    """
+
+    key: str
+    pixels: Tensor
+    mask: Tensor | None = None
+
+
+class Pictures(Protocol):
+    """The content of an image file, read on one machine, and the views that are made of it, perhaps on another."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Those of the views."""
+
+    def encodables(self, transform: Transform) -> list[Encodable]:
+        """The views."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +52,19 @@ class ImageViews:
     keys: Sequence[str]
     name: str
 
-    def pixels(self, transform: Transform) -> list[tuple[str, Tensor]]:
-        """Key and pixels [3, S, S] of each view."""
+    def encodables(self, transform: Transform) -> list[Encodable]:
+        """The views, in their order."""
         image = open_image(self.content, self.name)
-        return [(key, view.pixels(image, transform)) for key, view in zip(self.keys, self.views, strict=True)]
+        return [Encodable(key, view.pixels(image, transform)) for key, view in zip(self.keys, self.views, strict=True)]
 
 
 def read_image_views(root: Path, row: Row, wanted: Sequence[View]) -> ImageViews:
-    """The image of a row. The store is keyed by content, so other content must not get in under its key.
+    """The image of a row, as `read_content` reads it."""
+    return ImageViews(read_content(root, row), wanted, [view.key(row.sha256) for view in wanted], str(root / row.path))
+
+
+def read_content(root: Path, row: Row) -> bytes:
+    """The file of a row. The store is keyed by content, so other content must not get in under its key.
 
     Raises UserError if the file is missing or changed since the manifest was made.
     """
@@ -47,24 +75,26 @@ def read_image_views(root: Path, row: Row, wanted: Sequence[View]) -> ImageViews
         raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro` to take stock anew.") from None
     if hashlib.sha256(content).hexdigest() != row.sha256:
         raise UserError(f"{path} changed since the manifest was made: run `dvc repro` to take stock anew.")
-    return ImageViews(content, wanted, [view.key(row.sha256) for view in wanted], str(path))
+    return content
 
 
 def encode_into(
     store: FeatureStore,
     encoder: Encoder,
     kept: Wants | None,
-    pixels: Iterator[tuple[str, Tensor]],
+    views: Iterator[Encodable],
     batch_size: int,
     done: Callable[[int], object],
 ) -> None:
-    """Sends views (key and pixels [3, S, S]) through the encoder, `batch_size` at a time, and keeps what comes out, or
-    what is `kept` of it, in shards; `done` is told how many views are.
+    """Sends views through the encoder, `batch_size` at a time, and keeps what comes out, or what is `kept` of it, in
+    shards; after that the masks, if all of the views have one. `done` is told how many views are.
     """
-    for shard in chunks(pixels, SHARD_IMAGES):
+    for shard in chunks(views, SHARD_IMAGES):
         batches = []
         for part in chunks(iter(shard), batch_size):
-            levels = encoder.features(torch.stack([one for _, one in part]))
+            levels = encoder.features(torch.stack([one.pixels for one in part]))
             batches.append([one.to("cpu", torch.float16) for one in (levels if kept is None else kept.of(levels))])
             done(len(part))
-        store.add([key for key, _ in shard], [torch.cat(level) for level in zip(*batches, strict=True)])
+        together = [torch.cat(level) for level in zip(*batches, strict=True)]
+        masks = [one.mask for one in shard if one.mask is not None]
+        store.add([one.key for one in shard], [*together, pack_masks(torch.stack(masks))] if masks else together)

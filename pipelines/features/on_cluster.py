@@ -18,8 +18,8 @@ from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.features import SHARD_IMAGES
-from inpformer.features.store import FeatureStore, store_key
-from pipelines.features.encode import ImageViews, encode_into
+from inpformer.features.store import FeatureStore
+from pipelines.features.encode import Pictures, encode_into
 from pipelines.platform.bucket import open_objects
 from pipelines.platform.weights import load_encoder
 
@@ -41,22 +41,35 @@ def held_encoder(settings: EncoderSettings, key: str) -> Encoder:
 
 
 def encode_images(
-    images: list[ImageViews], settings: EncoderSettings, key: str, kept: Wants | None, store: str, batch_size: int
+    images: list[Pictures],
+    settings: EncoderSettings,
+    key: str,
+    kept: Wants | None,
+    place: tuple[str, str],
+    batch_size: int,
 ) -> int:
-    """The body of a task: keeps the features of these images in the store; returns how many views they were."""
+    """The body of a task: keeps the features of these images in the store, whose address and name there are its
+    `place`; returns how many views they were.
+    """
     encoder = held_encoder(settings, key)
+    address, name = place
     with ThreadPoolExecutor() as pool:
-        views = (view for one in pool.map(lambda one: one.pixels(encoder.transform), images) for view in one)
-        place = FeatureStore(open_objects(store, 0), store_key(key, kept))
-        encode_into(place, encoder, kept, views, batch_size, lambda _: None)
+        views = (view for one in pool.map(lambda one: one.encodables(encoder.transform), images) for view in one)
+        store = FeatureStore(open_objects(address, 0), name)
+        encode_into(store, encoder, kept, views, batch_size, lambda _: None)
     return sum(len(one.keys) for one in images)
 
 
 def encode_on_cluster(
-    images: Iterable[ImageViews], encoder: Encoder, kept: Wants | None, store: str, batch_size: int, progress: tqdm
+    images: Iterable[Pictures],
+    encoder: Encoder,
+    kept: Wants | None,
+    store: FeatureStore,
+    batch_size: int,
+    progress: tqdm,
 ) -> None:
     """Shares the images out as tasks of a GPU each, or of a CPU if there is none; a few are under way at a time. Each
-    loads the encoder as the driver did and writes its shards to the address `store` itself.
+    loads the encoder as the driver did and writes its shards to the store itself.
 
     Raises UserError if a task keeps failing.
     """
@@ -66,12 +79,13 @@ def encode_on_cluster(
         # Ray would end a process after each task that has a GPU, and the next would load the encoder again.
         task = ray.remote(max_calls=0, **options)(encode_images)
         most = TASKS_AHEAD * max(1, int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1)))
+        place = (store.objects.address, store.encoder_key)
         pending: list[Any] = []
         try:
             for chunk in _shards(images):
                 if len(pending) == most:
                     pending = _finish_one(pending, progress)
-                pending.append(task.remote(chunk, encoder.settings, encoder.key, kept, store, batch_size))
+                pending.append(task.remote(chunk, encoder.settings, encoder.key, kept, place, batch_size))
             while pending:
                 pending = _finish_one(pending, progress)
         except ray.exceptions.RayError as error:
@@ -85,9 +99,9 @@ def _finish_one(pending: list[Any], progress: tqdm) -> list[Any]:
     return list(others)
 
 
-def _shards(images: Iterable[ImageViews]) -> Iterator[list[ImageViews]]:
+def _shards(images: Iterable[Pictures]) -> Iterator[list[Pictures]]:
     """Images with about a shard's number of views together."""
-    chunk: list[ImageViews] = []
+    chunk: list[Pictures] = []
     for one in images:
         chunk.append(one)
         if sum(len(image.keys) for image in chunk) >= SHARD_IMAGES:

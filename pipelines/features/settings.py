@@ -8,6 +8,24 @@ from inpformer.encoders.settings import EncoderSettings
 from inpformer.features import SHARD_IMAGES
 from inpformer.images.tiling import Tiling
 
+PROCEDURAL, IMAGES = "procedural", "images"
+
+
+@dataclass(frozen=True)
+class AnomalySettings:
+    """What a method that learns from defects is shown: `variants` of each good training image (of each view of it),
+    filled from `textures`: "procedural" ones, the training "images" themselves, or those in a folder.
+    """
+
+    variants: int = 2
+    textures: str = PROCEDURAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.variants >= 1, "variants", self.variants, "at least 1")
+        require(bool(self.textures), "textures", self.textures, f"{PROCEDURAL}, {IMAGES} or a folder of pictures")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
@@ -19,6 +37,7 @@ class FeatureSettings:
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     tiling: Tiling | None = None
+    anomalies: AnomalySettings = field(default_factory=AnomalySettings)
     keep: Literal["all", "wanted"] = "all"
     store: str = ".features"
     cache_gigabytes: float = 20

@@ -157,6 +157,11 @@ def describe(manifest: Manifest) -> str:
         unmasked = sum(bool(row.label and not row.masks) for row in manifest.rows if row.category == category)
         if unmasked:
             lines.append(f"{category}: defective images without a mask: {unmasked}, they count for image metrics alone")
+        taught = sum(row.label and row.split == "train" for row in manifest.rows if row.category == category)
+        if taught:
+            lines.append(
+                f"{category}: defective training images: {taught}, a semi-supervised training learns from them"
+            )
     if manifest.shots is None:  # few-shot wants few
         lines += [f"{category}: {said}" for category, said in few_images(manifest.rows).items()]
     return "\n".join(lines)

@@ -30,8 +30,9 @@ def name_parts(rows: Sequence[Row], pattern: str) -> list[Row]:
 def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
     """Moves `fraction` of the parts of each category's training images to val, chosen by their content alone.
 
-    An image without a part is its own. Copies of one image and images of one part go to the same side, and an added
-    image moves few of the others. A category that brings good validation images of its own keeps all training images.
+    An image without a part is its own. Only good images are moved. Copies of one image and images of one part go to the
+    same side, and an added image moves few of the others. A category that brings good validation images of its own
+    keeps all training images.
 
     Raises one UserError with all categories that have too few to have both.
     """
@@ -40,9 +41,11 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
     for category, members in _by_category(rows).items():
         if any(row.split == "val" and not row.label for row in members):
             continue
-        train = [row for row in members if row.split == "train"]
-        together = _together(train)
-        groups = sorted(set(together.values()))
+        train = [row for row in members if row.split == "train" and not row.label]
+        together = _together([row for row in members if row.split == "train"])
+        # A part with a defect that is learnt from stays where it is learnt from.
+        taught = {together[row.sha256] for row in members if row.split == "train" and row.label}
+        groups = sorted({together[row.sha256] for row in train} - taught)
         if len(groups) < 2:
             found = "one good training image" if len(train) == 1 else "good training images of one part only"
             wrong = f"it has {found}, add more: a threshold needs images of its own"
@@ -50,7 +53,7 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
             continue
         count = min(len(groups) - 1, max(1, round(fraction * len(groups))))
         val = set(groups[:count])
-        chosen |= {(category, sha256) for sha256, group in together.items() if group in val}
+        chosen |= {(category, row.sha256) for row in train if together[row.sha256] in val}
     refuse_all(problems)
     return [
         replace(row, split="val") if row.split == "train" and (row.category, row.sha256) in chosen else row
@@ -103,20 +106,20 @@ def refuse_leaks(rows: Sequence[Row]) -> None:
 
 
 def keep_shots(rows: Sequence[Row], shots: int) -> list[Row]:
-    """Leaves each category `shots` training images, chosen by their content alone, copies left out.
+    """Leaves each category `shots` good training images, chosen by their content alone, copies left out.
 
     Raises one UserError with all categories that have fewer.
     """
     kept: set[str] = set()
     problems = []
     for category, members in _by_category(rows).items():
-        train = {row.sha256: row.path for row in members if row.split == "train"}
+        train = {row.sha256: row.path for row in members if row.split == "train" and not row.label}
         if len(train) < shots:
             left = f"it has {len(train)} different training images left after validation, manifest.shots is {shots}"
             problems.append(Problem.at(f"category {category}", f"{left}: ask for {len(train)} or add images"))
         kept |= {train[sha256] for sha256 in sorted(train)[:shots]}
     refuse_all(problems)
-    return [row for row in rows if row.split != "train" or row.path in kept]
+    return [row for row in rows if row.split != "train" or row.label or row.path in kept]
 
 
 def _by_category(rows: Sequence[Row]) -> dict[str, list[Row]]:

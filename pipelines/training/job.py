@@ -3,7 +3,7 @@
 import signal
 import sys
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
+import torch
 from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder
@@ -21,11 +22,11 @@ from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.learnt import ALL
+from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
 from inpformer.methods.base import Model, Train
-from inpformer.methods.modes import ZERO_SHOT
-from inpformer.training.loop import LoopConfig, read_model
+from inpformer.methods.modes import SINGLE_CLASS, ZERO_SHOT
+from inpformer.training.loop import LoopConfig, TrainingLoop, read_model
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex
 from pipelines.manifest.table import Manifest
@@ -33,7 +34,7 @@ from pipelines.platform.runs import Run
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import FINISHED, Checkpoints
 from pipelines.training.features import TrainingFeatures
-from pipelines.training.worker import WorkerConfig, train_category, train_worker
+from pipelines.training.worker import WorkerConfig, checkpoint_name, train_category, train_worker
 
 MOST_WORKER_FAILURES = 3
 # With fewer a model is hardly better than none: 20 steps on 29 images gave an image AUROC of .66 instead of .94.
@@ -46,7 +47,9 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Job:
-    """A training as the driver sees it."""
+    """A training as the driver sees it. `anomalies` are pictures with defects, for a method that learns from them,
+    `taken_up` the detector whose models it builds on, for settings that do.
+    """
 
     manifest: Manifest
     index: FeatureIndex
@@ -55,13 +58,16 @@ class Job:
     features: TrainingFeatures
     run: Run
     checkpoints: Checkpoints
+    anomalies: TrainingFeatures | None = None
+    taken_up: Detector | None = None
 
-    def loop(self, category: str | None = None) -> LoopConfig:
-        """The training loop over a category, or over all of them.
+    def loop(self, category: str | None = None, left_out: bytes | None = None) -> LoopConfig:
+        """The training loop over a category, or over all of them; without the views of a fold, where there is one (see
+        `TrainingFeatures`).
 
         Raises UserError if there are too few images for a batch, or features are missing.
         """
-        features = replace(self.features, category=category)
+        features = replace(self.features, category=category, left_out=left_out)
         views = features.open()
         views.refuse_missing()
         if (count := views.count("train")) < self.settings.batch_size:
@@ -73,7 +79,35 @@ class Job:
             raise StaleFeaturesError(
                 f"the stored features are not what {self.settings.method} wants: compute them again."
             )
-        return LoopConfig(self.settings, self.encoder.shape, features)
+        return LoopConfig(self.settings, self.encoder.shape, features, self._anomalies(category))
+
+    def _anomalies(self, category: str | None) -> TrainingFeatures | None:
+        if not self.settings.kind.anomalies:
+            return None
+        if self.anomalies is None:
+            raise StaleFeaturesError(
+                f"the features hold no pictures with defects, which {self.settings.method} learns from: compute them "
+                "again."
+            )
+        anomalies = replace(self.anomalies, category=category)
+        anomalies.open().refuse_missing()
+        return anomalies
+
+    def begin(self, loop: LoopConfig, checkpoints: Checkpoints, category: str) -> str | None:
+        """The checkpoint to go on from: of an earlier call, or, for a training that builds on another, one that holds
+        what is taken up. None to begin with nothing.
+        """
+        if (reached := checkpoints.newest()) is not None or self.taken_up is None:
+            return reached
+        first = TrainingLoop(loop, torch.device("cpu"))
+        try:
+            first.model.take_up(self.taken_up.models[category])
+        except UserError as error:
+            raise UserError(f"params.yaml: train.{self.settings.method}.{error}") from None
+        name = checkpoint_name(first)
+        with checkpoints.saving(name) as folder:
+            first.save(folder)
+        return name
 
 
 def wanted_by(settings: TrainSettings, shape: EncoderShape) -> Wants:
@@ -121,7 +155,7 @@ def train_together(job: Job) -> tuple[Model, History]:
     """
     loop, checkpoints = job.loop(), job.checkpoints
     warn_if_short(loop)
-    config = WorkerConfig(loop, checkpoints, checkpoints.newest(), job.run.run_id, job.run.uri)
+    config = WorkerConfig(loop, checkpoints, job.begin(loop, checkpoints, ALL), job.run.run_id, job.run.uri)
     with cluster():
         trainer = ray.train.torch.TorchTrainer(
             train_worker,
@@ -159,14 +193,25 @@ def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
 
 
 def train_apart(job: Job) -> tuple[dict[str, Model], dict[str, History]]:
-    """One model a category, as parallel Ray tasks; categories that an interrupted run finished are not repeated.
+    """One model a category, as parallel Ray tasks.
 
     Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
     """
     configs = {name: job.loop(name) for name in job.manifest.categories}
     for name, config in configs.items():
         warn_if_short(config, name)
+    return train_tasks(job, configs)
+
+
+def train_tasks(job: Job, configs: Mapping[str, LoopConfig]) -> tuple[dict[str, Model], dict[str, History]]:
+    """Each of these trainings, by name, as parallel Ray tasks; those that an interrupted run finished are not repeated.
+
+    Raises UserError if a task keeps failing.
+    """
     places = {name: job.checkpoints.within(name) for name in configs}
+    for name, place in places.items():
+        if job.taken_up is not None and not place.whole(FINISHED):
+            job.begin(configs[name], place, name)
     with cluster():
         task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
         pending = {
@@ -193,6 +238,35 @@ def read_checkpoint(checkpoints: Checkpoints, name: str, config: LoopConfig) -> 
         return read_model(config, folder, f"{checkpoints.address}/{name}")
 
 
+def build_on(folder: Path, encoder: Encoder, settings: TrainSettings, learnt_from: LearntFrom) -> Detector:
+    """A detector whose models a training takes up (see `Method.builds_on`).
+
+    Raises UserError if it is of another method, other features or another setting, or has not learnt these categories.
+    """
+    other, wanted = Detector.load(folder, load=load_encoder), settings.kind.builds_on(settings.own)
+    if other.method.name != wanted:
+        raise UserError(f"{folder} is of {other.method.name}: {settings.method} builds on one of {wanted}.")
+    _refuse_other_features(folder, other, encoder)
+    if (ALL in other.models) != (settings.setting != SINGLE_CLASS):
+        raise UserError(
+            f"{folder} is {other.learnt_from.setting}, train.setting {settings.setting}: both take one model for all "
+            "categories, or one each."
+        )
+    if strange := sorted(set(learnt_from.categories) - set(other.learnt_from.categories)):
+        raise UserError(f"{folder} has not learnt {strange[0]}: build on a detector that was trained on the same data.")
+    return other
+
+
+def _refuse_other_features(folder: Path, other: Detector, encoder: Encoder) -> None:
+    if other.folds:
+        raise UserError(f"{folder} has a model a fold: train.weights takes a detector of one, or one a category.")
+    if other.encoder.key != encoder.key:
+        raise UserError(
+            f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "
+            "detector.json."
+        )
+
+
 def borrow(folder: Path, encoder: Encoder, categories: Sequence[str], zero_shot: bool) -> Detector:
     """A detector whose models are taken as they are, to judge these categories; zero-shot, if it is asked to.
 
@@ -200,11 +274,7 @@ def borrow(folder: Path, encoder: Encoder, categories: Sequence[str], zero_shot:
     judge.
     """
     other = Detector.load(folder, load=load_encoder)
-    if other.encoder.key != encoder.key:
-        raise UserError(
-            f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "
-            "detector.json."
-        )
+    _refuse_other_features(folder, other, encoder)
     if zero_shot:
         if ZERO_SHOT not in other.method.modes:
             having = ", ".join(name for name, method in METHODS.items() if ZERO_SHOT in method.modes)

@@ -20,9 +20,11 @@ from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
 from inpformer.images.opening import open_image
-from inpformer.images.pseudo import pseudo_anomaly
+from inpformer.images.pseudo.foreground import foreground
+from inpformer.images.pseudo.patch import patched
+from inpformer.images.pseudo.textures import recoloured
 from inpformer.images.tiling import Tiling
-from inpformer.images.transform import Transform
+from inpformer.images.transform import Transform, to_map_size
 from inpformer.images.views import View
 from inpformer.streams import chunks
 from pipelines.features.encode import read_image_views
@@ -114,18 +116,17 @@ def _with_pseudo_anomalies(
     manifest: Manifest, good: Sequence[Seen], transform: Transform, seed: int
 ) -> Iterator[Picture]:
     """Each good picture as it is, and with a patch of some training image."""
-    textures = nsmallest(TEXTURES, (row for row in manifest.rows if row.split == "train"), key=lambda row: row.sha256)
+    learnt = (row for row in manifest.rows if row.split == "train" and not row.label)
+    textures = nsmallest(TEXTURES, learnt, key=lambda row: row.sha256)
     nothing = np.zeros((MAP_SIZE, MAP_SIZE), np.bool_)
     for row, view, image in _read(manifest, good):
         rng = np.random.default_rng([seed, int(view.key(row.sha256)[:16], 16)])
-        texture = _image(manifest, textures[rng.integers(len(textures))])
-        part = image if view.window is None else image.crop(view.window)
-        mask = nothing
-        while not mask.any():  # a patch in the margin that the crop leaves out would be no anomaly
-            changed, region = pseudo_anomaly(part, texture, rng)
-            mask = transform.mask(Image.fromarray(region.astype(np.uint8) * 255))
-        yield Picture(transform.image(part), nothing, False, True, row.category)
-        yield Picture(transform.image(changed), mask, True, True, row.category)
+        texture = transform.picture(_image(manifest, textures[rng.integers(len(textures))]))
+        picture = transform.picture(image if view.window is None else image.crop(view.window))
+        fill = recoloured(texture, picture.shape[:2], rng)
+        changed, mask = patched(picture, fill, foreground(picture), rng)
+        yield Picture(transform.normalised(picture), nothing, False, True, row.category)
+        yield Picture(transform.normalised(changed), to_map_size(mask), True, True, row.category)
 
 
 def _labelled(manifest: Manifest, tiling: Tiling | None) -> list[Seen]:

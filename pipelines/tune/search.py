@@ -12,7 +12,7 @@ from inpformer.errors import UserError, without_password
 from inpformer.features.store import store_key
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.base import Train
-from inpformer.methods.modes import MULTI_CLASS
+from inpformer.methods.modes import MULTI_CLASS, SEMI_SUPERVISED
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
@@ -24,7 +24,7 @@ from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri
 from pipelines.platform.weights import load_encoder
 from pipelines.training.checkpoints import open_checkpoints
-from pipelines.training.features import training_features
+from pipelines.training.features import training_anomalies, training_features
 from pipelines.training.job import Job, wanted_by
 from pipelines.tune.judged import judged_set
 from pipelines.tune.on_cluster import METRIC, Search, find
@@ -47,7 +47,7 @@ def report_epochs(settings: TuneSettings, train: TrainSettings, epochs: int) -> 
 
 def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index: FeatureIndex) -> Search:
     """Raises UserError where there is nothing to tune, and for a space or a duration that cannot be."""
-    if train.setting != MULTI_CLASS or train.weights is not None:
+    if train.setting not in (MULTI_CLASS, SEMI_SUPERVISED) or train.weights is not None:
         what = "train.weights is set" if train.weights is not None else f"train.setting is {train.setting}"
         raise UserError(
             f"params.yaml: {what}: a search tunes the training of one model for all categories, set tune.trials to 0 "
@@ -72,6 +72,7 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
         manifest.digest,
         store_key(index.encoder_key, index.kept),
         index.table,
+        index.anomalies,
         _searched(settings),
         train.identity,
     ]
@@ -129,7 +130,8 @@ def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: P
         )
     with mlflow_run.underway():
         stored = training_features(features, index)
-        job = Job(manifest, index, encoder, search.train, stored, mlflow_run, kept)
+        anomalies = training_anomalies(features, index)
+        job = Job(manifest, index, encoder, search.train, stored, mlflow_run, kept, anomalies)
         trials = find(search, make_task(search, manifest, index, encoder, job), kept)
         _leave(trials, search, mlflow_run, out, report)
     # Only now: the outputs stand, so a later `dvc repro --force` is to search anew, not to find itself finished.

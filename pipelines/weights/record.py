@@ -1,4 +1,4 @@
-"""The records of the weights that params.yaml names by path: an encoder's file and a detector's folder."""
+"""The records of what params.yaml names by path: an encoder's file, a folder of textures and a detector's folder."""
 
 import json
 from argparse import Namespace
@@ -11,6 +11,7 @@ from pipelines.platform.params import read_all
 from pipelines.weights.digest import digest_of
 
 ENCODER_KEY, DETECTOR_KEY = "features.encoder.weights", "train.weights"
+TEXTURES_KEY = "features.anomalies.textures"
 # An encoder's that are no paths: what they name does not change, or is pinned by features.encoder.weights_sha256.
 NAMES, IN_S3 = ("bundled", "hub"), "s3://"
 
@@ -32,6 +33,14 @@ def recorded(key: str, place: str | None) -> dict[str, str | None]:
         raise UserError(f"params.yaml: {key}: {error.filename} cannot be read ({error.strerror}).") from None
 
 
+def recorded_textures(place: str | None) -> dict[str, str | None]:
+    """The same of a folder of textures, which goes into the encoder's record, as features depends on that."""
+    try:
+        return {"textures": digest_of(Path(place)) if place is not None and Path(place).is_dir() else None}
+    except OSError as error:
+        raise UserError(f"params.yaml: {TEXTURES_KEY}: {error.filename} cannot be read ({error.strerror}).") from None
+
+
 def named(params: Any, key: str) -> str | None:
     """The text under a dotted key; None where there is none, which its own stage may refuse."""
     for part in key.split("."):
@@ -43,7 +52,8 @@ def run(args: Namespace) -> None:
     """Writes both records."""
     # Not read_section, which checks all of it: that takes seconds to import, and this runs each time.
     params = read_all()
-    for file, key in ((args.encoder, ENCODER_KEY), (args.detector, DETECTOR_KEY)):
-        content = recorded(key, named(params, key))
+    encoder, detector = (recorded(key, named(params, key)) for key in (ENCODER_KEY, DETECTOR_KEY))
+    textures = recorded_textures(named(params, TEXTURES_KEY))
+    for file, content in ((args.encoder, encoder | textures), (args.detector, detector)):
         with files.written_whole(file) as temporary:
             temporary.write_text(json.dumps(content) + "\n")

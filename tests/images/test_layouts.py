@@ -577,7 +577,6 @@ def test_all_that_is_wrong_with_a_table_is_listed_at_once(tmp_path: Path) -> Non
         "samples.csv, row 4: split is 'exam': it must be one of train, val, test",
         "samples.csv, row 5: b.png has a mask but no defect: name the kind of defect, or remove the mask",
         "a.png: listed 2 times in samples.csv",
-        "c.png: defective, but in split train of samples.csv: only val and test may be",
         "gone.png: no such file, but samples.csv lists it",
         f"/etc/hostname: samples.csv must give its path relative to {tmp_path}, without '..'",
         f"{'long' * 99}: File name too long, but samples.csv lists it",
@@ -691,3 +690,32 @@ def test_what_is_transparent_in_a_mask_is_not_marked() -> None:
         assert np.asarray(union([mask], 127)).tolist() == [[0, 255, 0]]
         assert np.asarray(union([mask], 0)).tolist() == [[0, 255, 255]]
     assert np.asarray(union([palette], 127)).tolist() == [[0, 255, 0]]
+
+
+# ---- defects to learn from
+
+
+def test_defects_to_learn_from_lie_beside_the_good_training_images(tmp_path: Path) -> None:
+    fill(tmp_path / "nut", "train/good/0.png", "train/rust/7.png", "test/good/1.png", "test/rust/2.png")
+    fill(tmp_path / "nut", "ground_truth/rust/7_mask.png", "ground_truth/rust/2_mask.png")
+    found = {(s.path.name, s.split, s.defect, tuple(m.name for m in s.masks)) for s in read_data(tmp_path).samples}
+    assert found == {
+        ("0.png", "train", "good", ()),
+        ("7.png", "train", "rust", ("7_mask.png",)),
+        ("1.png", "test", "good", ()),
+        ("2.png", "test", "rust", ("2_mask.png",)),
+    }
+
+
+def test_one_mask_for_two_images_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "nut", "train/good/0.png", "train/rust/2.png", "test/good/1.png", "test/rust/2.png")
+    fill(tmp_path / "nut", "ground_truth/rust/2_mask.png")
+    (line,) = problems(tmp_path)
+    assert line.startswith("nut/test/rust/2.png: another image of that name lies in ")
+
+
+def test_a_table_may_have_defects_in_split_train(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png", "d.png", "m.png")
+    lines = "path,split,defect,mask\na.png,,,\nb.png,train,dent,m.png\nc.png,test,,\nd.png,test,dent,\n"
+    (tmp_path / "samples.csv").write_text(lines)
+    assert [(s.path.name, s.split, s.defect) for s in read_data(tmp_path).samples][1] == ("b.png", "train", "dent")

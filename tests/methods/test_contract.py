@@ -19,7 +19,7 @@ from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.methods import METHODS, find_method
-from inpformer.methods.base import TOTAL, Fit, Model, Train
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Train
 from inpformer.methods.modes import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from pipelines.tune.settings import Domain
 from tests.conftest import MULTI, limits
@@ -37,8 +37,18 @@ def levels(shape: EncoderShape, images: int, seed: int = 0) -> list[Tensor]:
     return [torch.randn(images, level.tokens, level.channels, generator=generator) for level in shape.levels]
 
 
+def defects(groups: Groups) -> Anomalies:
+    """The same pictures, one half of each changed."""
+    masks = torch.zeros(len(groups[0]), 256, 256)
+    masks[:, :128] = 1
+    changed = [group.clone() for group in groups]
+    for group in changed:
+        group[:, : group.shape[1] // 2] += 1
+    return Anomalies(changed, masks)
+
+
 def settings(name: str, sizes: dict[str, Any]) -> Any:
-    quick = {"epochs": 1, "warmup": 1} if name == "inp_former" else {}
+    quick = {"epochs": 1, "warmup": 1} if name.startswith("inp_former") else {}
     return METHODS[name].settings(**sizes, **quick)
 
 
@@ -57,7 +67,7 @@ def taught(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> Model:
         optimizer = phase.optimizer(phase.network.parameters())
         for batch in batches:
             optimizer.zero_grad()
-            phase.loss(phase.network, batch)[TOTAL].backward()
+            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None)[TOTAL].backward()
             optimizer.step()
     return model.eval()
 
@@ -101,10 +111,12 @@ def test_a_training_knows_its_losses_and_learns(name: str, shape: EncoderShape, 
     batch = METHODS[name].wants(settings(name, sizes), shape).of(levels(shape, 4))
     for phase in model.phases():
         if isinstance(phase, Train):
-            terms = phase.loss(phase.network, batch)
+            anomalies = defects(batch) if phase.anomalies else None
+            terms = phase.loss(phase.network, batch, anomalies)
             assert TOTAL in terms
+            assert METHODS[name].anomalies or not phase.anomalies
             assert {value.shape for value in terms.values()} == {torch.Size([])}
-            assert phase.validate(phase.network, batch).shape == torch.Size([])
+            assert phase.validate(phase.network, batch, anomalies).shape == torch.Size([])
             assert phase.rate(phase.epochs * 10 - 1, phase.epochs * 10) > 0
 
 
@@ -161,7 +173,7 @@ def _judged(prediction: Any) -> tuple[Any, Any, list[str]]:
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="method is 'patchcore': it must be one of inp_former, nearest"):
+    with pytest.raises(UserError, match="method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest"):
         find_method("patchcore")
 
 

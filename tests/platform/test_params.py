@@ -65,7 +65,7 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
             "train.inp_former.losses.mining_power is -1.0: it must be between 0 and 16",
         ),
         ("train: {inp_former: {epochs: many}}", "train.inp_former.epochs is 'many': it must be a whole number"),
-        ("train: {method: patchcore}", "method is 'patchcore': it must be one of inp_former, nearest"),
+        ("train: {method: patchcore}", "method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest"),
         ("train: {nearest: {neighbors: 2}}", "train.nearest.neighbors is not a known key: use one of neighbours"),
         ("train: {method: nearest, setting: zero-shot}", "setting is 'zero-shot': it must be one of multi-class"),
         (

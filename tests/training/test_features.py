@@ -16,7 +16,15 @@ from inpformer.features.view_table import Views
 from inpformer.images.tiling import Tiling
 from inpformer.methods import METHODS
 from pipelines.features import encode
-from pipelines.features.index import FeatureIndex, compute_features, read_index, row_views, wanted_views, write_index
+from pipelines.features.index import (
+    FeatureIndex,
+    compute_features,
+    good_views,
+    read_index,
+    row_views,
+    wanted_views,
+    write_index,
+)
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.table import Manifest, StoredRows, read_manifest, write_manifest
 from pipelines.training.features import training_features
@@ -34,7 +42,7 @@ def stored(settings: FeatureSettings, index: FeatureIndex) -> Views:
 
 def place(manifest: Manifest, settings: FeatureSettings, key: str) -> int:
     """The number of the training view with that key."""
-    wanted = wanted_views(manifest, settings.tiling)
+    wanted = wanted_views(manifest, good_views(manifest, settings.tiling))
     return int(np.searchsorted(wanted.keys[wanted.split == 0], key_array([key]))[0])
 
 

@@ -6,6 +6,7 @@ MVTec-AD, the latter with masks `<stem>.png`).
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def category_folders(root: Path) -> list[Path]:
 def read_folders(root: Path, layout: FolderLayout, problems: list[Problem]) -> list[Sample]:
     """The samples of a folder of categories, or of one category, in a fixed order.
 
-    `<category>/train/<good>/*`, `<category>/validation/<good>/*` (may be absent), `<category>/<test>/<good or
+    `<category>/train/<good or defect>/*`, `<category>/validation/<good>/*` (may be absent), `<category>/<test>/<good or
     defect>/*` and `<category>/<truth>/<defect>/<mask>`; a mask's suffix may be any image's and it may lack `_mask`.
     A kind of defect without such a folder, or with an empty one, has no masks: it counts for image metrics alone.
 
@@ -95,33 +96,45 @@ def _read_category(folder: Path, layout: FolderLayout, problems: list[Problem]) 
         samples += [Sample(image, category, split, GOOD) for image in list_images(good)]
         problems += strangers(good)
     test, truth = folder / layout.test, folder / layout.truth
-    for kind in list_folders(test):
-        if kind != truth:
-            samples += _read_kind(kind, truth / kind.name, category, layout, problems)
+    taught = [kind for kind in list_folders(folder / "train") if kind.name not in (layout.good, GOOD)]
+    tested = [kind for kind in list_folders(test) if kind != truth]
+    for name in sorted({kind.name for kind in (*taught, *tested)}):
+        kinds = [(split, k) for split, found in (("train", taught), ("test", tested)) for k in found if k.name == name]
+        samples += _read_kind(kinds, truth / name, category, layout, problems)
     for orphan in list_folders(truth):
-        if not (test / orphan.name).is_dir():
+        if orphan.name not in {kind.name for kind in (*taught, *tested)}:
             problems += [_orphan(mask, test / orphan.name) for mask in _masks(orphan, layout).values()]
     problems += lacking(samples, folder / "train" / layout.good, test)
     return samples
 
 
-def _read_kind(kind: Path, truth: Path, category: str, layout: FolderLayout, problems: list[Problem]) -> list[Sample]:
-    good = kind.name == layout.good
+def _read_kind(
+    kinds: Sequence[tuple[str, Path]], truth: Path, category: str, layout: FolderLayout, problems: list[Problem]
+) -> list[Sample]:
+    """The images of one kind, by the splits that have a folder of it. Their masks lie in one folder."""
+    good = truth.name == layout.good
     masks = {} if good else _masks(truth, layout)
-    needed = bool(masks)
+    needed, used = bool(masks), set()
     if not good and not needed:
         problems += _no_mask_at_all(truth, layout)
-    samples = []
-    for image in list_images(kind):
-        found = masks.pop(image.stem, ())
-        exposure = EXPOSURE.fullmatch(image.stem) if layout is FOLDER_LAYOUTS["mvtec2"] else None
-        part = f"{kind.name}/{exposure[1]}" if exposure else ""
-        defect = GOOD if good else kind.name
-        samples.append(Sample(image, category, "test", defect, found, layout.mask_level, part))
+    samples: list[Sample] = []
+    for split, kind in kinds:
+        for image in list_images(kind):
+            found = masks.get(image.stem, ())
+            if found and image.stem in used:
+                other = (
+                    f"another image of that name lies in {kinds[0][1]}, and both have the mask {found[0]}: rename one"
+                )
+                problems.append(Problem.at(image, other))
+            used.add(image.stem)
+            exposure = EXPOSURE.fullmatch(image.stem) if layout is FOLDER_LAYOUTS["mvtec2"] else None
+            part = f"{kind.name}/{exposure[1]}" if exposure else ""
+            defect = GOOD if good else kind.name
+            samples.append(Sample(image, category, split, defect, found, layout.mask_level, part))
+        problems += strangers(kind)
     expected = truth / layout.mask.format(stem="<its name>")
     problems += [no_mask(sample.path, expected) for sample in samples if needed and not sample.masks]
-    problems += [_orphan(mask, kind) for mask in masks.values()]
-    problems += strangers(kind)
+    problems += [_orphan(mask, kinds[-1][1]) for stem, mask in masks.items() if stem not in used]
     return samples
 
 

@@ -38,7 +38,7 @@ def unmasked(samples: Sequence[Sample], source: Path) -> list[Problem]:
 
 def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[Problem]:
     """What is wrong with the samples that the file `source` lists: files that are missing, listed twice or not given
-    relative to `root`, defective training images, categories that lack good or test images.
+    relative to `root`, categories that lack good or test images.
     """
     times = Counter(os.path.normpath(sample.path) for sample in samples)
     problems = [Problem.at(path, f"listed {n} times in {source}") for path, n in times.items() if n > 1]
@@ -49,9 +49,6 @@ def check_listed(samples: Sequence[Sample], source: Path, root: Path) -> list[Pr
                 problems.append(Unreachable.at(file, wanted))
             elif fault := _fault(file):
                 problems.append(Unreachable.at(file, f"{fault}, but {source} lists it"))
-        if sample.defect != GOOD and sample.split == "train":
-            wrong = f"defective, but in split train of {source}: only val and test may be"
-            problems.append(Problem.at(sample.path, wrong))
     for category in sorted({sample.category for sample in samples}):
         where = f"{source}, category {category}"
         problems += lacking([sample for sample in samples if sample.category == category], where, where)

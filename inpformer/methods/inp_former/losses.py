@@ -1,6 +1,6 @@
 """INP coherence loss and soft mining loss (INP-Former, sections 3.2 and 3.5).
 
-Both are computed in float32 whatever the model runs in: the mining weight's cube overflows in half precision.
+Both are computed in 32 bit or more whatever the model runs in: the mining weight's cube overflows in half precision.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,12 @@ def losses(output: Reconstruction, settings: LossSettings) -> Losses:
 
 def nearest_prototype_distance(tokens: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine distance of each token to its nearest prototype: [B, N, C] and [B, M, C] give [B, N]."""
-    similarity = F.normalize(tokens.float(), dim=-1) @ F.normalize(prototypes.float(), dim=-1).transpose(1, 2)
-    return 1 - similarity.amax(dim=-1)
+    return 1 - prototype_similarity(tokens, prototypes).amax(dim=-1)
+
+
+def prototype_similarity(tokens: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosines of all tokens with all prototypes: [B, N, C] and [B, M, C] give [B, N, M]."""
+    return F.normalize(precise(tokens), dim=-1) @ F.normalize(precise(prototypes), dim=-1).transpose(1, 2)
 
 
 def coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
@@ -49,19 +53,28 @@ def soft_mining_loss(target: Tensor, decoded: Tensor, power: float) -> Tensor:
     `target` and `decoded` are [B, G, N, C]. The gradient that reaches a decoded token is multiplied by
     (p / mean p)^power, p its own cosine distance, the mean over the tokens of the whole global batch.
     """
-    target, decoded = target.detach().float(), decoded.float()
+    target, decoded = precise(target.detach()), precise(decoded)
     distance = (1 - F.cosine_similarity(target, decoded.detach(), dim=-1)).clamp(min=0)
-    mean = _global_mean(distance)[None, :, None]
-    weight = (distance / (mean + EPS)).pow(power)
-    # Equal in value to `decoded`, but its gradient is scaled token by token.
+    return reconstruction_loss(target, mined(decoded, distance, power))
+
+
+def mined(decoded: Tensor, errors: Tensor, power: float) -> Tensor:
+    """Equal in value to `decoded` [B, G, N, C]; the gradient that reaches a token of it is multiplied by
+    (e / mean e)^power, e its own of `errors` [B, G, N], the mean over the tokens of the whole global batch.
+    """
+    weight = (errors / (_global_mean(errors)[None, :, None] + EPS)).pow(power)
     held = decoded.detach()
-    scaled = held + weight[..., None] * (decoded - held)
-    return reconstruction_loss(target, scaled)
+    return held + weight[..., None] * (decoded - held)
 
 
 def reconstruction_loss(target: Tensor, decoded: Tensor) -> Tensor:
     """The soft mining loss's value without its weighting of gradients: what validation reports."""
-    return (1 - F.cosine_similarity(target.float().flatten(2), decoded.float().flatten(2), dim=-1)).mean()
+    return (1 - F.cosine_similarity(precise(target).flatten(2), precise(decoded).flatten(2), dim=-1)).mean()
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in 32 bit, in 64 if it has them."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _global_mean(distance: Tensor) -> Tensor:
@@ -78,4 +91,4 @@ def _global_mean(distance: Tensor) -> Tensor:
 
 def distance_maps(target: Tensor, decoded: Tensor) -> Tensor:
     """Cosine distance token by token: two [B, G, N, C] give [B, G, N]."""
-    return 1 - torch.cosine_similarity(target.float(), decoded.float(), dim=-1)
+    return 1 - torch.cosine_similarity(precise(target), precise(decoded), dim=-1)

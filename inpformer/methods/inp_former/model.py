@@ -10,7 +10,7 @@ from torch import Tensor
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.tokens import projected_channels, token_wants
-from inpformer.methods.base import Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.inp_former.losses import (
     coherence_loss,
     distance_maps,
@@ -79,11 +79,11 @@ class InpFormer(Model):
         assert self.projection is not None
         self.projection.fit(torch.stack(list(groups), dim=1) for groups in batches)
 
-    def _loss(self, network: Callable[..., Any], groups: Groups) -> Terms:
+    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
         found = losses(network(self.target(groups)), self.settings.losses)
         return {"total": found.total, "soft_mining": found.soft_mining, "coherence": found.coherence}
 
-    def _validate(self, network: Callable[..., Any], groups: Groups) -> Tensor:
+    def _validate(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
         output = network(self.target(groups))
         loss = reconstruction_loss(output.target, output.decoded)
         return loss + self.settings.losses.coherence_weight * coherence_loss(output.fused, output.prototypes)

@@ -1,0 +1,219 @@
+"""INP-Former++ as a method: INP-Former's network and projection, a residual head, its losses, phases and maps."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inpformer.config import require
+from inpformer.encoders.shapes import EncoderShape
+from inpformer.errors import UserError
+from inpformer.images.frame import MAP_SIZE
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.inp_former.losses import coherence_loss, distance_maps
+from inpformer.methods.inp_former.losses import reconstruction_loss as cosine_loss
+from inpformer.methods.inp_former.model import GRADIENT_CLIP, InpFormer, zero_shot_map
+from inpformer.methods.inp_former.network import INPFormer, Reconstruction
+from inpformer.methods.inp_former_pp.head import ResidualHead, residual
+from inpformer.methods.inp_former_pp.losses import (
+    dice_loss,
+    soft_coherence_loss,
+    soft_prototypes,
+    squared_errors,
+    two_branch_mining_loss,
+)
+from inpformer.methods.inp_former_pp.settings import ALONE, JOINTLY, InpFormerPlusSettings
+from inpformer.nn.maps import to_map
+from inpformer.nn.optim import StableAdamW, learning_rate
+from inpformer.nn.tensors import load_exactly
+
+SOFT_MINING, COHERENCE, DICE = "soft_mining", "coherence", "dice"
+
+
+class Joint(nn.Module):
+    """Network and head as one, for the phase that trains both."""
+
+    def __init__(self, network: INPFormer, head: ResidualHead) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, target: Tensor, anomalous: Tensor, unit: Tensor) -> tuple[Reconstruction, Tensor]:
+        """The reconstruction of good images [B, G, N, C], and the head's logits [B, 4h, 4w] of anomalous ones."""
+        return self.network(target), self.head(rebuilt_residual(self.network, anomalous, unit))
+
+
+class InpFormerPlus(InpFormer):
+    """`unit` [1] is the size of a channel that differences are measured in."""
+
+    settings: InpFormerPlusSettings
+
+    def __init__(self, settings: InpFormerPlusSettings, shape: EncoderShape) -> None:
+        super().__init__(settings, shape)
+        self.head = ResidualHead(self.network.shape.channels, settings.head.channels)
+        self.register_buffer("unit", torch.ones(1))
+        self.unit: Tensor
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head is trained and asked."""
+        return self.settings.losses.residual_weight > 0
+
+    def phases(self) -> tuple[Phase, ...]:
+        """What is fitted, then network and head, in one phase or in two; or the head alone."""
+        s = self.settings
+        joint = Joint(self.network, self.head)
+        network = partial(self._train, self.network, s.epochs, self._network_loss, self._validate_network)
+        head = partial(self._train, self.head, s.head.epochs, self._head_loss, self._validate_head, anomalies=True)
+        both = partial(self._train, joint, s.epochs, self._joint_loss, self._validate_both, anomalies=True)
+        fits = [] if self.projection is None or s.head.training == ALONE else [Fit(self._fit_projection)]
+        if s.distances == "relative":
+            fits.append(Fit(self._fit_unit))
+        if not self.has_head:
+            return (*fits, network())
+        if s.head.training == JOINTLY:
+            return (*fits, both())
+        return (*fits, head()) if s.head.training == ALONE else (*fits, network(), head())
+
+    def take_up(self, other: Model) -> None:
+        """Takes over network and projection of a trained INP-Former."""
+        assert isinstance(other, InpFormer)
+        theirs = other.network.shape.num_prototypes
+        require(
+            self.settings.num_prototypes == theirs,
+            "num_prototypes",
+            self.settings.num_prototypes,
+            f"{theirs}, that of the model which is taken up",
+        )
+        load_exactly(self.network, other.network.state_dict(), "the model which is taken up")
+        if self.projection is not None:
+            if other.projection is None:
+                raise UserError("the model which is taken up has no projection: take one of the same encoder.")
+            load_exactly(self.projection, other.projection.state_dict(), "the model which is taken up")
+
+    def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
+        """Half of how badly each place is rebuilt and half of what the head makes of that; zero-shot, the distance to
+        the image's own prototypes.
+        """
+        target = self.target(groups)
+        if zero_shot:
+            return self._zero_shot(target.mean(dim=1), image_size)
+        output = self.network(target)
+        rebuilt = to_map(self._errors(output), image_size)
+        if not self.has_head:
+            return rebuilt
+        found = self.head(residual(output, self.unit)).sigmoid()
+        return (rebuilt + to_map(found.flatten(1)[:, None], image_size)) / 2
+
+    def _errors(self, output: Reconstruction) -> Tensor:
+        """The mean of cosine distance and length of the difference, by the branches' weights: [B, G, N]."""
+        losses = self.settings.losses
+        cosine, squared = losses.cosine_weight, losses.squared_weight
+        if self.settings.head.training == ALONE:  # INP-Former's network has learnt by the cosine alone
+            cosine, squared = 1.0, 0.0
+        total = cosine * distance_maps(output.target, output.decoded)
+        if squared:
+            total = total + squared * self._lengths(output)
+        return total / (cosine + squared)
+
+    def _lengths(self, output: Reconstruction) -> Tensor:
+        """Of the differences: relative ones in units of a token's length, absolute ones as they are."""
+        root = squared_errors(output.target, output.decoded, self.unit).sqrt()
+        relative = self.settings.distances == "relative"
+        return root if relative else root * output.target.shape[-1] ** 0.5
+
+    def _zero_shot(self, fused: Tensor, image_size: int) -> Tensor:
+        prototypes = self.network.prototypes(fused)
+        if self.settings.zero_shot == "nearest":
+            return zero_shot_map(fused, prototypes, image_size)
+        mixed = soft_prototypes(fused, prototypes)
+        return to_map(distance_maps(fused[:, None], mixed[:, None]), image_size)
+
+    def _fit_unit(self, batches: Iterable[Groups]) -> None:
+        squares, count = 0.0, 0
+        for groups in batches:
+            target = self.target(groups).double()
+            squares, count = squares + float(target.square().sum()), count + target.numel()
+        if not count:
+            raise UserError("there are no training features to measure: add training images.")
+        self.unit.fill_((squares / count) ** 0.5)
+
+    def _train(
+        self,
+        network: nn.Module,
+        epochs: int,
+        loss: Callable[..., Terms],
+        validate: Callable[..., Tensor],
+        anomalies: bool = False,
+    ) -> Train:
+        s = self.settings
+        return Train(
+            network=network,
+            epochs=epochs,
+            optimizer=partial(StableAdamW, lr=s.lr),
+            rate=lambda step, total: learning_rate(step, total, s.lr, s.final_lr, s.warmup),
+            loss=loss,
+            validate=validate,
+            clip=GRADIENT_CLIP,
+            anomalies=anomalies,
+        )
+
+    def _network_loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+        return self._network_terms(network(self.target(groups)))
+
+    def _head_loss(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+        assert anomalies is not None
+        residuals = rebuilt_residual(self.network, self.target(anomalies.groups), self.unit)
+        dice = dice_loss(probabilities(head(residuals)), anomalies.masks)
+        return {TOTAL: dice, DICE: dice}
+
+    def _joint_loss(self, joint: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+        assert anomalies is not None
+        output, logits = joint(self.target(groups), self.target(anomalies.groups), self.unit)
+        terms, dice = self._network_terms(output), dice_loss(probabilities(logits), anomalies.masks)
+        total = terms.pop(TOTAL) + self.settings.losses.residual_weight * dice
+        return {TOTAL: total, **terms, DICE: dice}
+
+    def _network_terms(self, output: Reconstruction) -> Terms:
+        losses = self.settings.losses
+        weights = (losses.mining_power, losses.cosine_weight, losses.squared_weight)
+        mining, coherence = (
+            two_branch_mining_loss(output.target, output.decoded, self.unit, *weights),
+            self._coherence(output),
+        )
+        return {TOTAL: mining + losses.coherence_weight * coherence, SOFT_MINING: mining, COHERENCE: coherence}
+
+    def _coherence(self, output: Reconstruction) -> Tensor:
+        soft = self.settings.losses.coherence == "soft"
+        return (soft_coherence_loss if soft else coherence_loss)(output.fused, output.prototypes)
+
+    def _validate_network(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
+        output, losses = network(self.target(groups)), self.settings.losses
+        loss = losses.coherence_weight * self._coherence(output)
+        if losses.cosine_weight:
+            loss = loss + losses.cosine_weight * cosine_loss(output.target, output.decoded)
+        if losses.squared_weight:
+            loss = loss + losses.squared_weight * squared_errors(output.target, output.decoded, self.unit).mean()
+        return loss
+
+    def _validate_head(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
+        return self._head_loss(head, groups, anomalies)[DICE]
+
+    def _validate_both(self, joint: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
+        weight = self.settings.losses.residual_weight
+        head = self._validate_head(self.head, groups, anomalies)
+        return self._validate_network(self.network, groups, anomalies) + weight * head
+
+
+def rebuilt_residual(network: INPFormer, anomalous: Tensor, unit: Tensor) -> Tensor:
+    """The head's input for anomalous images [B, G, N, C]: the network learns nothing from them."""
+    with torch.no_grad():
+        return residual(network(anomalous), unit)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """The head's logits [B, 4h, 4w] as the map of the masks' size: [B, 256, 256]."""
+    found = logits.float().sigmoid()[:, None]
+    return F.interpolate(found, size=(MAP_SIZE, MAP_SIZE), mode="bilinear", align_corners=False)[:, 0]
