@@ -27,7 +27,12 @@ def outcomes_of(parts: Mapping[str, Parts], thresholds: Mapping[str, Threshold])
     good = {category: found.good for category, found in parts.items() if found.good.size}
     alarms = {category: int((scores > thresholds[category].threshold).sum()) for category, scores in good.items()}
     tails = {category: tail_of(thresholds[category], scores.size) for category, scores in good.items()}
-    shifts = {category: shift(thresholds[category].scores, scores.tolist()) for category, scores in good.items()}
+    # Of folds, held-out and fresh scores are not of the same models.
+    shifts = {
+        category: shift(thresholds[category].scores, scores.tolist())
+        for category, scores in good.items()
+        if thresholds[category].cross is None
+    }
     p_values = {category: tail(alarms[category]) for category, tail in tails.items()}
     corrected = holm(p_values)
     shifts_corrected = holm({category: found.p_value for category, found in shifts.items()})
@@ -42,9 +47,9 @@ def outcomes_of(parts: Mapping[str, Parts], thresholds: Mapping[str, Threshold])
             unsurprising=_unsurprising(tails[category], scores.size),
             p_value=p_values[category],
             corrected=corrected[category],
-            higher=shifts[category].higher,
-            shift_p_value=shifts[category].p_value,
-            shift_corrected=shifts_corrected[category],
+            higher=shifts[category].higher if category in shifts else None,
+            shift_p_value=shifts[category].p_value if category in shifts else None,
+            shift_corrected=shifts_corrected.get(category),
         )
         for category, scores in good.items()
     }
