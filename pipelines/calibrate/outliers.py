@@ -1,6 +1,6 @@
 """The good held-out images that set the thresholds: the few that decide how many defects pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +32,21 @@ def draw_outliers(
     detector: Detector,
     images: Sequence[GoodImage],
     scores: Sequence[float],
-    thresholds: Mapping[str, Threshold],
+    folds: Sequence[int] | None,
     file: Path,
 ) -> None:
-    """Writes them with their maps as one picture, of the first MOST_CATEGORIES categories."""
+    """Writes them with their maps as one picture, of the first MOST_CATEGORIES categories; `folds` names the fold whose
+    model gave the score of each image, where there are folds.
+    """
+    thresholds = detector.thresholds
     chosen: dict[int, str] = {}
     for category in sorted(thresholds)[:MOST_CATEGORIES]:
         own = [n for n, image in enumerate(images) if image.category == category]
         chosen |= {own[n]: said for n, said in setting([scores[n] for n in own], thresholds[category]).items()}
     paths, categories = [images[n].path for n in chosen], [images[n].category for n in chosen]
+    own_folds = None if folds is None else [folds[n] for n in chosen]
     with tqdm(total=len(chosen), desc="drawing", unit="image", disable=None) as progress:
-        maps = [anomaly_map for _, anomaly_map in predict(detector, paths, categories, progress)]
+        maps = [anomaly_map for _, anomaly_map in predict(detector, paths, categories, progress, own_folds)]
     pictures = []
     for (number, said), anomaly_map in zip(chosen.items(), maps, strict=True):
         image = read_image(images[number].path)

@@ -34,6 +34,7 @@ def run(args: Namespace) -> None:
     refuse_other_models(detector, settings.folds)
     linked = read_linked(args.linked)
     rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
+    linked = read_linked(args.linked)
     images = [
         GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
     ]
@@ -61,12 +62,12 @@ def run(args: Namespace) -> None:
         for n, (image, score) in enumerate(zip(images, scores, strict=True))
     ]
     write_scores(lines, args.scores)
-    draw_outliers(detector, images, scores, detector.thresholds, args.outliers)
+    draw_outliers(detector, images, scores, folds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
         if threshold.cross is None:
             own = [image for image in images if image.category == category]
             print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
         else:
-            mine = [row for row in rows if row.category == category]
-            parts = int(parts_of([row.part for row in mine], [row.sha256 for row in mine]).max()) + 1
+            good = [row for row in rows if row.category == category]
+            parts = int(parts_of([row.part for row in good], [row.sha256 for row in good]).max()) + 1
             print(promise_across(category, threshold, parts, settings))

@@ -11,7 +11,8 @@ from pipelines.evaluate.promise import SURPRISING, Outcome
 
 def tail_of(threshold: Threshold, parts: int) -> Callable[[int], float]:
     """The probability of so many false alarms or more among good parts, by the law that the promise has: beta-binomial
-    on average over calibrations, else binomial at the bound.
+    on average over calibrations, else binomial at the bound. For thresholds of folds, whose law is not known, it is the
+    beta-binomial one whose mean is the bound.
     """
     if threshold.confidence is not None:
         return partial(tail_at, parts=parts, rate=threshold.false_alarm_rate)
@@ -29,7 +30,12 @@ def outcomes_of(parts: Mapping[str, Parts], thresholds: Mapping[str, Threshold])
     good = {category: scores for category, scores in tested.items() if scores.size}
     alarms = {category: int((scores > thresholds[category].threshold).sum()) for category, scores in good.items()}
     tails = {category: tail_of(thresholds[category], scores.size) for category, scores in good.items()}
-    shifts = {category: shift(thresholds[category].scores, scores.tolist()) for category, scores in good.items()}
+    # Of folds, held-out and fresh scores are not of the same models.
+    shifts = {
+        category: shift(thresholds[category].scores, scores.tolist())
+        for category, scores in good.items()
+        if thresholds[category].cross is None
+    }
     p_values = {category: tail(alarms[category]) for category, tail in tails.items()}
     corrected = holm(p_values)
     shifts_corrected = holm({category: found.p_value for category, found in shifts.items()})
@@ -44,9 +50,9 @@ def outcomes_of(parts: Mapping[str, Parts], thresholds: Mapping[str, Threshold])
             unsurprising=_unsurprising(tails[category], scores.size),
             p_value=p_values[category],
             corrected=corrected[category],
-            higher=shifts[category].higher,
-            shift_p_value=shifts[category].p_value,
-            shift_corrected=shifts_corrected[category],
+            higher=shifts[category].higher if category in shifts else None,
+            shift_p_value=shifts[category].p_value if category in shifts else None,
+            shift_corrected=shifts_corrected.get(category),
         )
         for category, scores in good.items()
     }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inpformer.judging.calibration import CHECKED, calibrate
+from inpformer.judging.calibration import CHECKED, calibrate, calibrate_across
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.metrics.fresh import tail_at, tail_on_average
 from pipelines.evaluate.good_parts import outcomes_of
@@ -23,6 +23,7 @@ from pipelines.evaluate.promise import (
     read_outcomes,
     verdict,
 )
+from pipelines.evaluate.remedies import remedies
 
 FIFTY = CalibrationSettings(0.05)  # at 50 images: the second highest, 2 of 51
 
@@ -84,15 +85,27 @@ def test_kept_promises_are_seldom_called_broken_in_any_of_several_categories() -
 
 def test_scores_from_another_production_are_said_though_the_rate_held() -> None:
     held = np.linspace(0, 1, 40).tolist()
-    for scores, words in (([0.9] * 25, "higher"), ([0.05] * 25, "lower"), (held[:25:], None)):
+    for scores, words in (([0.9] * 25, "higher"), ([0.05] * 25, "lower"), (held[5:30], None)):
         parts = {"nut": Parts(np.array(scores), np.zeros(25, np.bool_))}
         found = outcomes_of(parts, calibrate({"nut": held}, FIFTY, CHECKED))["nut"]
         assert found.held
-        if words:
-            assert found.shift_corrected < 0.05
-            assert words in found.sentence("nut")
-    # the lower 25 of 40 are lower than all 40, and not surprisingly so at two thirds
-    assert found.higher < 0.5
+        assert found.shift_corrected is not None
+        assert (found.shift_corrected < 0.05) == (words is not None)
+        assert words is None or words in found.sentence("nut")
+
+
+def test_scores_of_models_of_folds_are_counted_and_not_compared() -> None:
+    settings = CalibrationSettings(0.2, folds=5)
+    limits = calibrate_across("nut", np.linspace(0, 1, 50).tolist(), [n % 5 for n in range(50)], settings)
+    parts = {"nut": Parts(np.append(np.zeros(30), np.full(30, 2.0)), np.zeros(60, np.bool_))}
+    found = outcomes_of(parts, {"nut": limits})["nut"]
+    above = round(limits.false_alarm_rate * 51)
+    assert found.p_value == pytest.approx(tail_on_average(30, 60, 50, 51 - above))
+    assert (found.held, found.higher, found.shift_p_value) == (False, None, None)
+    numbers = {"promise": {"nut": found.numbers}}
+    assert read_outcomes(numbers) == {"nut": found}
+    assert "score" not in found.sentence("nut")
+    assert remedies(parts, {"nut": limits}, 0.2).splitlines()[-1].endswith("– |")
 
 
 def test_two_parts_cannot_show_a_broken_promise() -> None:
