@@ -32,7 +32,6 @@ def run(args: Namespace) -> None:
     device = best_device()
     detector = Detector.load(args.model, device=device, load=load_encoder)
     refuse_other_models(detector, settings.folds)
-    linked = read_linked(args.linked)
     rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
     linked = read_linked(args.linked)
     images = [
