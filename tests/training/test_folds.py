@@ -29,6 +29,7 @@ from pipelines.calibrate.held_out import GoodImage
 from pipelines.calibrate.scores_table import HeldOutScore, read_scores
 from pipelines.features.index import compute_features, read_index, write_index
 from pipelines.features.settings import FeatureSettings
+from pipelines.gate.linked import Linked, write_linked
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, good_rows, read_manifest, write_manifest
@@ -72,8 +73,8 @@ class Place:
         self.call("train", "--manifest", "manifest.parquet", "--features", "features.json", *files, **changed)
 
     def calibrate(self, model: str, out: str, **changed: dict[str, Any]) -> None:
-        files = ("--model", model, "--out", out, "--scores", f"{out}.csv")
-        self.call("calibrate", "--manifest", "manifest.parquet", *files, **changed)
+        files = ("--model", model, "--out", out, "--scores", f"{out}.csv", "--outliers", f"{out}.png")
+        self.call("calibrate", "--manifest", "manifest.parquet", "--linked", "linked.json", *files, **changed)
 
     @property
     def manifest(self) -> Manifest:
@@ -87,6 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, ray_cluste
     generate(DemoData(image_size=64, train_images=PARTS, test_images=6), folder / "data")
     manifest = build_manifest(folder / "data", ManifestSettings(str(folder / "data")))
     write_manifest(manifest, folder / "manifest.parquet")
+    write_linked(Linked(True), folder / "linked.json")
     stored = {"store": str(folder / "store")}
     write_index(
         compute_features(manifest, encoder, FeatureSettings(encoder.settings, **stored)), folder / "features.json"
@@ -242,7 +244,8 @@ def test_finished_folds_are_not_trained_again(place: Place, encoder: Encoder, tm
 def test_it_is_evaluated_registered_and_served(place: Place, detector: Detector, lines: list[HeldOutScore]) -> None:
     outputs = {n: f"{n}.out" for n in ("evaluation", "metrics", "table", "scores", "plots")}
     named = [word for name, file in outputs.items() for word in (f"--{name}", file)]
-    place.call("evaluate", "--manifest", "manifest.parquet", "--detector", "detector", *named)
+    inputs = ("--manifest", "manifest.parquet", "--linked", "linked.json", "--detector", "detector")
+    place.call("evaluate", *inputs, *named)
     assert "multi-class" in (place.folder / "metrics.out").read_text()
     assert set(checked(place.folder / "detector", place.manifest, place.folder / "detector.csv").folds) == {ALL}
     with pytest.MonkeyPatch.context() as patch:
