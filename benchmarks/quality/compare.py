@@ -1,6 +1,6 @@
 """Methods on one data set: each is trained on its good images, calibrated on held-out ones and judged."""
 
-import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -81,16 +82,19 @@ def run(
 
 
 def read_method(text: str) -> TrainSettings:
-    """A method's name, and settings after a colon: "nearest:neighbours=3,coreset_share=0.1".
+    """A method's name, and settings after a colon: "inp_former:epochs=5,memory={grid: 32, tokens: 4096}".
 
     Raises UserError for an unknown name or key and for an impossible value.
     """
     name, _, rest = text.partition(":")
-    values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in rest.split(",") if pair)
+    pairs = re.split(r",(?![^{]*\})", rest)  # not within the braces of a table
+    values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in pairs if pair)
     try:
-        values = {key: json.loads(value) for key, value in values.items()}
-    except ValueError:
-        raise UserError(f"--methods {text}: settings are numbers or null, e.g. nearest:neighbours=3.") from None
+        values = {key: yaml.safe_load(value) for key, value in values.items()}
+    except yaml.YAMLError:
+        raise UserError(
+            f"--methods {text}: settings are written as in params.yaml, e.g. nearest:neighbours=3."
+        ) from None
     own = build(find_method(name).settings, values, f"--methods {name}")
     return TrainSettings(method=name, batch_size=BATCH, own=own)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpformer.methods.nearest.coreset import farthest_points, sample
+from inpformer.nn.coreset import farthest_points, sample
 from inpformer.nn.maps import to_map
 
 CORESET = 0.1
