@@ -37,6 +37,7 @@ SMALL = {
         "batch_size": 8,
         "checkpoint_every": 1,
         "inp_former": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 3},
+        "inp_former_pp": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 3, "head": {"channels": [8, 4]}},
         "nearest": {"grid": 4, "channels": 32},
     },
     "evaluate": {"gallery": 4, "bootstrap": {"replicates": 100}},
@@ -158,10 +159,12 @@ CHANGES = [
     ({"train": {"method": "nearest"}}, {"features", "tune", "train"}),
     ({"train": {"nearest": {"neighbours": 3}}}, set()),  # another method's
     ({"train": {"batch_size": 4, "seed": 2}}, {"tune", "train"}),
-    ({"train": {"setting": "single-class"}}, {"tune", "train"}),
+    ({"train": {"setting": "single-class"}}, {"features", "tune", "train"}),  # which real defects are learnt from
+    ({"features": {"anomalies": {"variants": 4}}}, {"features"}),
     ({"train": {"num_workers": 2, "checkpoint_every": 2, "storage": "elsewhere"}}, set()),  # where it runs
     ({"calibrate": {"false_alarm_rate": 0.2}}, {"gate", "calibrate"}),  # the gate says how many images that takes
     ({"calibrate": {"review_rate": 0.1}}, {"calibrate"}),
+    ({"calibrate": {"folds": 4}}, {"gate", "train", "calibrate"}),
     ({"evaluate": {"gallery": 3}}, {"evaluate"}),
 ]
 
@@ -358,6 +361,38 @@ def test_another_method_goes_through_every_stage_and_is_served(checkout: Checkou
         row = next(csv.DictReader(f))
     image = read_image(checkout.folder / "data/demo" / row["path"])
     assert detector.predict([image], [row["category"]]).scores[0] == pytest.approx(float(row["score"]), abs=1e-4)
+
+
+def test_the_extension_learns_from_a_few_real_defects(checkout: Checkout) -> None:
+    data = checkout.folder / "data/taught"
+    shutil.copytree(checkout.folder / "data/demo", data)
+    for file in sorted(data.glob("*/test/*/000.png")):
+        kind, category = file.parent.name, file.parents[2]
+        if kind != "good":  # moved: what is learnt from tests nothing
+            (category / "train" / kind).mkdir()
+            file.rename(category / "train" / kind / file.name)
+    checkout.set({"manifest": {"data": "data/taught"}})
+    checkout.set({"train": {"method": "inp_former_pp", "setting": "semi-supervised"}})
+    output = checkout.run(["dvc", "repro"])
+    moved = len(list(data.glob("*/train/*/000.png"))) - 3
+    assert moved >= 3
+    said = re.search("real defects to learn from: (.*)", output)
+    assert said is not None
+    assert sum(map(int, re.findall(r"(\d+) of", said[1]))) == moved
+    metrics = json.loads((checkout.folder / "reports/evaluation.json").read_text())
+    assert set(metrics) == {"semi-supervised"}
+    detector = Detector.load(checkout.folder / "artifacts/detector")
+    assert (detector.method.name, detector.learnt_from.setting) == ("inp_former_pp", "semi-supervised")
+    manifest = read_manifest(checkout.folder / "artifacts/manifest.parquet")
+    taught = [row.sha256 for row in manifest.rows if row.split == "train" and row.label]
+    assert detector.seen is not None
+    assert len(detector.seen.overlap(taught)) == len(taught) == moved
+    client = checkout.client
+    run = client.get_run(json.loads((checkout.folder / "artifacts/run.json").read_text())["run_id"])
+    assert run.data.metrics["dice"] > 0
+    pictures = [Path(file.path).name for file in client.list_artifacts(run.info.run_id, "pictures/anomalies")]
+    assert pictures == ["0.png", "1.png", "2.png"]
+    checkout.set({"manifest": {"data": "data/demo"}, "train": {"method": "nearest", "setting": "multi-class"}})
 
 
 def test_other_data_have_other_hashes(checkout: Checkout) -> None:

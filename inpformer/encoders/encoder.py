@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from inpformer.config import require
 from inpformer.encoders.pyramid import PyramidEncoder
+from inpformer.encoders.rotary import RotaryViTEncoder, is_dinov3
 from inpformer.encoders.settings import BUNDLED, IN_S3, EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.vit import ViTEncoder
@@ -27,6 +28,9 @@ from inpformer.images.transform import Transform
 FORMAT = 2
 
 
+Network = ViTEncoder | RotaryViTEncoder | PyramidEncoder
+
+
 class Encoder:
     """A frozen network and its input transform.
 
@@ -34,7 +38,7 @@ class Encoder:
     which levels come out.
     """
 
-    def __init__(self, settings: EncoderSettings, network: ViTEncoder | PyramidEncoder, transform: Transform):
+    def __init__(self, settings: EncoderSettings, network: Network, transform: Transform):
         self.settings = settings
         self.network = network.eval().requires_grad_(False)
         self.transform = transform
@@ -45,7 +49,7 @@ class Encoder:
     @property
     def key(self) -> str:
         """sha256 (hex) of the weights and of every setting that the features depend on."""
-        taps = self.network.taps if isinstance(self.network, ViTEncoder) else self.settings.levels
+        taps = self.settings.levels if isinstance(self.network, PyramidEncoder) else self.network.taps
         identity = {
             "format": FORMAT,
             "name": self.settings.name,
@@ -75,7 +79,7 @@ def load_encoder(settings: EncoderSettings) -> Encoder:
     """Builds the encoder that the settings name; its weights must be on this machine (S3: `load_fetched`).
 
     Raises UserError if the weights are missing, cannot be had, have another sha256 or do not fit the model, and
-    if the model is neither a plain ViT nor a feature pyramid with the levels asked for.
+    if the model is neither a ViT with the blocks nor a feature pyramid with the levels asked for.
     """
     require(timm.is_model(settings.name), "name", settings.name, "a model that timm knows")
     if settings.levels is None:
@@ -98,11 +102,14 @@ def load_fetched(settings: EncoderSettings, fetch: Callable[[str], Path | str]) 
 
 def _load_vit(settings: EncoderSettings) -> Encoder:
     model = _create(settings, num_classes=0)
-    if not isinstance(model, VisionTransformer):
-        raise UserError(f"encoder {settings.name} is no plain ViT: give levels if it is convolutional.")
+    kind: type[ViTEncoder] | type[RotaryViTEncoder] = RotaryViTEncoder if is_dinov3(model) else ViTEncoder
+    if kind is ViTEncoder and not isinstance(model, VisionTransformer):
+        raise UserError(
+            f"encoder {settings.name} is neither a plain ViT nor a DINOv3: give levels if it is convolutional."
+        )
     if settings.weights != "hub":
         _load_weights(model, _file_state(settings), settings)
-    return Encoder(settings, ViTEncoder(model, settings.crop), _transform(settings, model))
+    return Encoder(settings, kind(model, settings.crop, settings.taps), _transform(settings, model))
 
 
 def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder:

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from inpformer.config import require
+from inpformer.encoders.shapes import VIT_GROUPS
 
 BUNDLED = "tf_efficientnet_lite0"
 IN_S3 = "s3://"
@@ -15,7 +17,8 @@ class EncoderSettings:
 
     `weights`: "bundled" (the wheel's, for tf_efficientnet_lite0), "hub" (timm's own download) or the path of a
     .safetensors file in timm's naming, which `weights_sha256` may pin; of one at s3://… it must. `resize` and `crop`
-    in pixels. `levels` are the strides that are read of a convolutional encoder; null for ViTs.
+    in pixels. `levels` are the strides that are read of a convolutional encoder; null for ViTs. `taps` are the blocks
+    (from 0, ascending) that are read of a ViT: null for those of its family, and for a convolutional encoder.
     """
 
     name: str = BUNDLED
@@ -24,6 +27,7 @@ class EncoderSettings:
     resize: int = 256
     crop: int = 256
     levels: tuple[int, ...] | None = (4, 8, 16, 32)
+    taps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
@@ -50,3 +54,15 @@ class EncoderSettings:
             self.levels,
             "at least one stride, each once",
         )
+        require(self.taps is None or self.levels is None, "taps", self.taps, "null where levels are given")
+        require(
+            self.taps is None or _suits(self.taps),
+            "taps",
+            self.taps,
+            "an even number of blocks, from 0 and ascending, as methods average them by halves, e.g. [8, 9, 10, 11]",
+        )
+
+
+def _suits(taps: tuple[int, ...]) -> bool:
+    ascending = all(one < other for one, other in pairwise(taps))
+    return len(taps) > 0 and len(taps) % VIT_GROUPS == 0 and taps[0] >= 0 and ascending

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# A ViT's tapped blocks are averaged by halves: INP-Former's grouping.
+VIT_GROUPS = 2
+
 
 @dataclass(frozen=True)
 class Level:

@@ -2,10 +2,7 @@
 
 from inpformer.config import require
 from inpformer.encoders.levels import Wants
-from inpformer.encoders.shapes import EncoderShape, Level
-
-# A ViT's tapped blocks are averaged by halves: INP-Former's grouping.
-VIT_GROUPS = 2
+from inpformer.encoders.shapes import VIT_GROUPS, EncoderShape, Level
 
 
 def token_wants(shape: EncoderShape, grid: int | None) -> Wants:

@@ -1,4 +1,4 @@
-"""The frozen timm ViT: what its tapped blocks give.
+"""The frozen plain ViT of timm: what its tapped blocks give.
 
 DINOv2's published features come with positions resized in one particular way; timm resizes them in another. The
 reference's way is used here, so that published checkpoints see the features they were trained on.
@@ -12,39 +12,26 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from inpformer.encoders.shapes import Level
+from inpformer.encoders.taps import check_taps, middle_taps
 from inpformer.errors import UserError
 
 # Added to the target side before dividing, as DINOv2 does against rounding down (its `interpolate_offset`).
 POSITION_OFFSET = 0.1
 
 
-def default_taps(depth: int) -> tuple[int, ...]:
-    """The blocks (0-based) that INP-Former reads from a ViT-S, ViT-B (12 blocks) or ViT-L (24 blocks).
-
-    Raises UserError for another depth.
-    """
-    taps = {12: range(2, 10), 24: range(4, 19, 2)}
-    if depth not in taps:
-        raise UserError(f"the encoder has {depth} blocks: INP-Former is defined for ViTs of 12 or 24 blocks.")
-    return tuple(taps[depth])
-
-
 class ViTEncoder(nn.Module):
     """A ViT cut after its last tapped block, without its final norm; class and register tokens are dropped."""
 
     def __init__(self, vit: VisionTransformer, image_size: int, taps: tuple[int, ...] | None = None) -> None:
-        """`image_size` in pixels is the side of the square images that will come.
+        """`image_size` in pixels is the side of the square images that will come; `taps` None INP-Former's blocks.
 
-        Raises UserError if it is no multiple of the patch size.
+        Raises UserError if the size is no multiple of the patch size, or the ViT has not these blocks.
         """
         super().__init__()
-        patch = vit.patch_embed.patch_size[0]
-        if image_size % patch:
-            nearest = max(1, round(image_size / patch)) * patch
-            raise UserError(f"crop is {image_size}: it must be a multiple of the patch size {patch}, e.g. {nearest}.")
-        self.taps = taps or default_taps(len(vit.blocks))
-        self.heads = _heads(vit)
-        side = image_size // patch
+        side = tokens_a_side(image_size, vit.patch_embed.patch_size[0])
+        depth = len(vit.blocks)
+        self.taps = middle_taps(depth) if taps is None else check_taps(taps, depth)
+        self.heads = heads_of(vit)
         self.levels = (Level(side, vit.embed_dim),) * len(self.taps)
         self.patch_embed = vit.patch_embed.proj
         self.norm_pre = vit.norm_pre
@@ -75,9 +62,17 @@ class ViTEncoder(nn.Module):
         return kept
 
 
-def _heads(vit: VisionTransformer) -> int:
-    first: Any = vit.blocks[0]  # nn.Sequential loses the type of its blocks
-    heads: int = first.attn.num_heads
+def tokens_a_side(image_size: int, patch: int) -> int:
+    """Of an image of `image_size` pixels. Raises UserError if that is no multiple of `patch`."""
+    if image_size % patch:
+        nearest = max(1, round(image_size / patch)) * patch
+        raise UserError(f"crop is {image_size}: it must be a multiple of the patch size {patch}, e.g. {nearest}.")
+    return image_size // patch
+
+
+def heads_of(vit: Any) -> int:
+    """The attention heads of a timm ViT's blocks."""
+    heads: int = vit.blocks[0].attn.num_heads
     return heads
 
 

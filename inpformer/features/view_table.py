@@ -91,8 +91,16 @@ def _name(store: FeatureStore, digest: str) -> str:
 class Views:
     """The features of a data set, by split and number."""
 
-    def __init__(self, store: FeatureStore, digest: str, category: str | None = None) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        digest: str,
+        category: str | None = None,
+        left_out: NDArray[np.bytes_] | None = None,
+    ) -> None:
         """Opens the table `digest`; of one of its categories, or of all, where a view that several have counts once.
+
+        Where keys of views are `left_out`, these are "val" and all others of both splits "train".
 
         Raises StaleFeaturesError if the table is missing or damaged.
         """
@@ -108,6 +116,13 @@ class Views:
         else:
             chosen = table["category"] == list(table["categories"]).index(category)
         self._rows = {name: np.flatnonzero(chosen & (table["split"] == n)) for n, name in enumerate(SPLITS)}
+        if left_out is not None:
+            keys = np.frombuffer(table["keys"].tobytes(), "S32")
+            # By their keys, each once: the order of training must not tell which of them were "val" in the table.
+            rows = np.flatnonzero(chosen & np.isin(table["split"], [SPLITS.index("train"), SPLITS.index("val")]))
+            rows = rows[np.unique(keys[rows], return_index=True)[1]]
+            out = np.isin(keys[rows], left_out)
+            self._rows = {"train": rows[~out], "val": rows[out]}
 
     def count(self, split: str) -> int:
         """How many views a split has: "train" or "val"."""

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from inpformer.config import require
 from inpformer.errors import BrokenScoreError, UserError
+from inpformer.judging.cross import CrossScores, bound, equal_folds, most_allowed, parts_needed
 from inpformer.judging.settings import CalibrationSettings
 
 Verdict = Literal["PASS", "REVIEW", "FAIL"]
@@ -34,7 +36,8 @@ class Threshold:
     that FAIL: with `confidence`, or on average where that is null. `missing_images` is 0 where this keeps what
     was asked for; otherwise the claim is refused, the largest score is the threshold, and so many more held-out
     images would keep it. `unseen` says how it is known that none of these images was trained on: "checked", "said" or
-    "unknown".
+    "unknown". `cross` is there where each score is of a model that was trained without that part, None where all are
+    of one model.
     """
 
     threshold: float
@@ -44,6 +47,7 @@ class Threshold:
     missing_images: int
     scores: tuple[float, ...]
     unseen: str = UNKNOWN
+    cross: CrossScores | None = None
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.threshold), "threshold", self.threshold, "a finite number")
@@ -51,6 +55,8 @@ class Threshold:
         require(self.review_threshold <= self.threshold, "review_threshold", self.review_threshold, right)
         states = (CHECKED, SAID, UNKNOWN)
         require(self.unseen in states, "unseen", self.unseen, f"one of {', '.join(states)}")
+        each = self.cross is None or len(self.cross.folds) == len(self.scores)
+        require(each, "cross", self.cross, f"of {len(self.scores)} folds, one a score")
 
     @property
     def promised(self) -> bool:
@@ -65,7 +71,8 @@ class Threshold:
         return "PASS" if score <= self.review_threshold else "REVIEW"
 
     def p_value(self, score: float) -> float:
-        """The conformal p-value of a score: a good part's is at most α with a probability of at most α. Raises what
+        """The conformal p-value of a score: a good part's is at most α with a probability of at most α; with `cross`
+        it says how many held-out parts scored as high, and the promise is that of the threshold alone. Raises what
         `decide` raises.
         """
         refuse_broken(score)
@@ -92,11 +99,7 @@ def calibrate(
 
 
 def _calibrate(category: str, values: Sequence[float], settings: CalibrationSettings, unseen: str) -> Threshold:
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    if not ordered.size:
-        raise UserError(f"category {category} has no held-out normal images: raise manifest.val_fraction.")
-    if not np.isfinite(ordered).all():
-        raise UserError(f"category {category} has scores that are not finite: the model is broken, train it again.")
+    ordered = np.sort(_finite(category, values))
     n, confidence = ordered.size, settings.confidence
     rank = _rank(n, settings.false_alarm_rate, confidence)
     # Between two ranks lies their difference over n + 1 of the good parts, on average: a budget, not a promise.
@@ -110,6 +113,44 @@ def _calibrate(category: str, values: Sequence[float], settings: CalibrationSett
         scores=tuple(ordered.tolist()),
         unseen=unseen,
     )
+
+
+def calibrate_across(
+    category: str, scores: Sequence[float], folds: Sequence[int], settings: CalibrationSettings
+) -> Threshold:
+    """The threshold of a category from one score for each of its good parts, each of the model that was trained without
+    the part's fold, whose number is in `folds`; all folds are of one size. See `inpformer.judging.cross`.
+
+    Raises UserError for a category without parts and for a score that is not finite.
+    """
+    values = _finite(category, scores)
+    order = np.argsort(values, kind="stable")
+    ordered, n = values[order], len(values)
+    count, size = equal_folds(n, len(set(folds)))
+    possible = most_allowed(count, size, settings.false_alarm_rate)
+    allowed = possible or 0
+    rank = n - allowed
+    review_rank = max(1, rank - math.floor((n + 1) * settings.review_rate + 1e-9))
+    missing = 0 if possible is not None else parts_needed(settings.folds or count, settings.false_alarm_rate, n) - n
+    return Threshold(
+        threshold=float(ordered[rank - 1]),
+        review_threshold=float(ordered[review_rank - 1]),
+        false_alarm_rate=bound(count, size, allowed),
+        confidence=None,
+        missing_images=missing,
+        scores=tuple(ordered.tolist()),
+        unseen=CHECKED,
+        cross=CrossScores(tuple(folds[place] for place in order), allowed),
+    )
+
+
+def _finite(category: str, values: Sequence[float]) -> NDArray[np.float64]:
+    found = np.asarray(values, dtype=np.float64)
+    if not found.size:
+        raise UserError(f"category {category} has no held-out normal images: raise manifest.val_fraction.")
+    if not np.isfinite(found).all():
+        raise UserError(f"category {category} has scores that are not finite: the model is broken, train it again.")
+    return found
 
 
 def _rank(images: int, rate: float, confidence: float | None) -> int:

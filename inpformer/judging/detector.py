@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,25 +22,28 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
-from inpformer.config import build
+from inpformer.config import build, require
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.images.frame import MAP_SIZE, Frame
-from inpformer.images.tiling import Tiling
+from inpformer.images.frame import Frame
+from inpformer.images.tiling import MAX_TILES, Tiling
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.regions import Region, find_regions
 from inpformer.judging.seen import SeenImages
 from inpformer.methods import find_method
-from inpformer.methods.base import Groups, Model
+from inpformer.methods.base import Model
 from inpformer.methods.method import Method
 from inpformer.methods.modes import ZERO_SHOT
 from inpformer.nn.tensors import part_of, prefixed
 
+T = TypeVar("T")
 FORMAT_VERSION = 3
+# Of several models: so many maps of views are held at a time, as many as an image has without folds.
+MAPS_AT_A_TIME = MAX_TILES
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
 SEEN_FILE = "seen.safetensors"
 VIEWS_AT_A_TIME = 16
@@ -50,6 +53,7 @@ VIEWS_AT_A_TIME = 16
 class DetectorConfig:
     """What detector.json holds. `settings` are the method's; `shape` is that of the encoder's levels; `models` the
     categories that have a model each, or ALL alone. `seen_sha256` is of seen.safetensors, null where there is none.
+    `folds` says of how many folds each of them has a model, where it has one a fold; empty where it has one.
     """
 
     format_version: int
@@ -63,6 +67,11 @@ class DetectorConfig:
     learnt_from: LearntFrom
     model_sha256: str
     seen_sha256: str | None = None
+    folds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        each = not self.folds or (len(self.folds) == len(self.models) and min(self.folds) >= 1)
+        require(each, "folds", self.folds, f"empty, or a number for each of the {len(self.models)} models")
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,9 @@ class Decision:
 
 
 class Detector:
-    """A model, or one a category, ready to judge images. Not trained here: see `inpformer.training`."""
+    """A model, or one a category, or one a fold of either, ready to judge images. Not trained here: see
+    `inpformer.training`.
+    """
 
     def __init__(
         self,
@@ -98,63 +109,126 @@ class Detector:
         thresholds: Mapping[str, Threshold],
         tiling: Tiling | None = None,
         seen: SeenImages | None = None,
+        folds: Mapping[str, Sequence[Model]] | None = None,
     ) -> None:
         """`settings` are the method's; `models` holds one for ALL categories, or one a category; `seen` is None where
-        nobody knows which images they were trained on.
+        nobody knows which images they were trained on. `folds` is instead of `models`, which then is empty: by the same
+        names one model a fold, trained without it.
         """
         self.encoder = encoder
         self.method, self.settings = method, settings
-        self.models = {category: model.eval().to(encoder.device) for category, model in models.items()}
+        self.models = {category: self._ready(model) for category, model in models.items()}
+        self.folds = {name: [self._ready(model) for model in own] for name, own in (folds or {}).items()}
         self.learnt_from = learnt_from
         self.thresholds = dict(thresholds)
         self.tiling = tiling
         self.seen = seen
         self._wants = method.wants(settings, encoder.shape)
 
+    def _ready(self, model: Model) -> Model:
+        return model.eval().to(self.encoder.device)
+
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
         """Scores pictures of any size, `categories` naming each one's: the one inference path of evaluation and
         serving. The setting that the detector was trained in decides how; nobody else can.
 
+        Of models of folds, the score is what the category's threshold makes of all (see `CrossScores`), or that of
+        their mean map where its threshold is not of folds; the mean map is lifted to the score.
+
         Raises UserError for a category without a model where each has its own.
         """
-        models = [self._model(category) for category in categories]
+        if self.folds and images:
+            return self._predict_across(images, categories)
+        return self._predict_each(images, [self._of(self.models, category) for category in categories])
+
+    @torch.inference_mode()
+    def predict_left_out(
+        self, images: Sequence[Image.Image], categories: Sequence[str], folds: Sequence[int]
+    ) -> Prediction:
+        """Scores each picture by the model of one fold: of that which it belongs to, if it was trained on."""
+        models = [self._of(self.folds, category)[fold] for category, fold in zip(categories, folds, strict=True)]
+        return self._predict_each(images, models)
+
+    def _predict_each(self, images: Sequence[Image.Image], models: Sequence[Model]) -> Prediction:
+        tiles = self._tiles(images, [[model] for model in models])
+        found = [self._whole(own, image, one) for (own,), image, one in zip(tiles, images, models, strict=True)]
+        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found])
+
+    def _predict_across(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
+        limits = [self.thresholds.get(category) for category in categories]
+        judging = [self._judging(category, one) for category, one in zip(categories, limits, strict=True)]
+        found = []
+        for image, models, one, (scores, tiles) in zip(
+            images, judging, limits, self._over_folds(images, judging), strict=True
+        ):
+            anomaly_map, score = self._whole(tiles, image, next(iter(models.values())))
+            if one is not None and one.cross is not None:
+                own, score = score, one.cross.score(scores, one.scores, one.threshold)
+                anomaly_map = lifted(anomaly_map, own, score)
+            found.append((anomaly_map, score))
+        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found])
+
+    def _judging(self, category: str, limits: Threshold | None) -> dict[int, Model]:
+        """The models that judge a category, by fold: those of its threshold, or all."""
+        models = self._of(self.folds, category)
+        folds = range(len(models)) if limits is None or limits.cross is None else limits.cross.models
+        return {fold: models[fold] for fold in folds}
+
+    def _over_folds(
+        self, images: Sequence[Image.Image], judging: Sequence[Mapping[int, Model]]
+    ) -> list[tuple[dict[int, float], list[Tensor]]]:
+        """For each image the score of each of its models, by fold, and the means of their maps, a view each. All models
+        judge what the encoder gave once, where their maps may be held together.
+        """
+        scores: list[dict[int, float]] = [{} for _ in images]
+        sums: list[list[Tensor]] = [[] for _ in images]
+        at_a_time = max(1, MAPS_AT_A_TIME // sum(len(views(i.size, self.tiling, augmented=False)) for i in images))
+        for start in range(0, max(map(len, judging)), at_a_time):
+            parts = [dict(list(models.items())[start : start + at_a_time]) for models in judging]
+            tiles = self._tiles(images, [list(part.values()) for part in parts])
+            for n, part in enumerate(parts):
+                for (fold, model), own in zip(part.items(), tiles[n], strict=True):
+                    scores[n][fold] = self._whole(own, images[n], model)[1]
+                    sums[n] = [a + b for a, b in zip(sums[n], own, strict=True)] if sums[n] else own
+        means = [[total / len(models) for total in own] for own, models in zip(sums, judging, strict=True)]
+        return list(zip(scores, means, strict=True))
+
+    def _tiles(self, images: Sequence[Image.Image], models: Sequence[Sequence[Model]]) -> list[list[list[Tensor]]]:
+        """For each image and each of its models the maps [256, 256] of its views, on the CPU. The encoder sees a view
+        once.
+        """
         seen = [(n, view) for n, image in enumerate(images) for view in views(image.size, self.tiling, augmented=False)]
-        maps: list[Tensor] = []
+        maps: list[list[list[Tensor]]] = [[[] for _ in own] for own in models]
+        zero_shot = self.learnt_from.setting == ZERO_SHOT
         for start in range(0, len(seen), VIEWS_AT_A_TIME):
             part = seen[start : start + VIEWS_AT_A_TIME]
             pixels = torch.stack([view.pixels(images[n], self.encoder.transform) for n, view in part])
             groups = self._wants.of(self.encoder.features(pixels))
-            maps += self._maps(groups, [models[n] for n, _ in part])
+            for model in {model: None for n, _ in part for model in models[n]}:
+                rows = [row for row, (n, _) in enumerate(part) if any(one is model for one in models[n])]
+                mine = [group[rows] for group in groups]
+                found = model.maps(mine, self.encoder.transform.crop, zero_shot).cpu()
+                for row, one in zip(rows, found, strict=True):
+                    n = part[row][0]
+                    place = next(place for place, other in enumerate(models[n]) if other is model)
+                    maps[n][place].append(one)
+        return maps
+
+    def _whole(self, tiles: Sequence[Tensor], image: Image.Image, model: Model) -> tuple[NDArray[np.float32], float]:
+        """The map and the score of an image from the maps of its views."""
         if self.tiling is None:
-            scores = [float(model.scores(one[None])) for model, one in zip(models, maps, strict=True)]
-            return Prediction(np.array(scores, np.float32), [one.numpy() for one in maps])
-        tiles: list[list[NDArray[np.float32]]] = [[] for _ in images]
-        for (n, _), tile in zip(seen, maps, strict=True):
-            tiles[n].append(tile.numpy())
-        blended = [
-            self.tiling.blend(t, image.size, partial(_score, model))
-            for t, image, model in zip(tiles, images, models, strict=True)
-        ]
-        return Prediction(np.array([score for _, score in blended], np.float32), [map_ for map_, _ in blended])
+            (one,) = tiles
+            return one.numpy(), float(model.scores(one[None]))
+        return self.tiling.blend([tile.numpy() for tile in tiles], image.size, partial(_score, model))
 
-    def _maps(self, groups: Groups, models: Sequence[Model]) -> list[Tensor]:
-        """Groups, each [B, N, C], to B maps [256, 256] on the CPU, each by its own model."""
-        maps = torch.empty(len(models), MAP_SIZE, MAP_SIZE)
-        zero_shot = self.learnt_from.setting == ZERO_SHOT
-        for model in set(models):
-            rows = [n for n, one in enumerate(models) if one is model]
-            mine = [group[rows] for group in groups]
-            maps[rows] = model.maps(mine, self.encoder.transform.crop, zero_shot).cpu()
-        return list(maps)
-
-    def _model(self, category: str) -> Model:
-        if ALL in self.models:
-            return self.models[ALL]
-        if category not in self.models:
-            known = ", ".join(sorted(self.models))
+    def _of(self, models: Mapping[str, T], category: str) -> T:
+        if ALL in models:
+            return models[ALL]
+        if category not in models:
+            known = ", ".join(sorted(models))
             raise UserError(f"category {category!r} has no model in this single-class detector: it knows {known}.")
-        return self.models[category]
+        return models[category]
 
     def frame(self, size: tuple[int, int]) -> Frame:
         """Where on an image of `size` (width, height) its map lies."""
@@ -182,9 +256,11 @@ class Detector:
     def save(self, folder: Path) -> None:
         """Writes the files into `folder`, which it makes."""
         folder.mkdir(parents=True)
+        names = sorted(self.folds or self.models)
+        models = [model for name in names for model in self.folds.get(name) or [self.models[name]]]
         tensors: dict[str, Tensor] = {}
-        for number, category in enumerate(sorted(self.models)):
-            tensors |= prefixed(f"{number}:", self.models[category].tensors())
+        for number, model in enumerate(models):
+            tensors |= prefixed(f"{number}:", model.tensors())
         content = save(tensors)
         config = DetectorConfig(
             FORMAT_VERSION,
@@ -194,10 +270,11 @@ class Detector:
             self.tiling,
             self.method.name,
             asdict(self.settings),
-            tuple(sorted(self.models)),
+            tuple(names),
             self.learnt_from,
             hashlib.sha256(content).hexdigest(),
             None if self.seen is None else self.seen.save(folder / SEEN_FILE),
+            tuple(len(self.folds[name]) for name in names if self.folds),
         )
         (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
@@ -232,11 +309,46 @@ class Detector:
             raise UserError(f"{folder / CONFIG_FILE} wants features of another shape than {settings.name} gives.")
         method = find_method(config.method)
         own = build(method.settings, config.settings, f"{folder / CONFIG_FILE}: detector.settings")
-        models = {category: method.make(own, config.shape) for category in config.models}
-        for number, category in enumerate(config.models):
-            models[category].load_tensors(part_of(tensors, f"{number}:"), str(folder / MODEL_FILE))
+        counts = config.folds or (1,) * len(config.models)
+        numbers = iter(range(sum(counts)))
+        made = {
+            name: [_model(method, own, config.shape, tensors, next(numbers), folder) for _ in range(count)]
+            for name, count in zip(config.models, counts, strict=True)
+        }
+        models = {} if config.folds else {name: model for name, (model,) in made.items()}
+        folds = made if config.folds else {}
+        _check_folds(thresholds, folds, folder)
         seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
-        return cls(encoder.to(device), method, own, models, config.learnt_from, thresholds, config.tiling, seen)
+        known = (config.learnt_from, thresholds, config.tiling, seen, folds)
+        return cls(encoder.to(device), method, own, models, *known)
+
+
+def lifted(anomaly_map: NDArray[np.float32], own: float, score: float) -> NDArray[np.float32]:
+    """The map whose own score is `own`, moved as a whole so that this becomes `score`. A score above the threshold then
+    has a place on it: its largest value is at least the score.
+    """
+    moved = (anomaly_map + np.float64(score - own)).astype(np.float32)
+    moved[moved == moved.max()] = max(moved.max(), np.float32(score))
+    return moved
+
+
+def _model(
+    method: Method, settings: Any, shape: EncoderShape, tensors: Mapping[str, Tensor], number: int, folder: Path
+) -> Model:
+    model = method.make(settings, shape)
+    model.load_tensors(part_of(tensors, f"{number}:"), str(folder / MODEL_FILE))
+    return model
+
+
+def _check_folds(thresholds: Mapping[str, Threshold], folds: Mapping[str, Sequence[Model]], folder: Path) -> None:
+    """Raises UserError for a threshold of models that are not there."""
+    for category, limits in thresholds.items():
+        held = len(folds.get(ALL) or folds.get(category, ()))
+        if limits.cross is not None and limits.cross.models[-1] >= held:
+            raise UserError(
+                f"{folder / CALIBRATION_FILE} has a threshold of {limits.cross.models[-1] + 1} folds for {category}, "
+                f"but {MODEL_FILE} holds {held}: fetch or train the detector again."
+            )
 
 
 def _score(model: Model, anomaly_map: NDArray[np.float32]) -> float:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,7 +204,7 @@ class TrainingLoop:
         order = torch.randperm(count, generator=generator).tolist()
         mine = share(size, self.rank, self.workers)
         good = (order[n * size : (n + 1) * size][mine] for n in range(steps))
-        bad = (numbers[mine] for numbers in chunks(self._shuffled_anomalies(), size))
+        bad = (numbers[mine] for numbers in islice(chunks(self._shuffled_anomalies(), size), steps))
         sums: dict[str, Tensor] = {}
         norms, rate, refused, refused_in_a_row = 0.0, 0.0, 0, 0
         for groups, anomalies in self._with_anomalies(phase, "train", good, bad):

@@ -43,7 +43,7 @@ class TrainSettings:
         having = sorted({mode for one in METHODS.values() for mode in one.modes})
         require(self.setting in having, "setting", self.setting, f"one of {', '.join(having)}")
         others = ", ".join(name for name, one in METHODS.items() if self.setting in one.modes)
-        right = f"one of {', '.join(method.modes)}: {self.method} has no other ({others} has {self.setting})"
+        right = f"one of {', '.join(method.modes)}: {self.method} has no other ({self.setting} is one of {others})"
         require(self.setting in method.modes, "setting", self.setting, right)
         right = "a detector's folder for zero-shot"
         require(self.weights is not None or self.setting != ZERO_SHOT, "weights", self.weights, right)

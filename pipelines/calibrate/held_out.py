@@ -29,16 +29,24 @@ class GoodImage:
 
 
 def predict(
-    detector: Detector, images: Sequence[Path], categories: Sequence[str], progress: tqdm
+    detector: Detector,
+    images: Sequence[Path],
+    categories: Sequence[str],
+    progress: tqdm,
+    folds: Sequence[int] | None = None,
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
     """The score and the map of each image file, which is read and judged a batch at a time; `categories` names each
-    one's.
+    one's, `folds` the fold whose model alone is to judge it.
 
     Raises UserError naming an image that cannot be read, and one whose score is not finite.
     """
     for start in range(0, len(images), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
-        prediction = detector.predict([read_image(path) for path in images[batch]], categories[batch])
+        pictures = [read_image(path) for path in images[batch]]
+        if folds is None:
+            prediction = detector.predict(pictures, categories[batch])
+        else:
+            prediction = detector.predict_left_out(pictures, categories[batch], folds[batch])
         for path, score, anomaly_map in zip(images[batch], prediction.scores.tolist(), prediction.maps, strict=True):
             refuse_broken(score, str(path))
             yield score, anomaly_map

@@ -67,17 +67,23 @@ def nearest(scores: Sequence[float], categories: Sequence[str], thresholds: Mapp
 
 
 def check_on_cpu(
-    detector: Detector, images: Sequence[Path], categories: Sequence[str], scores: Sequence[float], device: str
+    detector: Detector,
+    images: Sequence[Path],
+    categories: Sequence[str],
+    scores: Sequence[float],
+    device: str,
+    folds: Sequence[int] | None = None,
 ) -> None:
     """Judges the images nearest their thresholds with a detector that was loaded on the CPU, and says how far it is
-    from `scores`, which `device` gave when the thresholds were made.
+    from `scores`, which `device` gave when the thresholds were made; `folds` names the fold whose model gave each.
 
     Raises UserError if it decides differently about any of them.
     """
     places = nearest(scores, categories, detector.thresholds)
     own = [categories[n] for n in places]
     with tqdm(total=len(places), desc="checking on the CPU", unit="image", disable=None) as progress:
-        here = [score for score, _ in predict(detector, [images[n] for n in places], own, progress)]
+        mine = None if folds is None else [folds[n] for n in places]
+        here = [score for score, _ in predict(detector, [images[n] for n in places], own, progress, mine)]
     found = compare([scores[n] for n in places], here, [detector.thresholds[category] for category in own])
     distance = f"{found.largest:.2g}, {found.share:.2%} of the usual distance between a good image and its threshold"
     if found.flipped:

@@ -1,7 +1,7 @@
 """The table that calibrate leaves: the score of every held-out good image, and on which device it was computed."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from pipelines.platform import files
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """A line: `path` is relative to the data folder, `sha256` (hex) that of the file."""
+    """A line: `path` is relative to the data folder, `sha256` (hex) that of the file; `fold` the one whose model gave
+    the score, None where there are no folds.
+    """
 
     path: str
     category: str
@@ -20,6 +22,7 @@ class HeldOutScore:
     sha256: str
     score: float
     device: str
+    fold: int | None = None
 
 
 def write_scores(scores: Sequence[HeldOutScore], file: Path) -> None:
@@ -35,10 +38,15 @@ def read_scores(file: Path) -> list[HeldOutScore]:
     try:
         with file.open(newline="") as f:
             lines = [
-                build(HeldOutScore, {**line, "score": float(line["score"])}, str(file)) for line in csv.DictReader(f)
+                build(HeldOutScore, {**line, "score": float(line["score"]), "fold": _fold(line)}, str(file))
+                for line in csv.DictReader(f)
             ]
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force --single-item calibrate`.") from None
     if not lines:
         raise UserError(f"{file} holds no score: there are no good images in val, raise manifest.val_fraction.")
     return lines
+
+
+def _fold(line: Mapping[str, str]) -> int | None:
+    return int(line["fold"]) if line.get("fold") else None

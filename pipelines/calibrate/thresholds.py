@@ -4,10 +4,18 @@ from argparse import Namespace
 
 from inpformer.devices import best_device, device_name
 from inpformer.judging.detector import Detector
+from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
+from pipelines.calibrate.across import (
+    left_out,
+    promise_across,
+    refuse_other_models,
+    scores_across,
+    thresholds_across,
+)
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
-from pipelines.manifest.table import read_manifest
+from pipelines.manifest.table import good_rows, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
@@ -21,18 +29,37 @@ def run(args: Namespace) -> None:
     manifest = read_manifest(args.manifest)
     device = best_device()
     detector = Detector.load(args.model, device=device, load=load_encoder)
-    rows = list(manifest.held_out)
+    refuse_other_models(detector, settings.folds)
+    rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
     images = [GoodImage(manifest.root / row.path, row.category, row.sha256, row.part) for row in rows]
-    scores = scores_of(detector, images)
-    detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
+    folds: list[int] | None = None
+    if settings.folds is None:
+        scores = scores_of(detector, images)
+        detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
+    else:
+        known = left_out(detector, images)
+        images, folds, scores = known.images, known.folds, scores_across(detector, known)
+        detector.thresholds = thresholds_across(known, scores, settings)
     with files.written_whole(args.out) as folder:
         detector.save(folder)
     name = device_name(device)
     lines = [
-        HeldOutScore(row.path, row.category, row.part, row.sha256, score, name)
-        for row, score in zip(rows, scores, strict=True)
+        HeldOutScore(
+            image.path.relative_to(manifest.root).as_posix(),
+            image.category,
+            image.part,
+            image.sha256,
+            score,
+            name,
+            None if folds is None else folds[n],
+        )
+        for n, (image, score) in enumerate(zip(images, scores, strict=True))
     ]
     write_scores(lines, args.scores)
     for category, threshold in sorted(detector.thresholds.items()):
-        count = sum(row.category == category for row in rows)
-        print(promise(category, threshold, count, settings, SAY_UNSEEN))
+        own = [row for row in rows if row.category == category]
+        if threshold.cross is None:
+            print(promise(category, threshold, len(own), settings, SAY_UNSEEN))
+        else:
+            parts = int(parts_of([row.part for row in own], [row.sha256 for row in own]).max()) + 1
+            print(promise_across(category, threshold, parts, settings))

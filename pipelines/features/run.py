@@ -25,12 +25,12 @@ def run(args: Namespace) -> None:
     encoder = load_encoder(settings.encoder).to(best_device())
     kept = train.kind.wants(train.own, encoder.shape) if settings.keep == "wanted" else None
     semi_supervised = train.setting == SEMI_SUPERVISED
-    plan = anomaly_plan(manifest, settings, semi_supervised) if train.kind.anomalies else None
+    # Models that are taken as they are learn from nothing.
+    learns = train.kind.anomalies and (train.weights is None or bool(train.kind.builds_on(train.own)))
+    plan = anomaly_plan(manifest, settings, semi_supervised) if learns else None
     if semi_supervised:
         counts = Counter(row.category for row in manifest.rows if row.split == "train" and row.label)
         print("real defects to learn from: " + ", ".join(f"{n} of {name}" for name, n in sorted(counts.items())))
     with files.written_whole(args.pictures) as folder:
-        folder.mkdir(parents=True)
-        if plan is not None:
-            draw_sheets(manifest, plan, encoder.transform, folder)
+        draw_sheets(manifest, plan, encoder.transform, folder)
     write_index(compute_features(manifest, encoder, settings, kept, plan), args.out)

@@ -1,5 +1,6 @@
 """Contact sheets of the pictures with defects, one a category: a person sees what is learnt from before it is."""
 
+import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from heapq import nsmallest
@@ -21,21 +22,29 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
+PICTURES, LIST = "pictures", "pictures.csv"
 EXAMPLES = 8  # a category
 SIDE = 256  # pixels of a picture
 OUTLINE = (255, 0, 0)
 DIMMED = 3  # times darker: what is not the object
 
 
-def draw_sheets(manifest: Manifest, plan: Plan[Any], transform: Transform, folder: Path) -> None:
-    """Writes `folder`/<number of the category>.png: pictures chosen by their keys alone, real defects among them."""
-    for number, (category, chosen) in enumerate(sorted(_chosen(manifest, plan).items())):
+def draw_sheets(manifest: Manifest, plan: Plan[Any] | None, transform: Transform, folder: Path) -> None:
+    """Writes PICTURES/<number>.png for each category, pictures chosen by their keys alone, real defects among them, and
+    the list of them; an empty list without a plan.
+    """
+    (folder / PICTURES).mkdir(parents=True)
+    chosen_of = {} if plan is None else _chosen(manifest, plan)
+    with (folder / LIST).open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "category"), *((f"{n}.png", c) for n, c in enumerate(sorted(chosen_of)))])
+    for number, (category, chosen) in enumerate(sorted(chosen_of.items())):
         made = []
         for row, view in chosen:
+            assert plan is not None
             pictures = plan.read(row, [view])
             assert isinstance(pictures, AnomalyPictures | DefectPictures)
             made.append((_title(view), pictures.made(transform)[0]))
-        _draw(category, made, folder / f"{number}.png")
+        _draw(category, made, folder / PICTURES / f"{number}.png")
 
 
 def _chosen(manifest: Manifest, plan: Plan[Any]) -> dict[str, list[tuple[Row, Any]]]:

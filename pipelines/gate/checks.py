@@ -7,6 +7,7 @@ from itertools import groupby
 
 from inpformer.images.frame import MAP_SIZE
 from inpformer.judging.calibration import images_needed
+from inpformer.judging.cross import keeps, parts_needed
 from pipelines.gate.finding import ERROR, WARNING, Finding
 from pipelines.gate.look import Look
 from pipelines.manifest.few import few_images
@@ -84,20 +85,26 @@ def formats(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
     return findings
 
 
-def held_out(rows: Sequence[Row], false_alarm_rate: float, confidence: float | None) -> list[Finding]:
-    """Categories whose val images are fewer than the promise takes, or which have very few good images in all. Copies
-    count once, and so do several images of one part: the promise is about parts.
+def held_out(
+    rows: Sequence[Row], false_alarm_rate: float, confidence: float | None, folds: int | None = None
+) -> list[Finding]:
+    """Categories whose val images (with `folds`: good images but for the test's) are fewer than the promise takes, or
+    which have very few good images in all. Copies count once, and so do several images of one part: the promise is
+    about parts.
     """
     needed = images_needed(false_alarm_rate, confidence)
+    splits, state = (("val",), "held out") if folds is None else (("train", "val"), f"there for {folds} folds")
     promise = f"a false-alarm rate of {false_alarm_rate:.3g}"
     promise += f" at {confidence:.3g} confidence" if confidence is not None else ""
     findings = []
     few = few_images(rows)
     for category, members in _by_category(rows):
-        held = len({row.part or row.sha256 for row in members if row.split == "val" and not row.label})
+        held = len({row.part or row.sha256 for row in members if row.split in splits and not row.label})
         texts = [few[category]] if category in few else []
+        if folds is not None:
+            needed = held if keeps(held, folds, false_alarm_rate) else parts_needed(folds, false_alarm_rate, held)
         if held < needed:
-            texts.append(f"{held} good images are held out, {promise} takes {needed}: {needed - held} more are needed")
+            texts.append(f"{held} good images are {state}, {promise} takes {needed}: {needed - held} more are needed")
         if texts:
             findings.append(Finding("held_out", WARNING, category, (), ". ".join(texts)))
     return findings

@@ -34,7 +34,7 @@ def inspect(manifest: Manifest, settings: GateSettings, promise: CalibrationSett
         "masks": lambda: checks.masks(rows),
         "suspects": lambda: suspects(manifest),
         "formats": lambda: checks.formats(rows, looks),
-        "held_out": lambda: checks.held_out(rows, promise.false_alarm_rate, promise.confidence),
+        "held_out": lambda: checks.held_out(rows, promise.false_alarm_rate, promise.confidence, promise.folds),
     }
     return [finding for name, check in made.items() if name not in settings.ignore for finding in check()]
 

@@ -142,7 +142,7 @@ def run(args: Namespace) -> None:
     settings = detector.encoder.settings
     print(
         f"to measure it on your data, set in params.yaml: features.encoder {{name: {settings.name}, weights: "
-        f"{settings.weights}, resize: {settings.resize}, crop: {settings.crop}levels: null}}, "
+        f"{settings.weights}, resize: {settings.resize}, crop: {settings.crop}, levels: null, taps: null}}, "
         f"train.inp_former {{grid: null, channels: null}}, train.weights {args.out}; then: dvc repro"
     )
     print(f"to give it thresholds alone: python -m pipelines.recalibrate {version} --category NAME --normals FOLDER")

@@ -2,7 +2,7 @@
 
 import json
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -90,6 +90,11 @@ class Manifest:
     def data_sets(self) -> list[str]:
         """The names of the data sets if there are several: their categories are called <data set>/<category>."""
         return sorted({name.split("/")[0] for name in self.categories}) if self.layout == SEVERAL else []
+
+
+def good_rows(rows: Iterable[Row]) -> list[Row]:
+    """All good images that are not for the test."""
+    return [row for row in rows if row.split != "test" and not row.label]
 
 
 def _schema(metadata: dict[str, str]) -> pa.Schema:

@@ -29,8 +29,10 @@ class DetectorModel(PythonModel):
         self, context: PythonModelContext, model_input: list[bytes], params: dict[str, Any] | None = None
     ) -> list[float]:
         """Image files as bytes to image scores; higher is more anomalous. Raises UserError if each category has a
-        model of its own: a bare image does not say which.
+        model, or held-out parts, of its own: a bare image does not say which.
         """
+        if self.detector.folds:
+            raise UserError("this detector has models of folds: ask the service, which is told the category.")
         if len(self.detector.models) > 1:
             raise UserError("this detector has a model a category: ask the service, which is told the category.")
         category = next(iter(self.detector.models))

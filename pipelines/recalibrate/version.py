@@ -71,7 +71,8 @@ def check_category(detector: Detector, category: str) -> None:
 
 def run(args: Namespace) -> None:
     """Calibrates one category anew and registers the result."""
-    settings = replace(read_section("calibrate", CalibrationSettings), unseen=args.unseen)
+    # New images are unseen by all models: they set a threshold of their own, also of a detector of folds.
+    settings = replace(read_section("calibrate", CalibrationSettings), unseen=args.unseen, folds=None)
     model_name = read_section("register", RegisterSettings).model_name
     part = part_expression(args.part)
     images = good_images(args.normals, args.category, part)
@@ -81,6 +82,7 @@ def run(args: Namespace) -> None:
         fetched, made = download_detector(model_name, source.number, Path(folder)), Path(folder) / "recalibrated"
         detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
+        detector.thresholds.pop(args.category, None)  # the scores of models of folds would follow it
         scores = scores_of(detector, images)
         threshold = thresholds(images, scores, settings, unseen_by(detector, settings))[args.category]
         detector.thresholds[args.category] = threshold

@@ -16,11 +16,13 @@ def checked(folder: Path, manifest: Manifest, held_out: Path) -> Detector:
     """
     detector = Detector.load(folder, load=load_encoder)
     lines = read_scores(held_out)
+    folds = [line.fold for line in lines if line.fold is not None]
     check_on_cpu(
         detector,
         [manifest.root / line.path for line in lines],
         [line.category for line in lines],
         [line.score for line in lines],
         lines[0].device,
+        folds or None,
     )
     return detector

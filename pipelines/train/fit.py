@@ -13,17 +13,20 @@ from inpformer.features.store import store_key
 from inpformer.judging.detector import CONFIG_FILE, Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.seen import SeenImages
+from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.modes import SINGLE_CLASS, ZERO_SHOT, setting_name
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
 from pipelines.features.settings import FeatureSettings
+from pipelines.features.sheet import PICTURES
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.params import flat, read_all, read_section
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri
 from pipelines.platform.weights import load_encoder
+from pipelines.train.across import refuse_folds, train_across
 from pipelines.train.pictures import draw_losses
 from pipelines.train.run_record import write_run
 from pipelines.training.checkpoints import open_checkpoints
@@ -32,7 +35,7 @@ from pipelines.training.job import History, Job, borrow, build_on, train_apart, 
 from pipelines.tune.winner import read_winner, with_values
 
 
-def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, taken: str) -> str:
+def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, taken: str, folds: int | None) -> str:
     """Names a training: equal for equal code, data and parameters, so that a repeated call resumes. `taken` names the
     weights that are taken as they are, "" for none.
     """
@@ -42,8 +45,11 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, ta
         store_key(index.encoder_key, index.kept),
         index.table,
         index.anomalies,
+        settings.identity,
+        taken,
+        folds,
     ]
-    return hashlib.sha256(json.dumps([*identity, settings.identity, taken], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
@@ -63,7 +69,7 @@ def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
 
 
 def _mean(histories: Sequence[History]) -> History:
-    """Epoch by epoch, over the categories. A loss that none of a category's steps had is left out of the mean."""
+    """Epoch by epoch, over the trainings. A loss that none of a training's steps had is left out of the mean."""
     together = [(rows, dict.fromkeys(name for row in rows for name in row)) for rows in zip(*histories, strict=True)]
     return [{name: fmean(row[name] for row in rows if name in row) for name in names} for rows, names in together]
 
@@ -94,7 +100,10 @@ def run(args: Namespace) -> None:
     if found:
         print(f"found by the search: {', '.join(f'{name} {value:.4g}' for name, value in found.items())}", flush=True)
     stored = read_section("features", FeatureSettings)
+    folds = read_section("calibrate", CalibrationSettings).folds
     manifest, index = read_manifest(args.manifest), read_index(args.features)
+    if folds is not None:
+        refuse_folds(settings, manifest.shots)
     encoder = load_encoder(index.encoder)
     check_encoder(encoder, index)
     categories = tuple(manifest.categories)
@@ -109,7 +118,7 @@ def run(args: Namespace) -> None:
         else:
             other = borrow(weights, encoder, categories, settings.setting == ZERO_SHOT)
             learnt_from, method = other.learnt_from, other.method
-    key = run_key(manifest, index, settings, taken)
+    key = run_key(manifest, index, settings, taken, folds)
     tags = {
         **provenance.tags(),
         "method": method.name,
@@ -117,6 +126,7 @@ def run(args: Namespace) -> None:
         "data.digest": manifest.digest,
         "data.folder": manifest.root.as_posix(),
         "encoder.digest": index.encoder_digest,
+        **({} if folds is None else {"calibrate.folds": str(folds)}),
     }
     checkpoints = open_checkpoints(settings.storage, key)
     # Later sections may change without another training: register says on the version what they were.
@@ -131,8 +141,12 @@ def run(args: Namespace) -> None:
         features, anomalies = training_features(stored, index), training_anomalies(stored, index)
         job = Job(manifest, index, encoder, settings, features, run, checkpoints, anomalies, base)
         if anomalies is not None:
-            run.log_files(args.anomalies, "pictures/anomalies")
-        if other is None:
+            run.log_files(args.anomalies / PICTURES, "pictures/anomalies")
+        if folds is not None:
+            detector, histories = train_across(job, learnt_from, folds)
+            history = _mean(list(histories.values()))
+            run.log_epochs(history)  # of each fold it would be as many calls as there are epochs and folds
+        elif other is None:
             detector, history = train(job, learnt_from)
             detector.seen = seen_images(manifest, base)
         else:

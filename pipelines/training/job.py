@@ -3,7 +3,7 @@
 import signal
 import sys
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,12 +61,13 @@ class Job:
     anomalies: TrainingFeatures | None = None
     taken_up: Detector | None = None
 
-    def loop(self, category: str | None = None) -> LoopConfig:
-        """The training loop over a category, or over all of them.
+    def loop(self, category: str | None = None, left_out: bytes | None = None) -> LoopConfig:
+        """The training loop over a category, or over all of them; without the views of a fold, where there is one (see
+        `TrainingFeatures`).
 
         Raises UserError if there are too few images for a batch, or features are missing.
         """
-        features = replace(self.features, category=category)
+        features = replace(self.features, category=category, left_out=left_out)
         views = features.open()
         views.refuse_missing()
         if (count := views.count("train")) < self.settings.batch_size:
@@ -195,13 +196,21 @@ def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
 
 
 def train_apart(job: Job) -> tuple[dict[str, Model], dict[str, History]]:
-    """One model a category, as parallel Ray tasks; categories that an interrupted run finished are not repeated.
+    """One model a category, as parallel Ray tasks.
 
     Raises UserError if a task keeps failing, and for what `Job.loop` refuses.
     """
     configs = {name: job.loop(name) for name in job.manifest.categories}
     for name, config in configs.items():
         warn_if_short(config, name)
+    return train_tasks(job, configs)
+
+
+def train_tasks(job: Job, configs: Mapping[str, LoopConfig]) -> tuple[dict[str, Model], dict[str, History]]:
+    """Each of these trainings, by name, as parallel Ray tasks; those that an interrupted run finished are not repeated.
+
+    Raises UserError if a task keeps failing.
+    """
     places = {name: job.checkpoints.within(name) for name in configs}
     for name, place in places.items():
         if job.taken_up is not None and not place.whole(FINISHED):
@@ -252,6 +261,8 @@ def build_on(folder: Path, encoder: Encoder, settings: TrainSettings, learnt_fro
 
 
 def _refuse_other_features(folder: Path, other: Detector, encoder: Encoder) -> None:
+    if other.folds:
+        raise UserError(f"{folder} has a model a fold: train.weights takes a detector of one, or one a category.")
     if other.encoder.key != encoder.key:
         raise UserError(
             f"{folder} was trained on features of another encoder or input size: set features.encoder as in its "

@@ -116,7 +116,8 @@ def _with_pseudo_anomalies(
     manifest: Manifest, good: Sequence[Seen], transform: Transform, seed: int
 ) -> Iterator[Picture]:
     """Each good picture as it is, and with a patch of some training image."""
-    textures = nsmallest(TEXTURES, (row for row in manifest.rows if row.split == "train"), key=lambda row: row.sha256)
+    learnt = (row for row in manifest.rows if row.split == "train" and not row.label)
+    textures = nsmallest(TEXTURES, learnt, key=lambda row: row.sha256)
     nothing = np.zeros((MAP_SIZE, MAP_SIZE), np.bool_)
     for row, view, image in _read(manifest, good):
         rng = np.random.default_rng([seed, int(view.key(row.sha256)[:16], 16)])

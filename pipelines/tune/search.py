@@ -11,7 +11,7 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
 from inpformer.features.store import store_key
 from inpformer.methods.base import Train
-from inpformer.methods.modes import MULTI_CLASS
+from inpformer.methods.modes import MULTI_CLASS, SEMI_SUPERVISED
 from inpformer.training.settings import TrainSettings
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
@@ -46,7 +46,7 @@ def report_epochs(settings: TuneSettings, train: TrainSettings, epochs: int) -> 
 
 def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index: FeatureIndex) -> Search:
     """Raises UserError where there is nothing to tune, and for a space or a duration that cannot be."""
-    if train.setting != MULTI_CLASS or train.weights is not None:
+    if train.setting not in (MULTI_CLASS, SEMI_SUPERVISED) or train.weights is not None:
         what = "train.weights is set" if train.weights is not None else f"train.setting is {train.setting}"
         raise UserError(
             f"params.yaml: {what}: a search tunes the training of one model for all categories, set tune.trials to 0 "

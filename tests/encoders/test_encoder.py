@@ -17,7 +17,7 @@ from inpformer.encoders.encoder import BUNDLED, Encoder, load_encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape, Level
-from inpformer.encoders.vit import ViTEncoder, default_taps, resize_positions
+from inpformer.encoders.vit import ViTEncoder, resize_positions
 from inpformer.errors import UserError
 
 SMALL = EncoderSettings(resize=64, crop=64)
@@ -160,13 +160,6 @@ def test_positions_are_resized_by_the_scale_that_dinov2_uses() -> None:
     assert torch.equal(resize_positions(ramp, 37), ramp)
 
 
-def test_taps_are_the_papers() -> None:
-    assert default_taps(12) == (2, 3, 4, 5, 6, 7, 8, 9)
-    assert default_taps(24) == (4, 6, 8, 10, 12, 14, 16, 18)
-    with pytest.raises(UserError, match="has 32 blocks: INP-Former is defined for ViTs of 12 or 24"):
-        default_taps(32)
-
-
 @pytest.mark.parametrize(("crop", "suggested"), [(60, 64), (8, 16), (223, 224)])
 def test_a_crop_beside_the_patches_is_refused_with_a_crop_that_fits(vit_file: Path, crop: int, suggested: int) -> None:
     with pytest.raises(
@@ -184,6 +177,7 @@ def test_a_crop_beside_the_patches_is_refused_with_a_crop_that_fits(vit_file: Pa
         ({"resize": 63}, "resize is 63: it must be at least the crop, 64"),
         ({"levels": ()}, r"levels is \(\): it must be at least one stride, each once"),
         ({"levels": (8, 8)}, r"levels is \(8, 8\): it must be at least one stride, each once"),
+        ({"taps": (2, 3)}, r"taps is \(2, 3\): it must be null where levels are given"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
@@ -202,7 +196,7 @@ def test_an_unknown_network_is_refused() -> None:
 
 
 def test_a_convolutional_encoder_needs_levels() -> None:
-    with pytest.raises(UserError, match=f"encoder {BUNDLED} is no plain ViT: give levels"):
+    with pytest.raises(UserError, match=f"encoder {BUNDLED} is neither a plain ViT nor a DINOv3: give levels"):
         load_encoder(replace(SMALL, levels=None))
 
 

@@ -215,6 +215,16 @@ def test_too_few_held_out_images_says_how_many_more(data: Path) -> None:
     assert gate.inspect(manifest, others, CalibrationSettings(1 / 9)) == []
 
 
+def test_with_folds_all_good_images_but_the_tests_count(data: Path) -> None:
+    manifest = manifest_of(data)
+    others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
+    good = sum(row.split != "test" and not row.label for row in manifest.rows)
+    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good)) == []
+    (finding,) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
+    assert f"{good} good images are there for 300 folds" in finding.text
+    assert finding.text.endswith(f"takes 199: {199 - good} more are needed")
+
+
 def run_gate(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: str) -> tuple[Path, Path]:
     """Runs the stage as its command does; report folder and findings file."""
     write_manifest(manifest_of(root), tmp_path / "manifest.parquet")

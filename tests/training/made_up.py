@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from inpformer import methods
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
+from inpformer.features.masks import pack_masks
 from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.method import Method
 from inpformer.methods.modes import MULTI_CLASS
@@ -23,12 +24,15 @@ PYRAMID = EncoderShape((Level(3, 10), Level(2, 14)), None)
 
 @dataclass(frozen=True)
 class Noise:
-    """Features of so many training images and five others, each of its own number. Any process can make them again."""
+    """Features of so many training images and five others, each of its own number; `masked` ones have a mask, as those
+    of pictures with defects. Any process can make them again.
+    """
 
     levels: tuple[Level, ...] = PYRAMID.levels
     images: int = 35
     kept: Wants | None = None
     category: str | None = None
+    masked: bool = False
 
     def open(self) -> "Noise":
         return self
@@ -41,7 +45,11 @@ class Noise:
 
     def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
         images = [self._image(number + 1000 * (split == "val")) for number in numbers]
-        return [torch.stack(level).half() for level in zip(*images, strict=True)]
+        levels = [torch.stack(level).half() for level in zip(*images, strict=True)]
+        marked = torch.zeros(len(numbers), 256, 256, dtype=torch.bool)
+        for mask, number in zip(marked, numbers, strict=True):
+            mask[: 1 + number % 256] = True
+        return [*levels, pack_masks(marked)] if self.masked else levels
 
     def _image(self, seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -54,10 +62,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class ToySettings:
-    """Of the method below."""
+    """Of the method below; with `anomalies` its second training takes pictures with defects."""
 
     epochs: int = 2
     lr: float = 1e-2
+    anomalies: bool = False
 
 
 class Toy(Model):
@@ -85,7 +94,9 @@ class Toy(Model):
         return (
             Fit(self._fit_mean),
             Train(self.first, epochs, adam, self._rate, self._small, self._validate, 1.0),
-            Train(self.second, epochs, momentum, self._rate, self._rebuilt, self._validate, 0.1),
+            Train(
+                self.second, epochs, momentum, self._rate, self._rebuilt, self._validate, 0.1, self.settings.anomalies
+            ),
             Fit(self._fill),
         )
 
@@ -108,6 +119,10 @@ class Toy(Model):
 
     def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
         centred = groups[0] - self.mean
+        assert (anomalies is not None) == self.settings.anomalies
+        if anomalies is not None:
+            assert anomalies.masks.shape == (len(groups[0]), 256, 256)
+            centred = centred + anomalies.masks.mean(dim=(1, 2))[:, None, None] * anomalies.groups[0]
         found = (network(self.first(centred).detach()) - centred).square().mean()
         return {"total": found, "rebuilt": found}
 

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.methods.inp_former_pp.settings import HeadSettings, InpFormerPlusSettings
 from inpformer.methods.nearest.settings import NearestSettings
 from inpformer.training.loop import LoopConfig, TrainingLoop, share
 from inpformer.training.settings import TrainSettings
@@ -20,6 +21,12 @@ from tests.training.made_up import PYRAMID, Noise, ToySettings, toy_known
 VIT = EncoderShape((Level(3, 24),) * 4, 2)
 SETTINGS = {
     "inp_former": TrainSettings(own=InpFormerSettings(num_prototypes=3, grid=3, channels=16, epochs=2, warmup=0)),
+    "inp_former_pp": TrainSettings(
+        method="inp_former_pp",
+        own=InpFormerPlusSettings(
+            num_prototypes=3, grid=3, channels=16, epochs=2, warmup=0, head=HeadSettings("jointly", (4, 4))
+        ),
+    ),
     "nearest": TrainSettings(method="nearest", own=NearestSettings(2, 0.1, grid=3, channels=16)),
 }
 
@@ -33,7 +40,8 @@ def train(rank: int, workers: int, method: str, folder: Path) -> None:
     if workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers)
     with toy_known():
-        config = LoopConfig(settings_of(method), PYRAMID, Noise())  # type: ignore[arg-type]
+        anomalies = Noise(masked=True)
+        config = LoopConfig(settings_of(method), PYRAMID, Noise(), anomalies)  # type: ignore[arg-type]
         wrap = DistributedDataParallel if workers > 1 else None
         loop = TrainingLoop(config, torch.device("cpu"), rank, workers, wrap)
         # Each worker draws its own dropout.
@@ -48,14 +56,14 @@ def train(rank: int, workers: int, method: str, folder: Path) -> None:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(("method", "workers"), [("inp_former", 3), ("toy", 2), ("nearest", 2)])
+@pytest.mark.parametrize(("method", "workers"), [("inp_former", 3), ("inp_former_pp", 3), ("toy", 2), ("nearest", 2)])
 def test_workers_with_uneven_shares_compute_what_one_does(tmp_path: Path, method: str, workers: int) -> None:
     train(0, 1, method, tmp_path)
     torch.multiprocessing.spawn(train, (workers, method, tmp_path), nprocs=workers)
     alone, model = torch.load(tmp_path / "1-0.pt", weights_only=True)
     for rank in range(workers):
         shared, other = torch.load(tmp_path / f"{workers}-{rank}.pt", weights_only=True)
-        assert len(shared) == len(alone) == {"inp_former": 2, "toy": 4, "nearest": 0}[method]
+        assert len(shared) == len(alone) == {"toy": 4, "nearest": 0}.get(method, 2)
         for row, expected in zip(shared, alone, strict=True):
             np.testing.assert_allclose(row, expected, rtol=1e-4)
         assert other.keys() == model.keys()

@@ -8,10 +8,11 @@ import torch
 
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
+from pipelines.features.anomalies import anomaly_plan
 from pipelines.features.index import compute_features
 from pipelines.features.on_cluster import held_encoder
-from pipelines.features.settings import FeatureSettings
-from pipelines.training.features import training_features
+from pipelines.features.settings import AnomalySettings, FeatureSettings
+from pipelines.training.features import training_anomalies, training_features
 from tests.conftest import noise_parts
 
 
@@ -19,16 +20,18 @@ def test_a_cluster_makes_the_features_that_one_machine_makes(
     encoder: Encoder, tmp_path: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = noise_parts(tmp_path / "data", 150)
-    here = FeatureSettings(encoder.settings, store=str(tmp_path / "here"))
+    here = FeatureSettings(encoder.settings, store=str(tmp_path / "here"), anomalies=AnomalySettings(1, "images"))
     there = replace(here, store=str(tmp_path / "there"))
-    index = compute_features(manifest, encoder, here)
+    plan = anomaly_plan(manifest, here, False)
+    index = compute_features(manifest, encoder, here, None, plan)
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    assert compute_features(manifest, encoder, there) == index
-    views = [training_features(settings, index).open() for settings in (here, there)]
-    both = [one.read("train", range(one.count("train"))) for one in views]
-    for one, other in zip(*both, strict=True):
-        torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
-    assert len(list((tmp_path / "there").glob("*/*.safetensors"))) == 3  # shards of 64 views
+    assert compute_features(manifest, encoder, there, None, plan) == index
+    for features in (training_features, training_anomalies):
+        views = [found.open() for settings in (here, there) if (found := features(settings, index)) is not None]
+        both = [one.read("train", range(one.count("train"))) for one in views]
+        for one, other in zip(*both, strict=True):
+            torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
+    assert len(list((tmp_path / "there").glob("*/*.safetensors"))) == 2 * 3  # shards of 64 views
 
 
 def test_other_weights_on_the_workers_are_refused(encoder: Encoder) -> None:

@@ -39,13 +39,16 @@ def settings(values: dict[str, object]) -> TrainSettings:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"method": "patchcore"}, "train.method is 'patchcore': it must be one of inp_former, nearest"),
+        ({"method": "patchcore"}, "train.method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest"),
         ({"method": ["nearest"]}, "train.method is ['nearest']: it must be a text"),
-        ({"method": "nearest", "setting": "zero-shot", "weights": "w"}, "(inp_former has zero-shot)"),
+        (
+            {"method": "nearest", "setting": "zero-shot", "weights": "w"},
+            "(zero-shot is one of inp_former, inp_former_pp)",
+        ),
         ({"setting": "zero-shot"}, "train.weights is None: it must be a detector's folder"),
         (
             {"setting": "few-shot"},
-            "train.setting is 'few-shot': it must be one of multi-class, single-class",
+            "train.setting is 'few-shot': it must be one of multi-class, semi-supervised, single-class",
         ),
         ({"nearest": {"neighbors": 3}}, "train.nearest.neighbors is not a known key: use one of neighbours"),
         ({"nearest": {"neighbours": 0}}, "train.nearest.neighbours is 0: it must be between 1"),
@@ -76,8 +79,8 @@ INDEX = FeatureIndex(None, "key", "digest", VIT, None, None, 1, "table")  # type
 
 
 def test_where_it_runs_and_other_methods_tables_change_no_key(manifest: Manifest) -> None:
-    def key(values: dict[str, object], index: FeatureIndex = INDEX, taken: str = "") -> str:
-        return run_key(manifest, index, settings(values), taken)
+    def key(values: dict[str, object], index: FeatureIndex = INDEX, taken: str = "", folds: int | None = None) -> str:
+        return run_key(manifest, index, settings(values), taken, folds)
 
     for elsewhere in ({"num_workers": [1, 4]}, {"storage": "s3://a/b"}, {"checkpoint_every": 1}):
         assert key(elsewhere) == key({})
@@ -93,8 +96,12 @@ def test_where_it_runs_and_other_methods_tables_change_no_key(manifest: Manifest
         key({"batch_size": 8}),
         key({"setting": "single-class"}),
         key({}, taken="weights"),
+        key({}, folds=4),
+        key({}, folds=5),
         key({}, replace(INDEX, encoder_key="other")),
         key({}, replace(INDEX, table="other")),
+        key({}, replace(INDEX, anomalies="table")),
+        key({"setting": "semi-supervised", "method": "inp_former_pp"}),
         key({}, replace(INDEX, kept=Wants(((0, 1), (2, 3))))),
     ]
     assert len(set(others)) == len(others)

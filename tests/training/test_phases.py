@@ -1,8 +1,10 @@
 """A method of several phases goes through the loop, and may be interrupted anywhere: it ends as if it had not been."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -26,9 +28,13 @@ def known() -> Iterator[None]:
         yield
 
 
+# Fewer than good ones: an epoch goes round them more than once.
+ANOMALIES = Noise(images=11, masked=True)
+
+
 def configured(method: str = "toy", own: object = None, **changed: object) -> LoopConfig:
     settings = TrainSettings(method=method, batch_size=8, own=own or ToySettings())
-    return LoopConfig(settings, PYRAMID, Noise(**changed))  # type: ignore[arg-type]
+    return LoopConfig(settings, PYRAMID, Noise(**changed), ANOMALIES)  # type: ignore[arg-type]
 
 
 def finished(config: LoopConfig) -> TrainingLoop:
@@ -69,9 +75,13 @@ def test_each_phase_trains_its_own_part_with_its_own_optimiser() -> None:
     assert [row["lr"] for row in history] == pytest.approx([1e-2 * (1 - n / 8) for n in (3, 7, 3, 7)])
 
 
+@pytest.mark.parametrize("anomalies", [False, True])
 @pytest.mark.parametrize("stop", range(7))
-def test_interrupted_anywhere_it_ends_with_the_same_tensors_and_history(tmp_path: Path, stop: int) -> None:
-    first, second = TrainingLoop(configured(), CPU), TrainingLoop(configured(), CPU)
+def test_interrupted_anywhere_it_ends_with_the_same_tensors_and_history(
+    tmp_path: Path, stop: int, anomalies: bool
+) -> None:
+    config = configured(own=ToySettings(anomalies=anomalies))
+    first, second = TrainingLoop(config, CPU), TrainingLoop(config, CPU)
     for _ in range(stop):
         first.advance()
     first.save(tmp_path)
@@ -80,9 +90,9 @@ def test_interrupted_anywhere_it_ends_with_the_same_tensors_and_history(tmp_path
     assert same(first, second)
     while not second.done:
         second.advance()
-    whole = finished(configured())
+    whole = finished(config)
     assert same(second, whole)
-    model, history = read_model(configured(), tmp_path, "the checkpoint")
+    model, history = read_model(config, tmp_path, "the checkpoint")
     assert history == first.progress.history
     assert all(torch.equal(a, b) for a, b in zip(model.tensors().values(), first.model.tensors().values(), strict=True))
 
@@ -112,6 +122,28 @@ def test_a_fit_sees_every_training_image_once_and_in_order() -> None:
     expected = loop.wants.of(Noise().read("train", range(19)))[0]
     torch.testing.assert_close(torch.cat(seen), expected)
     assert seen[0].dtype == torch.float32
+
+
+class Recorded(Noise):
+    """Notes which pictures are read."""
+
+    seen: ClassVar[list[int]] = []
+
+    def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
+        self.seen.extend(numbers)
+        return super().read(split, numbers)
+
+
+def test_pictures_with_defects_come_in_batches_as_large_all_of_them_and_shuffled() -> None:
+    config = configured(own=ToySettings(anomalies=True))
+    loop = TrainingLoop(replace(config, anomalies=Recorded(images=11, masked=True)), CPU)
+    loop.run_to(2)
+    assert Recorded.seen == []  # the phases before do without
+    loop.advance()
+    taught, judged = Recorded.seen[:32], Recorded.seen[32:]  # 4 steps of 8, and one for each of the 5 held-out images
+    assert judged == list(range(5))
+    assert sorted(taught[:11]) == sorted(taught[11:22]) == list(range(11))
+    assert taught[:11] != taught[11:22] != list(range(11))
 
 
 def test_features_stored_as_the_method_wants_them_train_the_same_model() -> None:

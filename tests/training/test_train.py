@@ -23,9 +23,10 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.training.settings import TrainSettings
+from pipelines.features.anomalies import anomaly_plan
 from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import compute_features, read_index, write_index
-from pipelines.features.settings import FeatureSettings
+from pipelines.features.settings import AnomalySettings, FeatureSettings
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import read_manifest, write_manifest
@@ -54,7 +55,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     for name, digest, rows in (("nuts", "", manifest.rows), ("two", "f" * 64, halves), ("strange", "e" * 64, strange)):
         one = replace(manifest, digest=digest or manifest.digest, rows=rows)
         write_manifest(one, root / f"{name}.parquet")
-        index = compute_features(one, encoder, FeatureSettings(encoder.settings, store=store))
+        stored = FeatureSettings(encoder.settings, store=store, anomalies=AnomalySettings(variants=1))
+        index = compute_features(one, encoder, stored, None, anomaly_plan(one, stored, False))
         write_index(index, root / f"{name}.json")
     params = {
         "manifest": {"data": str(root / "data")},
@@ -63,10 +65,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
             "batch_size": 8,
             "checkpoint_every": 1,
             "inp_former": {"grid": 4, "channels": 32, "epochs": EPOCHS, "warmup": 5},
+            "inp_former_pp": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 5, "head": {"channels": [8, 4]}},
             "nearest": {"grid": 4, "channels": 32, "coreset_share": 0.25},
         },
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
+    (root / "drawn/pictures").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "drawn/pictures/0.png")
     return root
 
 
@@ -76,7 +81,7 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def start(project: Path, ray_cluster: str) -> Start:
     """Starts the stage as a user does, on the session's cluster, with some parameters of `train` changed, or (`own`) of
-    INP-Former's there.
+    the method's there.
     """
 
     def begin(
@@ -86,10 +91,11 @@ def start(project: Path, ray_cluster: str) -> Start:
         folder.mkdir(exist_ok=True)
         params = yaml.safe_load((project / "params.yaml").read_text())
         params["train"] |= {"storage": str(folder / "runs"), **changed}
-        params["train"]["inp_former"] |= own or {}
+        params["train"][changed.get("method", "inp_former")] |= own or {}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         command = [sys.executable, "-m", "pipelines.train", "--manifest", f"../{data}.parquet"]
         command += ["--features", f"../{data}.json", "--model", "model", "--run", "run.json", "--loss", "loss.csv"]
+        command += ["--anomalies", "../drawn"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "RAY_ADDRESS": ray_cluster}
         environment["MLFLOW_TRACKING_URI"] = mlflow_uri or f"sqlite:///{folder}/mlflow.db"
         return subprocess.Popen(
@@ -159,6 +165,56 @@ def test_a_memory_of_normal_tokens_is_a_training_without_epochs(project: Path, s
     other = {"setting": "zero-shot", "weights": str(project / "memory/model"), "data": "strange"}
     _, err = start("borrowed", **other).communicate(timeout=120)
     assert "is of nearest, which has no zero-shot: take one of inp_former" in err
+
+
+def test_the_extension_trains_network_and_head_together(project: Path, start: Start) -> None:
+    out = finish(start("plus", method="inp_former_pp"))
+    assert "inp_former_pp, multi-class, MLflow run" in out
+    header, first, last = (project / "plus/loss.csv").read_text().splitlines()
+    assert header.split(",")[:6] == ["epoch", "loss", "soft_mining", "coherence", "dice", "val_loss"]
+    assert float(last.split(",")[1]) < float(first.split(",")[1])
+    detector = Detector.load(project / "plus/model")
+    assert detector.models[ALL].head.up1.weight.shape == (32, 8, 4, 4)
+    assert float(detector.models[ALL].unit) != 1
+
+
+def test_a_head_is_put_on_a_trained_inp_former(undisturbed: Path, project: Path, start: Start) -> None:
+    head = {"training": "alone", "channels": [8, 4], "epochs": 3}
+    options = {"method": "inp_former_pp", "own": {"head": head, "num_prototypes": 6}}
+    weights = str(undisturbed / "model")
+    finish(start("headed", weights=weights, **options))
+    before, after = (Detector.load(folder / "model") for folder in (undisturbed, project / "headed"))
+    assert (after.method.name, after.learnt_from.setting) == ("inp_former_pp", "multi-class")
+    kept = after.models[ALL].tensors()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in before.models[ALL].tensors().items())
+    assert (project / "headed/loss.csv").read_text().splitlines()[0].split(",")[:4] == [
+        "epoch",
+        "loss",
+        "dice",
+        "val_loss",
+    ]
+    # Its thresholds must not come from what either of the two has seen.
+    assert before.seen is not None
+    assert after.seen is not None
+    assert set(before.seen.starts.tolist()) <= set(after.seen.starts.tolist())
+    # Each category's own: a network of all categories is none of them.
+    for name, changed, words in (
+        (
+            "apart-headed",
+            {"setting": "single-class", "data": "two", "batch_size": 4},
+            "is multi-class, train.setting single-class",
+        ),
+        ("strange-headed", {"data": "strange"}, "has not learnt gear"),
+        (
+            "twice-headed",
+            {"weights": str(project / "headed/model")},
+            "is of inp_former_pp: inp_former_pp builds on one of",
+        ),
+    ):
+        _, err = start(name, **{"weights": weights, **options, **changed}).communicate(timeout=120)
+        assert words in err
+    _, err = start("nothing-headed", **options).communicate(timeout=120)
+    assert "train.weights is None" in err
 
 
 def test_an_interrupted_run_goes_on_in_its_own_mlflow_run(undisturbed: Path, project: Path, start: Start) -> None:
