@@ -104,7 +104,8 @@ class InpFormer(Model):
             to_map(found / scale, image_size)
             for found, scale in zip((self._errors_as_lengths(target), self._away(groups)), self.scales, strict=True)
         )
-        return (errors + away) / 2
+        weight = self.settings.memory.weight
+        return (errors + weight * away) / (1 + weight)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """A memory may be of any length, and is empty until it is filled. Raises UserError naming `source` for whatever
