@@ -120,7 +120,7 @@ def test_who_has_no_memory_refuses_one() -> None:
         InpFormerSettings(grid=None, channels=None, memory=MemorySettings(grid=8))
     with pytest.raises(UserError, match=r"^memory is "):
         InpFormerPlusSettings(grid=4, channels=8, memory=MemorySettings(grid=8))
-    with pytest.raises(UserError, match="^memory is"):
+    with pytest.raises(UserError, match=r"^memory is"):
         InpFormer.wants(SETTINGS, VIT)
 
 
