@@ -64,7 +64,7 @@ def ray_cluster() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
     """The bundled encoder on 64-pixel images: 4×4 tokens."""
-    return load_encoder(EncoderSettings(resize=64, crop=64))
+    return load_encoder(EncoderSettings(resize=64, crop=64, levels=(4, 8, 16, 32)))
 
 
 def noise_parts(root: Path, train: int) -> Manifest:

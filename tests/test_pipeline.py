@@ -36,8 +36,15 @@ SMALL = {
     "train": {
         "batch_size": 8,
         "checkpoint_every": 1,
-        "inp_former": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 3},
-        "inp_former_pp": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 3, "head": {"channels": [8, 4]}},
+        "inp_former": {"grid": 4, "channels": 32, "memory": {"grid": 8}, "epochs": 2, "fewest_steps": 0, "warmup": 3},
+        "inp_former_pp": {
+            "grid": 4,
+            "channels": 32,
+            "epochs": 2,
+            "fewest_steps": 0,
+            "warmup": 3,
+            "head": {"channels": [8, 4]},
+        },
         "nearest": {"grid": 4, "channels": 32},
     },
     "evaluate": {"gallery": 4, "bootstrap": {"replicates": 100}},
@@ -157,6 +164,8 @@ CHANGES = [
     ({"train": {"inp_former": {"losses": {"mining_power": 2.0}}}}, {"tune", "train"}),
     ({"train": {"inp_former": {"num_prototypes": 4}}}, {"tune", "train"}),
     ({"train": {"inp_former": {"grid": 8}}}, {"features", "tune", "train"}),
+    ({"train": {"inp_former": {"memory": {"grid": 4}}}}, {"features", "tune", "train"}),
+    ({"train": {"inp_former": {"fewest_steps": 20}}}, {"tune", "train"}),
     ({"train": {"method": "nearest"}}, {"features", "tune", "train"}),
     ({"train": {"nearest": {"neighbours": 3}}}, set()),  # another method's
     ({"train": {"batch_size": 4, "seed": 2}}, {"tune", "train"}),

@@ -24,9 +24,9 @@ class EncoderSettings:
     name: str = BUNDLED
     weights: str = "bundled"
     weights_sha256: str | None = None
-    resize: int = 256
-    crop: int = 256
-    levels: tuple[int, ...] | None = (4, 8, 16, 32)
+    resize: int = 320
+    crop: int = 320
+    levels: tuple[int, ...] | None = (8, 16)
     taps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ phases; detector, calibration, registry and service know nothing else of it.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Train:
     (in 16 bit, if the loop says so), a batch of good images, and as many pictures with defects if the phase takes
     `anomalies`, else None; `validate` does the same on held-out images, for `val_loss`, a mean over images. `rate` is
     the learning rate of a step, by its number in the phase and the number of all steps. A gradient longer than `clip`
-    is shortened to it.
+    is shortened to it. Where `epochs` have fewer steps than `fewest_steps`, there are more of them.
     """
 
     network: nn.Module
@@ -61,6 +61,11 @@ class Train:
     validate: Callable[[Callable[..., Any], Groups, Anomalies | None], Tensor]
     clip: float
     anomalies: bool = False
+    fewest_steps: int = 0
+
+    def lasting(self, steps: int) -> "Train":
+        """This phase where an epoch has so many steps: its `epochs` are raised to take `fewest_steps`."""
+        return replace(self, epochs=max(self.epochs, -(-self.fewest_steps // max(1, steps))))
 
 
 Phase = Fit | Train

@@ -102,7 +102,8 @@ class TrainingLoop:
         self.device, self.rank, self.workers, self._wrap = device, rank, workers, wrap
         self.model = config.model().to(device)
         self.wants = self.model.wants(self.settings.own, config.shape)
-        self.phases = self.model.phases()
+        steps = self.features.count("train") // self.settings.batch_size
+        self.phases = [one.lasting(steps) if isinstance(one, Train) else one for one in self.model.phases()]
         self.progress = Progress()
         self._begin_phase()
 

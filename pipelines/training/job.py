@@ -126,7 +126,10 @@ def warn_if_short(loop: LoopConfig, category: str | None = None) -> None:
     images, size = loop.features.open().count("train"), loop.settings.batch_size
     of = f" of {category}" if category is not None else ""
     for phase in loop.model().phases():
-        if isinstance(phase, Train) and phase.epochs < (epochs := fewest_epochs(phase, images // size)):
+        if not isinstance(phase, Train):
+            continue
+        phase = phase.lasting(images // size)
+        if phase.epochs < (epochs := fewest_epochs(phase, images // size)):
             print(
                 f"warning: {phase.epochs} epochs of {images} images{of} in batches of {size} are "
                 f"{images // size * phase.epochs} steps, too few to learn from: {epochs} epochs would do, as a model "

@@ -61,7 +61,10 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
             raise UserError(
                 f"params.yaml: tune.epochs is {settings.epochs}: {train.method} takes no epochs, set it to null."
             )
-        train = with_values(train, {f"{train.method}.epochs": settings.epochs}, "params.yaml: tune.epochs: train")
+        shorter = {"epochs": settings.epochs} | ({"fewest_steps": 0} if hasattr(train.own, "fewest_steps") else {})
+        values = {f"{train.method}.{name}": value for name, value in shorter.items()}
+        train = with_values(train, values, "params.yaml: tune.epochs: train")
+    train = without_floor(train, sum(not row.label for row in manifest.split("train")))
     wanted_by(train, index.shape)  # refuses settings that do not suit the encoder
     epochs = trial_epochs(train, index)
     if epochs and settings.grace > epochs:
@@ -78,6 +81,16 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
     ]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return Search(settings, train, space, f"tune-{key}", epochs)
+
+
+def without_floor(train: TrainSettings, images: int) -> TrainSettings:
+    """With as many epochs as the floor in steps asks for, so that all trials have the same, whatever their batches."""
+    own = train.own
+    if not getattr(own, "fewest_steps", 0):
+        return train
+    epochs = max(own.epochs, -(-own.fewest_steps // max(1, images // train.batch_size)))
+    values = {f"{train.method}.epochs": epochs, f"{train.method}.fewest_steps": 0}
+    return with_values(train, values, "params.yaml: train")
 
 
 def trial_epochs(train: TrainSettings, index: FeatureIndex) -> int:

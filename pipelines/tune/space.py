@@ -14,7 +14,7 @@ from pipelines.tune.settings import Domain, TuneSettings
 from pipelines.tune.winner import with_values
 
 # Numbers that decide how a training runs or how long, not how good it can be.
-NOT_SEARCHED = {"seed", "epochs", "num_workers", "checkpoint_every"}
+NOT_SEARCHED = {"seed", "epochs", "fewest_steps", "num_workers", "checkpoint_every"}
 
 
 def searchable(train: TrainSettings) -> dict[str, type]:

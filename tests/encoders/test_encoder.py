@@ -20,7 +20,7 @@ from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.vit import ViTEncoder, resize_positions
 from inpformer.errors import UserError
 
-SMALL = EncoderSettings(resize=64, crop=64)
+SMALL = EncoderSettings(resize=64, crop=64, levels=(4, 8, 16, 32))
 VIT = EncoderSettings("vit_tiny_patch16_224", "set_by_each_test.safetensors", None, 64, 64, None)
 VIT_PARTS = {"img_size": 56, "patch_size": 14, "embed_dim": 16, "depth": 12, "num_heads": 2, "num_classes": 0}
 

@@ -144,6 +144,15 @@ def test_too_short_a_training_is_told_how_long_would_do(
         assert f"{epochs} epochs of {images} images of nut" in told
 
 
+def test_with_a_floor_in_steps_a_training_is_not_too_short(capsys: pytest.CaptureFixture[str]) -> None:
+    own = InpFormerSettings(grid=3, channels=16, epochs=2, fewest_steps=300)
+    warn_if_short(LoopConfig(TrainSettings(batch_size=8, own=own), PYRAMID, Noise(images=35)))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+    own = replace(own, fewest_steps=200)
+    warn_if_short(LoopConfig(TrainSettings(batch_size=8, own=own), PYRAMID, Noise(images=35)))  # type: ignore[arg-type]
+    assert "warning: 50 epochs of 35 images" in capsys.readouterr().err
+
+
 def test_a_method_without_steps_is_never_short(capsys: pytest.CaptureFixture[str]) -> None:
     own = NearestSettings(grid=3, channels=16)
     warn_if_short(LoopConfig(TrainSettings(method="nearest", own=own), PYRAMID, Noise()))  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.nearest.settings import NearestSettings
+from inpformer.nn.optim import learning_rate
 from inpformer.training.loop import CHECKPOINT_PROGRESS, LoopConfig, TrainingLoop, read_model
 from inpformer.training.settings import TrainSettings
 from tests.training.made_up import PYRAMID, Noise, Toy, ToySettings, toy_known
@@ -152,6 +153,18 @@ def test_features_stored_as_the_method_wants_them_train_the_same_model() -> None
     for name, tensor in whole.model.tensors().items():
         torch.testing.assert_close(part.model.tensors()[name], tensor, rtol=0.02, atol=0.02)
     assert part.model.tensors()["bank"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(("fewest", "epochs"), [(0, 2), (8, 2), (9, 3), (17, 5)])
+def test_a_floor_in_steps_makes_more_epochs_and_the_rate_falls_over_all_of_them(fewest: int, epochs: int) -> None:
+    own = InpFormerSettings(grid=3, channels=16, epochs=2, warmup=0, fewest_steps=fewest)
+    loop = TrainingLoop(LoopConfig(TrainSettings(batch_size=8, own=own), PYRAMID, Noise(images=35)), CPU)  # type: ignore[arg-type]
+    assert loop.epochs == epochs  # of 4 steps each
+    loop.run_to(epochs)
+    assert loop.done
+    rates = [row["lr"] for row in loop.progress.history]
+    assert len(rates) == epochs
+    assert rates[-1] == pytest.approx(learning_rate(4 * epochs - 1, 4 * epochs, warmup=0))
 
 
 def test_run_to_stops_between_epochs_and_at_the_last_ends_everything() -> None:

@@ -225,6 +225,14 @@ def test_a_method_without_epochs_is_searched_too_but_not_for_so_many(manifest: M
     assert plan(TuneSettings(trials=2, epochs=3), TrainSettings(), manifest, INDEX).epochs == 3
 
 
+def test_all_trials_take_the_epochs_that_the_floor_in_steps_asks_for(manifest: Manifest) -> None:
+    images = len(list(manifest.split("train")))
+    train = TrainSettings(batch_size=images // 2, own=InpFormerSettings(epochs=2, fewest_steps=21))
+    search = plan(TuneSettings(trials=2), train, manifest, INDEX)
+    assert (search.epochs, search.train.own.epochs, search.train.own.fewest_steps) == (11, 11, 0)
+    assert plan(TuneSettings(trials=2, epochs=3), train, manifest, INDEX).epochs == 3
+
+
 # ---- what trials are judged on
 
 

@@ -1,15 +1,18 @@
 """INP-Former as a method: its network with the projection before it, how it is trained, and its anomaly maps."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from inpformer.config import require
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.tokens import projected_channels, token_wants
+from inpformer.errors import UserError
 from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
 from inpformer.methods.inp_former.losses import (
     coherence_loss,
@@ -20,17 +23,23 @@ from inpformer.methods.inp_former.losses import (
 )
 from inpformer.methods.inp_former.network import INPFormer, NetworkShape, Reconstruction
 from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.nn.coreset import farthest_points, sample
 from inpformer.nn.maps import to_map
+from inpformer.nn.memory import distances, like_the_stored
 from inpformer.nn.optim import StableAdamW, learning_rate
 from inpformer.nn.projection import Projection
 
 # A head of the decoder sees this many channels of a projected encoder; a ViT brings its own number of heads.
 CHANNELS_PER_HEAD = 32
 GRADIENT_CLIP = 0.1
+SMALLEST_SCALE = 1e-6  # of images that are all alike
 
 
 class InpFormer(Model):
-    """The trained network; of a convolutional encoder also the projection of its features."""
+    """The trained network; of a convolutional encoder also the projection of its features, and, if the settings want
+    one, `memory` [m, C] of projected tokens and `scales` [2]: the mean error of rebuilding and the mean distance to the
+    memory.
+    """
 
     def __init__(self, settings: InpFormerSettings, shape: EncoderShape) -> None:
         super().__init__()
@@ -39,11 +48,19 @@ class InpFormer(Model):
         channels = projected_channels(shape, groups, settings.channels)
         self.network = INPFormer(_network_shape(settings, shape.heads, groups, channels))
         self.projection = None if channels is None else Projection(groups[0].channels, channels)
+        if settings.memory is not None:
+            self.register_buffer("memory", torch.zeros(0, self.network.shape.channels))
+            self.register_buffer("scales", torch.ones(2))
+        self.memory: Tensor
+        self.scales: Tensor
 
     @staticmethod
     def wants(settings: InpFormerSettings, shape: EncoderShape) -> Wants:
-        """See `Model`."""
-        return token_wants(shape, settings.grid)
+        """See `Model`. A memory has the features on its own grid, of which the network's is a mean."""
+        if settings.memory is None:
+            return token_wants(shape, settings.grid)
+        require(shape.heads is None, "memory", settings.memory.grid, "null: a ViT has no memory")
+        return token_wants(shape, settings.memory.grid)
 
     def phases(self) -> tuple[Phase, ...]:
         """The projection is fitted once, then the network is trained (section 3.5; StableAdamW, warm-up, cosine)."""
@@ -56,24 +73,84 @@ class InpFormer(Model):
             loss=self._loss,
             validate=self._validate,
             clip=GRADIENT_CLIP,
+            fewest_steps=s.fewest_steps,
         )
-        return (train,) if self.projection is None else (Fit(self._fit_projection), train)
+        before = () if self.projection is None else (Fit(self._fit_projection),)
+        return (*before, train) if s.memory is None else (*before, Fit(self._fill), train, Fit(self._fit_scales))
 
     def target(self, groups: Groups) -> Tensor:
         """The groups as the network takes them: [B, G, N, C]."""
-        target = torch.stack([group.float() for group in groups], dim=1)
-        if self.projection is None:
-            return target
-        projected: Tensor = self.projection(target)
-        return projected
+        projected = self._projected(groups)
+        if self.settings.memory is None:
+            return projected
+        assert self.settings.grid is not None
+        factor = self.settings.memory.grid // self.settings.grid
+        grid = projected[:, 0].transpose(1, 2).unflatten(2, (self.settings.memory.grid, -1))
+        return F.avg_pool2d(grid, factor).flatten(2).transpose(1, 2)[:, None]
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
-        """Of how badly each place is rebuilt; zero-shot, the distance to the nearest of the image's own prototypes."""
+        """Of how badly each place is rebuilt, and, with a memory, its distance to that; zero-shot, of the distance to
+        the nearest of the image's own prototypes.
+        """
         target = self.target(groups)
         if zero_shot:
             fused = target.mean(dim=1)
             return zero_shot_map(fused, self.network.prototypes(fused), image_size)
-        return reconstruction_map(self.network(target), image_size)
+        if self.settings.memory is None:
+            return reconstruction_map(self.network(target), image_size)
+        if not len(self.memory):
+            raise UserError("the memory of normal tokens is empty: train the detector again.")
+        errors, away = (
+            to_map(found / scale, image_size)
+            for found, scale in zip((self._errors_as_lengths(target), self._away(groups)), self.scales, strict=True)
+        )
+        weight = self.settings.memory.weight
+        return (errors + weight * away) / (1 + weight)
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """A memory may be of any length, and is empty until it is filled. Raises UserError naming `source` for whatever
+        else does not fit; then the memory stays as it was.
+        """
+        if self.settings.memory is None:
+            super().load_tensors(tensors, source)
+            return
+        before = like_the_stored(self, tensors)
+        try:
+            super().load_tensors(tensors, source)
+        except UserError:
+            self.memory = before
+            raise
+
+    def _projected(self, groups: Groups) -> Tensor:
+        """[B, G, N, C], on the memory's grid if there is one."""
+        stacked = torch.stack([group.float() for group in groups], dim=1)
+        return stacked if self.projection is None else self.projection(stacked)
+
+    def _errors_as_lengths(self, target: Tensor) -> Tensor:
+        """[B, G, N], as lengths: a cosine distance grows with the square of one."""
+        output = self.network(target)
+        return distance_maps(output.target, output.decoded).clamp(min=0).sqrt()
+
+    def _away(self, groups: Groups) -> Tensor:
+        """The distance of each fine token to the memory: [B, 1, N]."""
+        return distances(self._projected(groups)[:, 0], self.memory)[:, None]
+
+    def _fill(self, batches: Iterable[Groups]) -> None:
+        assert self.settings.memory is not None
+        device, most = self.memory.device, self.settings.memory.tokens
+        tokens = (self._projected(groups).flatten(0, 2) for groups in batches)
+        candidates, _ = sample(tokens, torch.initial_seed())
+        self.memory = farthest_points(candidates.to(device), most)
+
+    def _fit_scales(self, batches: Iterable[Groups]) -> None:
+        total, images = torch.zeros_like(self.scales, dtype=torch.float64), 0
+        for groups in batches:
+            for number, found in enumerate((self._errors_as_lengths(self.target(groups)), self._away(groups))):
+                total[number] += found.double().mean(dim=(1, 2)).sum()
+            images += len(groups[0])
+        if not images:
+            raise UserError("there are no training features to measure: add training images.")
+        self.scales.copy_((total / images).clamp(min=SMALLEST_SCALE))
 
     def _fit_projection(self, batches: Iterable[Groups]) -> None:
         assert self.projection is not None

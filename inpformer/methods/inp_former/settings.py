@@ -13,6 +13,9 @@ SPACE: dict[str, dict[str, Any]] = {
     "lr": {"low": 0.0003, "high": 0.003, "log": True},
 }
 
+MOST_TOKENS = 2**16  # of a memory, as it is chosen among so many of the training images' tokens
+MOST_STEPS = 10**9
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -27,17 +30,38 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class MemorySettings:
+    """A memory of at most so many normal `tokens`, on a finer `grid` (tokens a side) than the network's. The map is the
+    mean of how badly a place is rebuilt, of weight 1, and how far it is from the memory, of `weight`, each in units of
+    its mean over the training images.
+    """
+
+    grid: int = 32
+    tokens: int = 4096
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(self.grid >= 1, "grid", self.grid, "at least 1 token a side, e.g. 32")
+        right = f"between 1 and {MOST_TOKENS}, e.g. 4096"
+        require(1 <= self.tokens <= MOST_TOKENS, "tokens", self.tokens, right)
+        require(0 < self.weight <= 100, "weight", self.weight, "above 0 and at most 100, e.g. 0.5")
+
+
+@dataclass(frozen=True)
 class InpFormerSettings:
-    """`num_prototypes` is the paper's M. `grid` (tokens a side that all levels are brought to) and `channels` (of the
-    projection) are for convolutional encoders; null for ViTs, which need neither. `lr`, `final_lr` and `warmup`
-    (iterations) make the schedule.
+    """`num_prototypes` is the paper's M. `grid` (tokens a side that all levels are brought to), `channels` (of the
+    projection) and `memory` are for convolutional encoders; null for ViTs, which need none. A training takes `epochs`,
+    or more where those are fewer than `fewest_steps` steps. `lr`, `final_lr` and `warmup` (iterations) make the
+    schedule.
     """
 
     num_prototypes: int = 6
     losses: LossSettings = field(default_factory=LossSettings)
     grid: int | None = 16
     channels: int | None = 128
+    memory: MemorySettings | None = None
     epochs: int = 200
+    fewest_steps: int = 0
     lr: float = 1e-3
     final_lr: float = 1e-4
     warmup: int = 100
@@ -46,7 +70,12 @@ class InpFormerSettings:
         require(self.num_prototypes >= 1, "num_prototypes", self.num_prototypes, "at least 1 (the paper's is 6)")
         require(self.grid is None or self.grid >= 1, "grid", self.grid, "at least 1 token a side, or null for ViTs")
         require(self.channels is None or self.channels >= 2, "channels", self.channels, "at least 2, or null for ViTs")
+        if self.memory is not None:
+            fine = self.memory.grid
+            right = f"a multiple of grid, {self.grid}" if self.grid else "with a grid: memory must be null for ViTs"
+            require(self.grid is not None and fine % self.grid == 0, "memory.grid", fine, right)
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
         require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
         require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, f"between 0 and lr, {self.lr}")
         require(self.warmup >= 0, "warmup", self.warmup, "0 or more")

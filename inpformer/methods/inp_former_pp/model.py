@@ -158,6 +158,7 @@ class InpFormerPlus(InpFormer):
             validate=validate,
             clip=GRADIENT_CLIP,
             anomalies=anomalies,
+            fewest_steps=s.fewest_steps,
         )
 
     def _network_loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:

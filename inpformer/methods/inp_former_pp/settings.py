@@ -69,6 +69,7 @@ class InpFormerPlusSettings(InpFormerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.memory is None, "memory", "a table", "null: INP-Former++ has none")
         right = f"above 0 where head.training is {ALONE}: nothing else would be trained"
         trained = self.losses.residual_weight > 0 or self.head.training != ALONE
         require(trained, "losses.residual_weight", self.losses.residual_weight, right)

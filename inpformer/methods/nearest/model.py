@@ -10,13 +10,11 @@ from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.errors import UserError
 from inpformer.methods.base import Fit, Groups, Model, Phase
-from inpformer.methods.nearest.coreset import farthest_points, sample
 from inpformer.methods.nearest.settings import NearestSettings
+from inpformer.nn.coreset import farthest_points, sample
 from inpformer.nn.maps import to_map
+from inpformer.nn.memory import distances, like_the_stored
 from inpformer.nn.projection import Projection
-
-# Distances to the memory are computed for so many tokens at a time: with a memory of 65 536 they take 256 MB.
-TOKENS_AT_A_TIME = 1024
 
 
 class Nearest(Model):
@@ -52,28 +50,19 @@ class Nearest(Model):
         """Of the mean Euclidean distance to the nearest tokens of the memory."""
         if not len(self.memory):
             raise UserError("the memory of normal tokens is empty: train the detector again.")
-        tokens = self.tokens(groups)
-        flat = tokens.flatten(0, 1)
-        near = [self._distance(part) for part in flat.split(TOKENS_AT_A_TIME)]
-        return to_map(torch.cat(near).view(tokens.shape[0], 1, tokens.shape[1]), image_size)
+        near = distances(self.tokens(groups), self.memory, self.settings.neighbours)
+        return to_map(near[:, None], image_size)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """The memory may be of any length, and is empty until it is filled. Raises UserError naming `source` for
         whatever else does not fit; then the memory stays as it was.
         """
-        before, memory = self.memory, tensors.get("memory")
-        if memory is not None and memory.ndim == 2:
-            self.memory = before.new_zeros(len(memory), before.shape[1])
+        before = like_the_stored(self, tensors)
         try:
             super().load_tensors(tensors, source)
         except UserError:
             self.memory = before
             raise
-
-    def _distance(self, tokens: Tensor) -> Tensor:
-        """[n, C] gives [n]."""
-        count = min(self.settings.neighbours, len(self.memory))
-        return torch.cdist(tokens, self.memory).topk(count, dim=1, largest=False).values.mean(dim=1)
 
     def _fit_projection(self, batches: Iterable[Groups]) -> None:
         assert self.projection is not None

@@ -75,22 +75,6 @@ def test_a_defect_lights_up_where_it_is() -> None:
     assert found[128:, 128:].max() < 0.02 < 1 < found[0, 0]
 
 
-def test_the_distance_is_the_mean_to_the_nearest_few() -> None:
-    train, test = noise(VIT, IMAGES), noise(VIT, 1, seed=1)
-    model = fitted(VIT, [train], coreset_share=1.0, neighbours=3)
-    tokens, memory = model.tokens(test)[0], model.tokens(train).flatten(0, 1)
-    distances = (tokens[:, None] - memory[None]).norm(dim=2)
-    expected = distances.sort(dim=1).values[:, :3].mean(dim=1)
-    assert torch.allclose(model._distance(tokens), expected, atol=1e-4)
-
-
-def test_of_a_memory_smaller_than_the_neighbours_all_count() -> None:
-    few = fitted(VIT, [noise(VIT, 1)], coreset_share=1.0, neighbours=100)
-    assert len(few.memory) == 16
-    tokens = few.tokens(noise(VIT, 1, seed=1))[0]
-    assert torch.allclose(few._distance(tokens), torch.cdist(tokens, few.memory).mean(dim=1))
-
-
 def test_a_vits_tokens_are_the_mean_of_its_groups_without_projection() -> None:
     groups = noise(VIT, 2)
     model = fitted(VIT, [groups])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inpformer.methods.nearest import coreset
-from inpformer.methods.nearest.coreset import farthest_points, sample
+from inpformer.nn import coreset
+from inpformer.nn.coreset import farthest_points, sample
 
 
 def numbered(count: int) -> Tensor:

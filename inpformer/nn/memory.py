@@ -1,0 +1,28 @@
+"""A memory of normal tokens: the distance to it, and reading one back from a file."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+# Distances to the memory are computed for so many tokens at a time: with a memory of 65 536 they take 256 MB.
+TOKENS_AT_A_TIME = 1024
+
+
+def distances(tokens: Tensor, memory: Tensor, neighbours: int = 1) -> Tensor:
+    """The mean Euclidean distance of each token [B, N, C] to its nearest `neighbours` in `memory` [m, C]: [B, N]."""
+    count = min(neighbours, len(memory))
+    near = [
+        torch.cdist(part, memory).topk(count, dim=1, largest=False).values.mean(dim=1)
+        for part in tokens.flatten(0, 1).split(TOKENS_AT_A_TIME)
+    ]
+    return torch.cat(near).view(tokens.shape[:2])
+
+
+def like_the_stored(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Gives `model.memory` the length of the memory in `tensors`, as it may be of any, and returns what it was."""
+    before: Tensor = model.memory  # type: ignore[assignment]
+    stored = tensors.get("memory")
+    if stored is not None and stored.ndim == 2:
+        model.memory = before.new_zeros(len(stored), before.shape[1])
+    return before
