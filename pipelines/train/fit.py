@@ -5,6 +5,7 @@ import hashlib
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -115,6 +116,7 @@ def run(args: Namespace) -> None:
         taken = hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest() if weights.is_dir() else ""
         if settings.kind.builds_on(settings.own):
             base = build_on(weights, encoder, settings, learnt_from)
+            settings = replace(settings, own=settings.own.like(base.settings))
         else:
             other = borrow(weights, encoder, categories, settings.setting == ZERO_SHOT)
             learnt_from, method = other.learnt_from, other.method

@@ -100,10 +100,7 @@ class Job:
         if (reached := checkpoints.newest()) is not None or self.taken_up is None:
             return reached
         first = TrainingLoop(loop, torch.device("cpu"))
-        try:
-            first.model.take_up(self.taken_up.models[category])
-        except UserError as error:
-            raise UserError(f"params.yaml: train.{self.settings.method}.{error}") from None
+        first.model.take_up(self.taken_up.models[category])
         name = checkpoint_name(first)
         with checkpoints.saving(name) as folder:
             first.save(folder)
