@@ -24,8 +24,11 @@ def tail_of(threshold: Threshold, parts: int) -> Callable[[int], float]:
 
 
 def outcomes_of(parts: Mapping[str, Parts], thresholds: Mapping[str, Threshold]) -> dict[str, Outcome]:
-    """The outcome for each category whose test images show a good part."""
-    good = {category: found.good for category, found in parts.items() if found.good.size}
+    """The outcome for each category whose test images show a good part. Thresholds of folds have none: their bound is
+    one on average, and nobody knows the law of the number of false alarms.
+    """
+    tested = {category: found.good for category, found in parts.items() if thresholds[category].cross is None}
+    good = {category: scores for category, scores in tested.items() if scores.size}
     alarms = {category: int((scores > thresholds[category].threshold).sum()) for category, scores in good.items()}
     tails = {category: tail_of(thresholds[category], scores.size) for category, scores in good.items()}
     shifts = {category: shift(thresholds[category].scores, scores.tolist()) for category, scores in good.items()}

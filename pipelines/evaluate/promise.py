@@ -80,6 +80,7 @@ class Outcome:
         )
 
 
+UNTESTED = "the test images show no good part, or the threshold is one of folds, for which there is no such test"
 ADVICE = (
     "the held-out pictures are then unlike the test's, or show one part several times: look for such pairs in the "
     "gate's page, name the parts (manifest.part), and hold out pictures from where the test's come from"
@@ -92,8 +93,8 @@ def _p(p_value: float, corrected: float) -> str:
 
 
 def untested(category: str) -> str:
-    """Of a category whose test images show no good part."""
-    return f"{category}: whether the false-alarm rate held was not tested: the test images show no good part"
+    """Of a category without an outcome."""
+    return f"{category}: whether the false-alarm rate held was not tested: {UNTESTED}"
 
 
 def read_outcomes(numbers: Mapping[str, Any]) -> dict[str, Outcome]:
@@ -117,7 +118,7 @@ def verdict(numbers: Mapping[str, Any]) -> str:
     """One line for all categories, by what evaluation.json has of a setting."""
     outcomes = read_outcomes(numbers)
     if not outcomes:
-        return "whether the false-alarm rate held was not tested: the test images show no good part"
+        return f"whether the false-alarm rate held was not tested: {UNTESTED}"
     kept = sum(outcome.held for outcome in outcomes.values())
     said = f"the false-alarm rate held on the good test parts of {kept} of {len(outcomes)} categories"
     return f"{said}, but not of {broken}" if (broken := _broken(outcomes)) else said
