@@ -89,8 +89,7 @@ def promise_across(
     of += f" ({parts - used} left over)" if parts > used else ""
     lines = [
         f"{category}: FAIL above {threshold.threshold:.4f}, REVIEW above {threshold.review_threshold:.4f}, from {of}: "
-        f"false alarms at most {threshold.false_alarm_rate:.2%} on average, if images without a common part "
-        "(manifest.part) are of different ones: near duplicates are not looked for among all good images"
+        f"false alarms at most {threshold.false_alarm_rate:.2%} on average"
     ]
     if threshold.missing_images:
         enough = folds_needed(parts, settings.false_alarm_rate)

@@ -1,6 +1,6 @@
 """The good held-out images that set the thresholds: the few that decide how many defects pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,13 @@ def draw_outliers(
     detector: Detector,
     images: Sequence[GoodImage],
     scores: Sequence[float],
-    thresholds: Mapping[str, Threshold],
+    folds: Sequence[int] | None,
     file: Path,
-    folds: Sequence[int] | None = None,
 ) -> None:
     """Writes them with their maps as one picture, of the first MOST_CATEGORIES categories; `folds` names the fold whose
-    model gave each score.
+    model gave the score of each image, where there are folds.
     """
+    thresholds = detector.thresholds
     chosen: dict[int, str] = {}
     for category in sorted(thresholds)[:MOST_CATEGORIES]:
         own = [n for n, image in enumerate(images) if image.category == category]

@@ -60,7 +60,7 @@ def run(args: Namespace) -> None:
         for n, (image, score) in enumerate(zip(images, scores, strict=True))
     ]
     write_scores(lines, args.scores)
-    draw_outliers(detector, images, scores, detector.thresholds, args.outliers, folds)
+    draw_outliers(detector, images, scores, folds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
         own = [image for image in good if image.category == category]
         if threshold.cross is None:

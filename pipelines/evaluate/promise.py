@@ -22,8 +22,8 @@ class Outcome:
 
     `p_value` is the probability of as many or more where the promise holds, `unsurprising` the most false alarms for
     which it is not below SURPRISING. `higher` is the share of pairs in which a test part scores above a held-out one,
-    of which there are `held_out_parts`; `shift_p_value` that of the two being alike. Those `corrected` are corrected
-    for the number of categories.
+    of which there are `held_out_parts`; `shift_p_value` that of the two being alike: None where the scores are not of
+    one model. Those `corrected` are corrected for the number of categories.
     """
 
     bound: float
@@ -35,9 +35,9 @@ class Outcome:
     unsurprising: int
     p_value: float
     corrected: float
-    higher: float
-    shift_p_value: float
-    shift_corrected: float
+    higher: float | None = None
+    shift_p_value: float | None = None
+    shift_corrected: float | None = None
 
     @property
     def held(self) -> bool:
@@ -54,8 +54,8 @@ class Outcome:
         """The verdict with its numbers, and what to do where it is bad."""
         few = "; so few parts could not show otherwise" if self.unsurprising == self.good_parts else ""
         if self.held:
-            return f"{category}: the false-alarm rate held: {self.counted}{few}; {self._shift}"
-        return f"{category}: the false-alarm rate did NOT hold: {self.counted}; {self._shift}; {ADVICE}"
+            return f"{category}: the false-alarm rate held: {self.counted}{few}{self._shift}"
+        return f"{category}: the false-alarm rate did NOT hold: {self.counted}{self._shift}; {ADVICE}"
 
     @property
     def counted(self) -> str:
@@ -67,20 +67,21 @@ class Outcome:
 
     @property
     def _shift(self) -> str:
+        if self.higher is None or self.shift_p_value is None or self.shift_corrected is None:
+            return ""
         p = _p(self.shift_p_value, self.shift_corrected)
         if self.shift_corrected >= SURPRISING:
-            return f"they score like the {self.held_out_parts} held-out ones ({p})"
+            return f"; they score like the {self.held_out_parts} held-out ones ({p})"
         how = "higher" if self.higher > 0.5 else "lower"
         means = (
             "more false alarms than promised may come" if how == "higher" else "the threshold may be needlessly high"
         )
         return (
-            f"they score {how} than the {self.held_out_parts} held-out ones ({self.higher:.0%} of pairs, {p}), as if "
+            f"; they score {how} than the {self.held_out_parts} held-out ones ({self.higher:.0%} of pairs, {p}), as if "
             f"from another production: {means}"
         )
 
 
-UNTESTED = "the test images show no good part, or the threshold is one of folds, for which there is no such test"
 ADVICE = (
     "the held-out pictures are then unlike the test's, or show one part several times: look for such pairs in the "
     "gate's page, name the parts (manifest.part), and hold out pictures from where the test's come from"
@@ -93,15 +94,15 @@ def _p(p_value: float, corrected: float) -> str:
 
 
 def untested(category: str) -> str:
-    """Of a category without an outcome."""
-    return f"{category}: whether the false-alarm rate held was not tested: {UNTESTED}"
+    """Of a category whose test images show no good part."""
+    return f"{category}: whether the false-alarm rate held was not tested: the test images show no good part"
 
 
 def read_outcomes(numbers: Mapping[str, Any]) -> dict[str, Outcome]:
     """By category, from what evaluation.json has of a setting; empty where that says nothing of it."""
     known = [field.name for field in fields(Outcome)]
     return {
-        category: Outcome(**{"confidence": None, **{n: v for n, v in found.items() if n in known}})
+        category: Outcome(**{name: found.get(name) for name in known})
         for category, found in numbers.get("promise", {}).items()
     }
 
@@ -118,7 +119,7 @@ def verdict(numbers: Mapping[str, Any]) -> str:
     """One line for all categories, by what evaluation.json has of a setting."""
     outcomes = read_outcomes(numbers)
     if not outcomes:
-        return f"whether the false-alarm rate held was not tested: {UNTESTED}"
+        return "whether the false-alarm rate held was not tested: the test images show no good part"
     kept = sum(outcome.held for outcome in outcomes.values())
     said = f"the false-alarm rate held on the good test parts of {kept} of {len(outcomes)} categories"
     return f"{said}, but not of {broken}" if (broken := _broken(outcomes)) else said

@@ -24,9 +24,9 @@ COLUMNS = (
 
 def weaker(threshold: Threshold) -> Threshold | None:
     """The threshold that the same held-out scores give at twice the false-alarm rate, with as much to REVIEW; None if
-    there is no such rate, and for folds, whose scores follow the rate.
+    there is no such rate. Of folds it is not known: their test scores are of the rank that was promised.
     """
-    if threshold.cross is not None:  # its rate does not follow from ranks
+    if threshold.cross is not None:
         return None
     held_out = len(threshold.scores)
     ranks = [
@@ -60,13 +60,14 @@ def _row(category: str, parts: Parts, threshold: Threshold, rate: float) -> list
     held_out = len(threshold.scores)
     highest, median = threshold.scores[-1], threshold.scores[held_out // 2]
     to_spare = max(0, images_needed(rate, threshold.confidence, above=1) - held_out)
+    spared = "–" if threshold.cross else f"{to_spare}" if to_spare else "none"
     other = weaker(threshold)
     return [
         category.replace("|", r"\|"),
         _misses(parts, threshold),
         f"{held_out}",
         f"{threshold.missing_images}" if threshold.missing_images else "none",
-        "–" if threshold.cross is not None else f"{to_spare}" if to_spare else "none",
+        spared,
         f"{threshold.threshold:.4f} ({highest:.4f}, {median:.4f})",
         "–" if other is None else f"{_misses(parts, other)} at {other.false_alarm_rate:.2%}",
     ]

@@ -39,8 +39,8 @@ def test_they_are_drawn_with_their_maps(
         outliers, "draw_gallery", lambda shown, file: (drawn.extend(one.title for one in shown), draw(shown, file))
     )
     scores = [0.4, 0.1, 0.9, 0.3]
-    thresholds = calibrate({"nut": scores}, CalibrationSettings(0.4, None, 0.2), CHECKED)
-    outliers.draw_outliers(detector, images, scores, thresholds, tmp_path / "thresholds.png")
+    detector.thresholds = calibrate({"nut": scores}, CalibrationSettings(0.4, None, 0.2), CHECKED)
+    outliers.draw_outliers(detector, images, scores, None, tmp_path / "thresholds.png")
     assert [title.split(",")[0] for title in drawn] == ["nut: 2.png", "nut: 0.png", "nut: 3.png"]
     with Image.open(tmp_path / "thresholds.png") as picture:
         assert picture.width > 1000
