@@ -4,7 +4,6 @@ from argparse import Namespace
 
 from inpformer.devices import best_device, device_name
 from inpformer.judging.detector import Detector
-from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.across import (
     left_out,
@@ -34,15 +33,15 @@ def run(args: Namespace) -> None:
     refuse_other_models(detector, settings.folds)
     rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
     linked = read_linked(args.linked)
-    images = [
+    good = [
         GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
     ]
-    folds: list[int] | None = None
+    images, folds = good, None
     if settings.folds is None:
         scores = scores_of(detector, images)
         detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
     else:
-        known = left_out(detector, images)
+        known = left_out(detector, good)
         images, folds, scores = known.images, known.folds, scores_across(detector, known)
         detector.thresholds = thresholds_across(known, scores, settings)
     with files.written_whole(args.out) as folder:
@@ -63,10 +62,8 @@ def run(args: Namespace) -> None:
     write_scores(lines, args.scores)
     draw_outliers(detector, images, scores, folds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
+        own = [image for image in good if image.category == category]
         if threshold.cross is None:
-            own = [image for image in images if image.category == category]
             print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
         else:
-            good = [row for row in rows if row.category == category]
-            parts = int(parts_of([row.part for row in good], [row.sha256 for row in good]).max()) + 1
-            print(promise_across(category, threshold, parts, settings))
+            print(promise_across(category, threshold, own, linked.looked, settings))

@@ -1,5 +1,6 @@
 """Tests, on the good test parts, of what each category's threshold promised."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -17,8 +18,9 @@ def tail_of(threshold: Threshold, parts: int) -> Callable[[int], float]:
     if threshold.confidence is not None:
         return partial(tail_at, parts=parts, rate=threshold.false_alarm_rate)
     held_out = len(threshold.scores)
-    # Of the n + 1 places between the scores; one at least is below the threshold.
-    above = min(held_out, max(1, round(threshold.false_alarm_rate * (held_out + 1))))
+    # Of the n + 1 places between the scores; one at least is below the threshold. A bound of folds need not fall on a
+    # place: the next higher one stands for it.
+    above = min(held_out, max(1, math.ceil(threshold.false_alarm_rate * (held_out + 1) - 1e-9)))
     return partial(tail_on_average, parts=parts, held_out=held_out, rank=held_out + 1 - above)
 
 

@@ -92,7 +92,7 @@ def held_out(
 ) -> list[Finding]:
     """Categories whose val images (with `folds`: good images but for the test's) are fewer than the promise takes, or
     which have very few good images in all. Copies count once, and so do several images of one part: the promise is
-    about parts. Those that are `linked` are of one part in val; training makes the folds without knowing of them.
+    about parts.
     """
     needed = images_needed(false_alarm_rate, confidence)
     splits, state = (("val",), "held out") if folds is None else (("train", "val"), f"there for {folds} folds")
@@ -101,15 +101,14 @@ def held_out(
     findings = []
     few = few_images(rows)
     for category, members in _by_category(rows):
-        own = [row for row in members if row.split in splits and not row.label]
-        groups = [linked.group(row.path) if folds is None else "" for row in own]
-        parts = parts_of([row.part for row in own], [row.sha256 for row in own], groups)
+        ours = [row for row in members if row.split in splits and not row.label]
+        parts = parts_of([r.part for r in ours], [r.sha256 for r in ours], [linked.group(r.path) for r in ours])
         held = len(set(parts.tolist()))
         texts = [few[category]] if category in few else []
         if folds is not None:
             needed = held if keeps(held, folds, false_alarm_rate) else parts_needed(folds, false_alarm_rate, held)
         if held < needed:
-            counted = f"{held} good images" if held == len(own) else f"{len(own)} good images of {held} parts"
+            counted = f"{held} good images" if held == len(ours) else f"{len(ours)} good images of {held} parts"
             texts.append(f"{counted} are {state}, {promise} takes {needed}: {needed - held} more are needed")
         if texts:
             findings.append(Finding("held_out", WARNING, category, (), ". ".join(texts)))

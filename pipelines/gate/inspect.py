@@ -31,7 +31,7 @@ def inspect(manifest: Manifest, settings: GateSettings, promise: CalibrationSett
     manifest = replace(manifest, rows=rows)  # read once, not anew by each check
     looks = look_at_all(manifest)
     ignored = "near_duplicates" in settings.ignore
-    alike, linked = ([], Linked()) if ignored else near_duplicates(rows, looks)
+    alike, linked = ([], Linked()) if ignored else near_duplicates(rows, looks, promise.folds is not None)
     made: dict[str, Callable[[], list[Finding]]] = {
         "duplicates": lambda: checks.duplicates(rows),
         "near_duplicates": lambda: alike,

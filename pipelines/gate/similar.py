@@ -15,7 +15,9 @@ from pipelines.manifest.table import Row
 PATTERN = r"part(\d+)_"  # an example, where the paths suggest no other
 
 
-def near_duplicates(rows: Sequence[Row], looks: Mapping[str, Look]) -> tuple[list[Finding], Linked]:
+def near_duplicates(
+    rows: Sequence[Row], looks: Mapping[str, Look], pooled: bool = False
+) -> tuple[list[Finding], Linked]:
     """For each test image its likest train or val image and for each val image its likest train image, if they
     show one part (see `likeness`); of each category test before val, the likest pairs first. Copies (equal sha256)
     are the business of `duplicates`. Where the pipeline itself cut val from the training images, val against train is
@@ -29,22 +31,22 @@ def near_duplicates(rows: Sequence[Row], looks: Mapping[str, Look]) -> tuple[lis
     groups: list[list[str]] = []
     for category, members in sorted(by_category.items()):
         likeness = Likeness.of([looks[row.path] for row in members], [row.sha256 for row in members])
-        findings += _across(category, members, likeness)
-        for split in ("val", "test"):
-            ours = [n for n, row in enumerate(members) if row.split == split and not row.label]
+        findings += _across(category, members, likeness, pooled)
+        for split, sides in (("val", ("train", "val") if pooled else ("val",)), ("test", ("test",))):
+            ours = [n for n, row in enumerate(members) if row.split in sides and not row.label]
             alike = [[members[n] for n in group] for group in likeness.together(ours)]
             # Pictures of which it is said that they show one part are nothing new.
             found = [[row.path for row in group] for group in alike if len({r.part or r.path for r in group}) > 1]
             if found:
                 groups += found
-                findings.append(_among(category, split, len(ours), found))
+                findings.append(_among(category, "pool" if pooled and split == "val" else split, len(ours), found))
     return findings, Linked(True, groups)
 
 
-def _across(category: str, members: Sequence[Row], likeness: Likeness) -> list[Finding]:
+def _across(category: str, members: Sequence[Row], likeness: Likeness, pooled: bool) -> list[Finding]:
     """The findings of a category's pairs on two sides of a split."""
     findings: list[Finding] = []
-    for held, known in (("test", ("train", "val")), ("val", ("train",))):
+    for held, known in (("test", ("train", "val")), *([] if pooled else [("val", ("train",))])):
         ours = [n for n, row in enumerate(members) if row.split == held]
         theirs = [n for n, row in enumerate(members) if row.split in known]
         likest = sorted(likeness.likest(ours, theirs), key=lambda found: -found[2])
@@ -87,9 +89,10 @@ def _cut_apart(category: str, members: Sequence[Row], pairs: Sequence[tuple[Row,
 
 def _among(category: str, split: str, images: int, groups: Sequence[Sequence[str]]) -> Finding:
     """One finding for all groups; its paths are those of the groups, one after the other."""
-    joined, name = sum(map(len, groups)), {"val": "held-out good pictures", "test": "good test pictures"}[split]
+    names = {"val": "held-out good pictures (val)", "test": "good test pictures (test)", "pool": "good pictures"}
+    joined = sum(map(len, groups))
     text = (
-        f"{joined} of {images} {name} ({split}) seem to show {len(groups)} parts: each of these counts once, where "
+        f"{joined} of {images} {names[split]} seem to show {len(groups)} parts: each of these counts once, where "
         f"thresholds and rates are taken"
     )
     return Finding("near_duplicates", WARNING, category, tuple(path for group in groups for path in group), text)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inpformer.judging.calibration import CHECKED, Threshold, calibrate
+from inpformer.judging.calibration import CHECKED, Threshold, calibrate, calibrate_across
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.evaluate.measure import Parts
 from pipelines.evaluate.remedies import COLUMNS, remedies, weaker
@@ -62,3 +62,10 @@ def test_there_is_no_twice_of_more_than_half() -> None:
 
 def test_a_category_without_defective_parts_has_no_misses() -> None:
     assert row(Parts(np.array([2.0]), np.array([False])), threshold(19, 0.05), 0.05)["misses"] == "–"
+
+
+def test_of_folds_it_is_not_said_what_another_threshold_would_miss_as_scores_follow_it() -> None:
+    limits = calibrate_across("nut", np.arange(39.0).tolist(), list(range(39)), CalibrationSettings(0.05, folds=39))
+    assert weaker(limits) is None
+    found = row(Parts(np.array([1.0, 99.0]), np.array([False, True])), limits, 0.05)
+    assert [found[column] for column in COLUMNS[3:5]] == ["none", "–"]

@@ -222,7 +222,7 @@ def test_with_folds_all_good_images_but_the_tests_count(data: Path) -> None:
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
     good = sum(row.split != "test" and not row.label for row in manifest.rows)
     assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good))[0] == []
-    (finding,), _ = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
     assert f"{good} good images are there for 300 folds" in finding.text
     assert finding.text.endswith(f"takes 199: {199 - good} more are needed")
 

@@ -55,6 +55,17 @@ def exposures(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def test_with_folds_train_and_val_are_one_side_whose_exposures_are_linked(exposures: Path) -> None:
+    manifest = build_manifest(exposures, ManifestSettings("unused"))
+    (finding,), linked = near_duplicates(list(manifest.rows), look_at_all(manifest), pooled=True)
+    plates = [{Path(path).name.partition("_")[0] for path in group} for group in linked.groups]
+    assert all(len(one) == 1 for one in plates)
+    assert len(plates) >= 28
+    splits = {row.path: row.split for row in manifest.rows}
+    assert any(len({splits[path] for path in group}) == 2 for group in linked.groups)
+    assert finding.text.startswith(f"{2 * len(plates)} of 60 good pictures seem to show {len(plates)} parts")
+
+
 def test_exposures_that_the_pipeline_cut_apart_are_one_warning_that_names_the_parts(exposures: Path) -> None:
     manifest = build_manifest(exposures, ManifestSettings("unused"))
     (finding, *_), _ = near_duplicates(list(manifest.rows), look_at_all(manifest))
