@@ -202,7 +202,7 @@ def test_a_head_is_put_on_a_trained_inp_former(undisturbed: Path, project: Path,
         (
             "apart-headed",
             {"setting": "single-class", "data": "two", "batch_size": 4},
-            "is multi-class, train.setting single-class",
+            "is multi-class, this training single-class",
         ),
         ("strange-headed", {"data": "strange"}, "has not learnt gear"),
         (
