@@ -97,7 +97,7 @@ def test_a_stage_runs_on_the_cluster_and_its_result_comes_back(jobs: Jobs) -> No
 
 def test_a_refusal_is_one_sentence_and_exit_code_1(jobs: Jobs) -> None:
     code, output = jobs.submit(
-        ["python", "-m", "pipelines.gate", "--manifest", "none", "--report", "r", "--findings", "f"]
+        ["python", "-m", "pipelines.gate", "--manifest", "none", "--report", "r", "--findings", "f", "--linked", "l"]
     )
     assert code == 1
     # Ray repeats the end of the logs after a failure.
