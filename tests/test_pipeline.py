@@ -158,6 +158,7 @@ CHANGES = [
     ({"features": {"keep": "wanted"}}, {"features"}),
     ({"tune": {"trials": 4}}, {"tune"}),
     ({"tune": {"objective": "labelled"}}, {"tune"}),
+    ({"tune": {"false_alarm_rate": 0.1}}, {"tune"}),
     ({"tune": {"concurrency": 1, "cpus": 2, "gpus": 1}}, set()),  # where trials run
     ({"train": {"inp_former": {"losses": {"coherence_weight": 0.5}}}}, {"tune", "train"}),
     ({"train": {"inp_former": {"losses": {"mining_power": 2.0}}}}, {"tune", "train"}),
@@ -171,7 +172,7 @@ CHANGES = [
     ({"train": {"setting": "single-class"}}, {"features", "tune", "train"}),  # which real defects are learnt from
     ({"features": {"anomalies": {"variants": 4}}}, {"features"}),
     ({"train": {"num_workers": 2, "checkpoint_every": 2, "storage": "elsewhere"}}, set()),  # where it runs
-    ({"calibrate": {"false_alarm_rate": 0.2}}, {"gate", "calibrate"}),  # the gate says how many images that takes
+    ({"calibrate": {"false_alarm_rate": 0.2}}, {"gate", "calibrate", "evaluate"}),  # all say how many images that takes
     ({"calibrate": {"review_rate": 0.1}}, {"calibrate"}),
     ({"calibrate": {"folds": 4}}, {"gate", "train", "calibrate"}),
     ({"evaluate": {"gallery": 3}}, {"evaluate"}),
@@ -217,9 +218,10 @@ def test_metrics_are_those_of_the_scores(checkout: Checkout) -> None:
     assert names < set(metrics["mean"])
     assert all(0 <= value <= 1 for value in metrics["mean"].values())
     table = (checkout.folder / "reports/metrics.md").read_text()
-    assert re.search(
-        rf"\| fabric \| {metrics['category']['fabric']['image_auroc']:.3f} \[[01]\.\d+, [01]\.\d+\]", table
-    )
+    leading = ("miss_rate", "false_alarm_rate", "image_auroc")
+    cells = [rf"{metrics['category']['fabric'][name]:.3f} \[[01]\.\d+, [01]\.\d+\]" for name in leading]
+    assert re.search(r"\| category \| " + r" \| ".join(leading) + r" \|", table)
+    assert re.search(r"\| fabric \| " + r" \| ".join(cells) + r" \|", table)
     for name, value in metrics["mean"].items():
         assert value == pytest.approx(np.mean([c[name] for c in metrics["category"].values()]))
 
@@ -279,7 +281,7 @@ def test_a_version_keeps_its_evidence_and_says_what_it_was_made_of(checkout: Che
     for name in ("evaluation.json", "metrics.md", "scores.csv"):
         assert (folder / name).read_bytes() == (checkout.folder / "reports" / name).read_bytes()
     names = {path.name for path in (folder / "pictures").iterdir()}
-    assert {"curves.png", "histograms.png", "intervals.png", "worst.png"} <= names
+    assert {"curves.png", "histograms.png", "intervals.png", "thresholds.png", "worst.png"} <= names
     assert (folder / "gate/index.html").is_file()
     made_of = json.loads((folder / "provenance.json").read_text())
     for name in ("artifacts/manifest.parquet", "artifacts/features.json", "params.yaml"):

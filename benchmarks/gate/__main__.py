@@ -2,12 +2,13 @@
 
 python -m benchmarks.gate cost [--images 12000] [--categories 3]
 python -m benchmarks.gate suspects --demo data/demo [--tiles ../shared/data/magnetic_tile]
-python -m benchmarks.gate near_duplicates --tiles ../shared/data/magnetic_tile
+python -m benchmarks.gate near_duplicates [--tiles ../shared/data/magnetic_tile] [--folder data/demo/board ...]
 
 `cost` runs the look alone, and with it each check that looks at pictures, in a process of its own on made-up images of
 32 pixels: a quarter of them, then all; what an image costs is what the others add. `suspects` plants the defective test
 images among the good training images, three of each kind at a time. `near_duplicates` counts pairs of the magnetic
-tiles by the distance of their frame numbers.
+tiles by the distance of their frame numbers, finds planted copies of the good pictures in folders, and looks at
+stand-ins for parts that are photographed in several places.
 """
 
 import argparse
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--categories", type=int, default=3)
     parser.add_argument("--demo", type=Path)
     parser.add_argument("--tiles", type=Path)
+    parser.add_argument("--folder", type=Path, nargs="*", default=[])
     args = parser.parse_args()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
     from benchmarks.gate import measure

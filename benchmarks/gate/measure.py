@@ -16,21 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.gate import near
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate import suspects as suspects_check
 from pipelines.gate.finding import CHECKS
 from pipelines.gate.inspect import inspect
-from pipelines.gate.look import look_at_all
+from pipelines.gate.look import look_at
 from pipelines.gate.processes import spread
 from pipelines.gate.settings import GateSettings
-from pipelines.gate.similar import ALIKE, whiten
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 
 COSTLY = ("nothing", "near_duplicates", "suspects")  # the other checks read the manifest's rows only
 PLANTED = 3  # of each kind of defect at a time
-NEAR, FAR = 100, 300  # frames: related pairs of tiles are at most so far apart, unrelated ones farther
 
 
 def made_up(folder: Path, images: int, categories: int) -> Path:
@@ -121,21 +120,18 @@ def planted(root: Path, category: Path, rounds: int) -> None:
     )
 
 
-def near(root: Path) -> None:
-    """Prints how many related and unrelated pairs of tiles reach the cosine, and whether val has its partners."""
-    manifest = build_manifest(root, ManifestSettings("unused"))
-    rows, looks = list(manifest.rows), look_at_all(manifest)
-    names = [Path(row.path).stem.split("_num_") for row in rows]
-    frame, exposure = np.array([int(n) for _, n in names]), np.array([e for e, _ in names])
-    whitened = whiten(np.stack([looks[row.path].frequencies for row in rows])).astype(np.float32)
-    cosines = whitened @ whitened.T
-    apart = np.abs(frame[:, None] - frame)
-    upper = np.triu(np.ones(apart.shape, bool), 1)
-    related = upper & (apart <= NEAR) & (exposure[:, None] != exposure)
-    unrelated = upper & (apart > FAR)
-    print(f"{len(rows)} images, cosine from {ALIKE:g} on:")
-    print(f"related pairs: {(cosines[related] >= ALIKE).sum()} of {related.sum()}")
-    print(f"unrelated pairs: {(cosines[unrelated] >= ALIKE).sum()} of {unrelated.sum()}")
+def near_duplicates(root: Path | None, folders: Sequence[Path]) -> None:
+    """Prints what is found on the tiles, on planted copies of the good pictures in folders, and on stand-ins."""
+    if root:
+        rows = list(build_manifest(root, ManifestSettings("unused")).rows)
+        looks = look_at(root, [row.path for row in rows])
+        near.tiles([row.path for row in rows], [looks[row.path] for row in rows])
+    for folder in folders:
+        good = sorted(path for path in folder.rglob("*") if path.parent.name == "good" and path.is_file())
+        near.copies(folder.name, [Image.open(path).convert("RGB") for path in good])
+    near.neighbours("machined", near.machined, near.OBJECTS)
+    for category in ("metal", "fabric", "board"):
+        near.neighbours(category, near.product(category), 20)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -149,4 +145,4 @@ def run(args: argparse.Namespace) -> None:
     if args.what == "suspects" and args.tiles:
         planted(args.tiles, args.tiles, rounds=10)
     if args.what == "near_duplicates":
-        near(args.tiles)
+        near_duplicates(args.tiles, args.folder)

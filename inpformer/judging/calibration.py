@@ -174,11 +174,20 @@ def false_alarm_bound(images: int, rank: int, confidence: float | None) -> float
     return float(betaincinv(images - rank + 1, rank, confidence))
 
 
-def images_needed(false_alarm_rate: float, confidence: float | None) -> int:
-    """The fewest held-out normal images a category with which a threshold keeps the rate.
+def images_needed(false_alarm_rate: float, confidence: float | None, above: int = 0) -> int:
+    """The fewest held-out normal images a category with which a threshold keeps the rate; with `above` of them above
+    it, which then may be outliers.
 
-    On average 1/α - 1 (1 %: 99); with confidence c as many as let (1 - α)ⁿ fall to 1 - c (1 %, 95 %: 299).
+    On average (a + 1)/α - 1 (1 %: 99); with confidence c and a = 0 as many as let (1 - α)ⁿ fall to 1 - c (1 %, 95 %:
+    299).
     """
     if confidence is None:
-        return math.ceil(1 / false_alarm_rate - 1 - 1e-9)
-    return math.ceil(math.log(1 - confidence) / math.log(1 - false_alarm_rate) - 1e-9)
+        return math.ceil((above + 1) / false_alarm_rate - 1 - 1e-9)
+    fewest, most = above + 1, above + 1
+    while false_alarm_bound(most, most - above, confidence) > false_alarm_rate + 1e-12:
+        fewest, most = most + 1, 2 * most
+    while fewest < most:
+        middle = (fewest + most) // 2
+        keeps = false_alarm_bound(middle, middle - above, confidence) <= false_alarm_rate + 1e-12
+        fewest, most = (fewest, middle) if keeps else (middle + 1, most)
+    return most

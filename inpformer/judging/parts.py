@@ -8,15 +8,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 
-def parts_of(names: Sequence[str], digests: Sequence[str]) -> NDArray[np.intp]:
+def parts_of(names: Sequence[str], digests: Sequence[str], linked: Sequence[str] | None = None) -> NDArray[np.intp]:
     """The part of each image [n], numbered from 0. Images whose part has one name belong together ("": no name), and
-    so do copies of one file, by their `digests`; so do parts that share a copy.
+    so do copies of one file, by their `digests`, and images of one group in `linked` ("": in none), which look like one
+    part; so do parts that share a copy or a group.
     """
     first: dict[tuple[str, str], int] = {}
     pairs = [
         (image, first.setdefault(key, image))
-        for image, (name, digest) in enumerate(zip(names, digests, strict=True))
-        for key in (("part", name), ("file", digest))
+        for image, (name, digest, group) in enumerate(zip(names, digests, linked or [""] * len(names), strict=True))
+        for key in (("part", name), ("file", digest), ("linked", group))
         if key[1]
     ]
     if not pairs:

@@ -35,7 +35,8 @@ class Method:
     of `inpformer.methods.modes`); `space` where a search looks if it is not told: by the dotted name of a setting,
     {low, high, log} or {choices}; `model` the place of its `Model`, "module:class"; `official` the module that reads
     the checkpoints of its authors, "" for none. `anomalies` says whether it learns from pictures with defects besides
-    good ones. `builds_on` says of settings which method's trained model they take up, "" for none.
+    good ones. `builds_on` says of settings which method's trained model they take up, "" for none; such
+    settings have `like(base)`, with what must be as in the settings of that model.
     """
 
     name: str

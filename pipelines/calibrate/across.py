@@ -11,10 +11,9 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold, calibrate_across
 from inpformer.judging.cross import equal_folds, folds_needed
 from inpformer.judging.detector import Detector
-from inpformer.judging.parts import parts_of
 from inpformer.judging.seen import BY_ALL
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, predict
+from pipelines.calibrate.held_out import GoodImage, count_parts, counted, predict
 
 TRAIN_AGAIN = "run `dvc repro --force --single-item train`"
 
@@ -55,7 +54,8 @@ def scores_across(detector: Detector, known: LeftOut) -> list[float]:
 
 
 def thresholds_across(known: LeftOut, scores: Sequence[float], settings: CalibrationSettings) -> dict[str, Threshold]:
-    """The thresholds of the images' categories; images of one part, and copies, count once, with the highest score.
+    """The thresholds of the images' categories. Images of one part, copies and linked ones count once, with the highest
+    score.
 
     Raises UserError if the record of the training has other folds than its images make.
     """
@@ -63,7 +63,7 @@ def thresholds_across(known: LeftOut, scores: Sequence[float], settings: Calibra
     made = {}
     for category in sorted({image.category for image in known.images}):
         own = [n for n, image in enumerate(known.images) if image.category == category]
-        parts = parts_of([known.images[n].part for n in own], [known.images[n].sha256 for n in own])
+        parts = count_parts([known.images[n] for n in own])
         highest = np.full(parts.max() + 1, -np.inf)
         np.maximum.at(highest, parts, [scores[n] for n in own])
         of_part = {part: known.folds[n] for part, n in zip(parts.tolist(), own, strict=True)}
@@ -77,11 +77,16 @@ def thresholds_across(known: LeftOut, scores: Sequence[float], settings: Calibra
     return made
 
 
-def promise_across(category: str, threshold: Threshold, parts: int, settings: CalibrationSettings) -> str:
-    """What a threshold is worth that was made of so many good parts, in a sentence or two."""
+def promise_across(
+    category: str, threshold: Threshold, images: Sequence[GoodImage], looked: bool, settings: CalibrationSettings
+) -> str:
+    """What the threshold of a category is worth that has these good images, in a sentence or two; `looked` as in
+    `counted`.
+    """
     assert threshold.cross is not None
-    count, used = len(threshold.cross.models), len(threshold.scores)
-    of = f"{used} good parts in {count} folds" + (f" ({parts - used} left over)" if parts > used else "")
+    parts, used = int(count_parts(images).max()) + 1, len(threshold.scores)
+    of = f"{counted(images, looked)}, in {len(threshold.cross.models)} folds"
+    of += f" ({parts - used} left over)" if parts > used else ""
     lines = [
         f"{category}: FAIL above {threshold.threshold:.4f}, REVIEW above {threshold.review_threshold:.4f}, from {of}: "
         f"false alarms at most {threshold.false_alarm_rate:.2%} on average"

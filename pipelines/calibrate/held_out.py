@@ -20,12 +20,15 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class GoodImage:
-    """An image file of a good part, with the sha256 (hex) of its content and the part that it shows, "" for its own."""
+    """An image file of a good part, with the sha256 (hex) of its content and the part that it shows, "" for its own.
+    Images of one `linked` group look like one part ("": like no other's).
+    """
 
     path: Path
     category: str
     sha256: str
     part: str
+    linked: str = ""
 
 
 def predict(
@@ -85,36 +88,61 @@ def unseen_by(detector: Detector, settings: CalibrationSettings) -> str:
 def thresholds(
     images: Sequence[GoodImage], scores: Sequence[float], settings: CalibrationSettings, unseen: str
 ) -> dict[str, Threshold]:
-    """The thresholds of the images' categories. Images of one part, and copies, count once, with the highest score: the
-    promise takes independent parts.
+    """The thresholds of the images' categories. Images of one part, copies and linked ones count once, with the highest
+    score: the promise takes independent parts.
 
     Raises what `calibrate` raises.
     """
     by_category: dict[str, list[float]] = {}
     for category in sorted({image.category for image in images}):
         own = [n for n, image in enumerate(images) if image.category == category]
-        parts = parts_of([images[n].part for n in own], [images[n].sha256 for n in own])
+        parts = count_parts([images[n] for n in own])
         highest = np.full(parts.max() + 1, -np.inf)
         np.maximum.at(highest, parts, [scores[n] for n in own])
         by_category[category] = highest.tolist()
     return calibrate(by_category, settings, unseen)
 
 
-def promise(category: str, threshold: Threshold, images: int, settings: CalibrationSettings, say: str) -> str:
-    """What a threshold from so many images is worth, in a sentence or two. `say` is what a user sets who knows that the
-    model was not trained on them.
+def count_parts(images: Sequence[GoodImage]) -> NDArray[np.intp]:
+    """The part of each image of one category, numbered from 0."""
+    return parts_of(
+        [image.part for image in images], [image.sha256 for image in images], [image.linked for image in images]
+    )
+
+
+def counted(images: Sequence[GoodImage], looked: bool) -> str:
+    """How many images of one category are how many independent ones, and who says so; `looked` is whether anybody
+    looked for linked ones.
+    """
+    named = int(parts_of([image.part for image in images], [image.sha256 for image in images]).max()) + 1
+    parts = int(count_parts(images).max()) + 1
+    words = f"{len(images)} good images" if named == len(images) else f"{len(images)} images of {named} good parts"
+    if parts < named:
+        return f"{words} that are {parts} independent ones by the gate's near duplicates"
+    return words if looked else f"{words}, taken to be independent: near duplicates were not looked for (gate.ignore)"
+
+
+def promise(
+    category: str,
+    threshold: Threshold,
+    images: Sequence[GoodImage],
+    looked: bool,
+    settings: CalibrationSettings,
+    say: str,
+) -> str:
+    """What the threshold of a category from these images is worth, in a sentence or two; `looked` as in `counted`.
+    `say` is what a user sets who knows that the model was not trained on them.
     """
     parts = len(threshold.scores)
-    of = f"{images} good images" if parts == images else f"{images} images of {parts} good parts"
     on = "on average" if threshold.confidence is None else f"with {threshold.confidence:g} confidence"
     lines = [
-        f"{category}: FAIL above {threshold.threshold:.4f}, REVIEW above {threshold.review_threshold:.4f}, from {of}: "
-        f"false alarms at most {threshold.false_alarm_rate:.2%} {on}"
+        f"{category}: FAIL above {threshold.threshold:.4f}, REVIEW above {threshold.review_threshold:.4f}, from "
+        f"{counted(images, looked)}: false alarms at most {threshold.false_alarm_rate:.2%} {on}"
     ]
     if threshold.missing_images:
         lines.append(
             f"this is NOT the {settings.false_alarm_rate:.2%} asked for: it takes {threshold.missing_images} more "
-            f"held-out good {'images' if parts == images else 'parts'}"
+            f"held-out good {'images' if parts == len(images) else 'parts'}"
         )
     if not threshold.promised:
         lines.append(

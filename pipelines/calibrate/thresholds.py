@@ -4,7 +4,6 @@ from argparse import Namespace
 
 from inpformer.devices import best_device, device_name
 from inpformer.judging.detector import Detector
-from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.across import (
     left_out,
@@ -14,7 +13,9 @@ from pipelines.calibrate.across import (
     thresholds_across,
 )
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
+from pipelines.gate.linked import read_linked
 from pipelines.manifest.table import good_rows, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
@@ -31,13 +32,16 @@ def run(args: Namespace) -> None:
     detector = Detector.load(args.model, device=device, load=load_encoder)
     refuse_other_models(detector, settings.folds)
     rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
-    images = [GoodImage(manifest.root / row.path, row.category, row.sha256, row.part) for row in rows]
-    folds: list[int] | None = None
+    linked = read_linked(args.linked)
+    good = [
+        GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
+    ]
+    images, folds = good, None
     if settings.folds is None:
         scores = scores_of(detector, images)
         detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
     else:
-        known = left_out(detector, images)
+        known = left_out(detector, good)
         images, folds, scores = known.images, known.folds, scores_across(detector, known)
         detector.thresholds = thresholds_across(known, scores, settings)
     with files.written_whole(args.out) as folder:
@@ -56,10 +60,10 @@ def run(args: Namespace) -> None:
         for n, (image, score) in enumerate(zip(images, scores, strict=True))
     ]
     write_scores(lines, args.scores)
+    draw_outliers(detector, images, scores, folds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
-        own = [row for row in rows if row.category == category]
+        own = [image for image in good if image.category == category]
         if threshold.cross is None:
-            print(promise(category, threshold, len(own), settings, SAY_UNSEEN))
+            print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
         else:
-            parts = int(parts_of([row.part for row in own], [row.sha256 for row in own]).max()) + 1
-            print(promise_across(category, threshold, parts, settings))
+            print(promise_across(category, threshold, own, linked.looked, settings))

@@ -24,7 +24,11 @@ from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import PixelMetricsStream
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Row
+
+# What counts on a line, before all other metrics.
+LEADING = ("miss_rate", "false_alarm_rate")
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,30 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The physical parts that the images show: the highest score of each [p], and whether any of its images is
+    anomalous [p].
+    """
+
+    scores: NDArray[np.float64]
+    anomalous: NDArray[np.bool_]
+
+    @property
+    def good(self) -> NDArray[np.float64]:
+        """The scores of the good ones."""
+        return self.scores[~self.anomalous]
+
+    @property
+    def defective(self) -> NDArray[np.float64]:
+        """The scores of the others."""
+        return self.scores[self.anomalous]
+
+
+@dataclass(frozen=True)
 class Report:
-    """A category's metrics by name, the bootstrap replicates of those that are no proportions, the proportions, and its
-    images with their scores. `unmasked` counts the anomalous images without a mask: they count for image metrics only.
+    """A category's metrics by name, the bootstrap replicates of those that are no proportions, the proportions, its
+    images with their scores, and its parts. `unmasked` counts the anomalous images without a mask: they count for image
+    metrics only.
     """
 
     metrics: dict[str, float]
@@ -49,6 +74,7 @@ class Report:
     rows: list[Row]
     scores: NDArray[np.float32]
     unmasked: int
+    parts: Parts
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -58,14 +84,18 @@ class Report:
     def intervals(self, settings: BootstrapSettings) -> dict[str, Interval]:
         """The confidence interval of each metric: of proportions the exact one, of the others by bootstrap."""
         exact = {name: p.interval(settings.confidence) for name, p in self.proportions.items()}
-        return intervals(self.replicates, settings) | exact
+        found = intervals(self.replicates, settings) | exact
+        return {name: found[name] for name in self.metrics}
 
 
 class Measurement(Closing):
-    """Takes a category's judged images one by one; memory does not grow with their maps. A context manager."""
+    """Takes a category's judged images one by one; memory does not grow with their maps. A context manager.
 
-    def __init__(self, settings: BootstrapSettings) -> None:
-        self._settings = settings
+    Images that are `linked` show one part: they are drawn together, and rates count them once.
+    """
+
+    def __init__(self, settings: BootstrapSettings, linked: Linked) -> None:
+        self._settings, self._linked = settings, linked
         self._rows: list[Row] = []
         self._scores: list[float] = []
         self._unmasked = self._masked = 0
@@ -89,17 +119,22 @@ class Measurement(Closing):
             return
         self._masked += anomalous_pixels
         self._pixels.add(judged.anomaly_map, judged.mask)
-        self._replicates.add(judged.anomaly_map, judged.mask, judged.row.part)
+        self._replicates.add(judged.anomaly_map, judged.mask, self._linked.group(judged.row.path) or judged.row.part)
         self._aupimo.add(judged.anomaly_map, judged.mask)
         self._with_map.append(len(self._rows) - 1)
 
     def report(self, threshold: Threshold) -> Report:
-        """All numbers so far; rates are shares of the parts at `threshold`. Pixel metrics are left out where no
-        anomalous image has a mask. Raises UserError if good or anomalous images are absent.
+        """All numbers so far, LEADING first; rates are shares of the parts at `threshold`. Pixel metrics are left out
+        where no anomalous image has a mask. Raises UserError if good or anomalous images are absent.
         """
         scores, labels = np.array(self._scores, np.float32), np.array([row.label for row in self._rows])
-        groups = [row.part or row.path for row in self._rows]
-        metrics = {f"image_{name}": value for name, value in asdict(image_metrics(scores, labels)).items()}
+        numbers = numbered(self._rows, self._linked)
+        groups = [f"{number}" for number in numbers]
+        parts = judged_parts(self._rows, self._scores, numbers)
+        proportions = rates(parts, threshold)
+        shares = {name: proportion.value for name, proportion in proportions.items()}
+        metrics = {name: shares[name] for name in LEADING if name in shares}
+        metrics |= {f"image_{name}": value for name, value in asdict(image_metrics(scores, labels)).items()}
         replicates = image_replicates(scores, labels, self._settings, groups)
         if self._masked:
             pixel = asdict(self._pixels.result())
@@ -112,9 +147,8 @@ class Measurement(Closing):
         for name, values in self._aupimo_of_images().items():
             replicates[name] = mean_replicates(values, labels > 0, self._settings, groups)
             metrics[name] = float(replicates[name][0])
-        proportions = rates(self._rows, self._scores, threshold)
-        metrics |= {name: proportion.value for name, proportion in proportions.items()}
-        return Report(metrics, replicates, proportions, self._rows, scores, self._unmasked)
+        metrics |= shares  # the rates that do not lead
+        return Report(metrics, replicates, proportions, self._rows, scores, self._unmasked, parts)
 
     def _aupimo_of_images(self) -> dict[str, NDArray[np.float64]]:
         """[n], NaN for images that have none; nothing where too few good pixels resolve its false-positive rates."""
@@ -126,20 +160,31 @@ class Measurement(Closing):
         return {"aupimo": values}
 
 
-def rates(rows: Sequence[Row], scores: Sequence[float], threshold: Threshold) -> dict[str, Proportion]:
-    """Of the good parts those that FAIL and those that go to REVIEW, of the anomalous ones those that PASS. A part's
-    score is the highest of its images, copies included, and it is anomalous if any of them is. What has no part has no
-    rate.
-    """
-    parts = parts_of([row.part for row in rows], [row.sha256 for row in rows])
+def numbered(rows: Sequence[Row], linked: Linked) -> NDArray[np.intp]:
+    """The part of each image [n], numbered from 0; copies are of one part."""
+    return parts_of([row.part for row in rows], [row.sha256 for row in rows], [linked.group(row.path) for row in rows])
+
+
+def judged_parts(rows: Sequence[Row], scores: Sequence[float], parts: NDArray[np.intp]) -> Parts:
+    """Each part once, as bad as its worst image; `parts` [n] numbers that of each image."""
     highest, anomalous = np.full(parts.max() + 1, -np.inf), np.zeros(parts.max() + 1, np.bool_)
     np.maximum.at(highest, parts, scores)
     np.logical_or.at(anomalous, parts, [row.label > 0 for row in rows])
-    decisions = np.array([threshold.decide(float(score)) for score in highest])
+    return Parts(highest, anomalous)
+
+
+def rates(parts: Parts, threshold: Threshold) -> dict[str, Proportion]:
+    """Of the anomalous parts those that PASS, of the good ones those that FAIL and those that go to REVIEW. What has no
+    part has no rate.
+    """
+    good, defective = (
+        np.array([threshold.decide(score) for score in scores.tolist()], str)
+        for scores in (parts.good, parts.defective)
+    )
     wrong = {
-        "false_alarm_rate": decisions[~anomalous] == "FAIL",
-        "review_rate": decisions[~anomalous] == "REVIEW",
-        "miss_rate": decisions[anomalous] == "PASS",
+        "miss_rate": defective == "PASS",
+        "false_alarm_rate": good == "FAIL",
+        "review_rate": good == "REVIEW",
     }
     return {name: Proportion(int(found.sum()), found.size) for name, found in wrong.items() if found.size}
 

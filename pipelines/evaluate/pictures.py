@@ -1,40 +1,22 @@
-"""The pictures that people look at: loss curves, score histograms, ROC and precision-recall curves, galleries."""
+"""The pictures that people look at: loss curves, score histograms, ROC and precision-recall curves."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
 from inpformer.metrics.image import precision_recall_curve, roc_curve
-from pipelines.platform import files
+from pipelines.calibrate.gallery import BAD_COLOUR, GOOD_COLOUR, save
 
-matplotlib.rcParams["text.parse_math"] = False  # two dollars in a category's name are no formula
-GOOD_COLOUR, BAD_COLOUR = "#2c7fb8", "#d7301f"
 # Of a picture with a panel a metric: inches, and how many of them stay legible side by side.
 PAGE_WIDTH, PANELS_A_ROW = 10.0, 4
-
-
-@dataclass(frozen=True)
-class Miss:
-    """One picture of the gallery: `image`, `mask` and `anomaly_map` are of one size; `threshold` of its category."""
-
-    title: str
-    image: Image.Image
-    mask: NDArray[np.bool_]
-    anomaly_map: NDArray[np.float32]
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,7 @@ def histograms(categories: Mapping[str, CategoryScores], file: Path) -> None:
         axes.axvline(c.threshold, color="black", linestyle="--", label="threshold")
         axes.set(title=name, xlabel="image score", ylabel="images")
         axes.legend(frameon=False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def curves(categories: Mapping[str, CategoryScores], file: Path) -> None:
@@ -72,7 +54,7 @@ def curves(categories: Mapping[str, CategoryScores], file: Path) -> None:
     left.set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC", aspect="equal")
     right.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(0, 1.03))
     left.legend(frameon=False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def intervals(
@@ -106,31 +88,7 @@ def intervals(
         axes.set_yticks(range(len(metrics)), list(metrics))
         axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="x", alpha=0.3)
-    _save(figure, folder / "intervals.png")
-
-
-def gallery(misses: Sequence[Miss], file: Path) -> None:
-    """Three pictures in a row for each: image with the true outline, map, map over image."""
-    columns = 2 if len(misses) > 1 else 1
-    rows = math.ceil(len(misses) / columns)
-    figure, grid = plt.subplots(
-        rows, columns * 3, figsize=(columns * 7, rows * 2.6), layout="constrained", squeeze=False
-    )
-    for axes in grid.flat:
-        axes.axis("off")
-    for number, miss in enumerate(misses):
-        row, column = divmod(number, columns)
-        image, heat, both = grid[row, column * 3 : column * 3 + 3]
-        image.imshow(miss.image)
-        if miss.mask.any():
-            image.contour(miss.mask, [0.5], colors=[BAD_COLOUR], linewidths=1)
-        image.set_title(miss.title, fontsize=8, loc="left")
-        heat.imshow(miss.anomaly_map, vmin=0, vmax=2 * miss.threshold, cmap="inferno")
-        both.imshow(miss.image)
-        both.imshow(miss.anomaly_map, vmin=0, vmax=2 * miss.threshold, cmap="inferno", alpha=0.5)
-        if (miss.anomaly_map > miss.threshold).any():
-            both.contour(miss.anomaly_map, [miss.threshold], colors=["white"], linewidths=1)
-    _save(figure, file)
+    save(figure, folder / "intervals.png")
 
 
 def overlay(image: Image.Image, anomaly_map: Image.Image, answer: Mapping[str, Any], file: Path) -> None:
@@ -161,10 +119,4 @@ def overlay(image: Image.Image, anomaly_map: Image.Image, answer: Mapping[str, A
         axes.set_title(title, fontsize=10)
         axes.axis("off")
     figure.colorbar(panels[1].images[0], ax=panels[1], shrink=0.7)
-    _save(figure, file)
-
-
-def _save(figure: Figure, file: Path) -> None:
-    with files.written_whole(file) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
+    save(figure, file)

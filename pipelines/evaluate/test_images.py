@@ -6,33 +6,31 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
-import numpy as np
 from tqdm import tqdm
 
 from inpformer.devices import best_device
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
+from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.modes import ZERO_SHOT
-from inpformer.metrics.bootstrap import Interval, Replicates, intervals
 from inpformer.metrics.image import precision_recall_curve, roc_curve
-from inpformer.metrics.proportion import mean_interval
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.calibrate.gallery import Shown, draw_gallery
 from pipelines.calibrate.held_out import predict
 from pipelines.evaluate import pictures
+from pipelines.evaluate.good_parts import outcomes_of
 from pipelines.evaluate.measure import Judged, Measurement, Report
+from pipelines.evaluate.remedies import remedies
+from pipelines.evaluate.report import compared, mean, sentences, summary, table
 from pipelines.evaluate.settings import EvaluateSettings
+from pipelines.gate.linked import Linked, read_linked
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
 from pipelines.platform.weights import load_encoder
-
-Numbers = dict[str, float]
-# What metrics.json has of a setting: the means that people compare, few enough for a screen, to so many digits.
-COMPARED, DIGITS = ("image_auroc", "aupro", "false_alarm_rate", "miss_rate"), 4
 
 
 class Gallery:
@@ -73,7 +71,7 @@ def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqd
 
 
 def evaluate(
-    manifest: Manifest, detector: Detector, settings: EvaluateSettings
+    manifest: Manifest, detector: Detector, settings: EvaluateSettings, linked: Linked
 ) -> tuple[dict[str, Report], list[Judged]]:
     """Each category's report, and the gallery's images. Memory does not grow with the number of images."""
     test = manifest.split("test")
@@ -83,67 +81,12 @@ def evaluate(
         for category in sorted({row.category for row in test}):
             # Draws of its own for each category: their mean then varies as independent categories do.
             bootstrap = replace(settings.bootstrap, seed=settings.bootstrap.seed + len(reports))
-            with Measurement(bootstrap) as measurement:
+            with Measurement(bootstrap, linked) as measurement:
                 for judged in judge(manifest, detector, [r for r in test if r.category == category], progress):
                     measurement.add(judged)
                     gallery.add(judged)
                 reports[category] = measurement.report(detector.thresholds[category])
     return reports, gallery.worst
-
-
-def mean(reports: Mapping[str, Report]) -> Numbers:
-    """Metric by metric over the categories that have it."""
-    names = dict.fromkeys(name for report in reports.values() for name in report.metrics)
-    return {name: fmean(r.metrics[name] for r in reports.values() if name in r.metrics) for name in names}
-
-
-def mean_intervals(reports: Mapping[str, Report], settings: BootstrapSettings) -> dict[str, Interval]:
-    """The confidence intervals of `mean`."""
-    replicates: dict[str, Replicates] = {}
-    exact: dict[str, Interval] = {}
-    for name in mean(reports):
-        if proportions := [r.proportions[name] for r in reports.values() if name in r.proportions]:
-            exact[name] = mean_interval(proportions, settings.confidence)
-        else:
-            replicates[name] = np.mean([r.replicates[name] for r in reports.values() if name in r.replicates], axis=0)
-    return intervals(replicates, settings) | exact
-
-
-def summary(reports: Mapping[str, Report], data_sets: list[str]) -> dict[str, dict[str, Numbers] | Numbers]:
-    """What evaluation.json holds of a setting: the mean, the data sets where there are several, the categories."""
-    whole: dict[str, dict[str, Numbers] | Numbers] = {"mean": mean(reports)}
-    if data_sets:
-        whole["data_set"] = {
-            name: mean({c: report for c, report in reports.items() if c.startswith(f"{name}/")}) for name in data_sets
-        }
-    return whole | {"category": {category: report.metrics for category, report in reports.items()}}
-
-
-def compared(mean: Numbers) -> Numbers:
-    """What metrics.json holds of a setting's means."""
-    return {name: round(mean[name], DIGITS) for name in COMPARED if name in mean}
-
-
-def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:
-    """The metrics as a Markdown table, each with its confidence interval where it has one."""
-    columns = list(mean(reports))
-    # A list: a category may be called mean.
-    rows = [(name, report.metrics, report.intervals(settings)) for name, report in reports.items()]
-    rows.append(("mean", mean(reports), mean_intervals(reports, settings)))
-    lines = [
-        f"{setting}; in brackets the {settings.confidence:.0%} interval of {settings.replicates} bootstrap draws "
-        "of the test images, of rates (shares of the parts) the exact one",
-        "",
-        "| category | " + " | ".join(columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    for row, metrics, bounds in rows:
-        cells = [
-            f"{metrics[name]:.3f} [{bounds[name][0]:.3f}, {bounds[name][1]:.3f}]" if name in metrics else "–"
-            for name in columns
-        ]
-        lines.append("| " + row.replace("|", r"\|") + " | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def write_curves(reports: Mapping[str, Report], folder: Path) -> None:
@@ -200,8 +143,8 @@ def draw(
         title = f"{j.row.path}: {kind}, {j.score:.3f} against {limits.threshold:.3f}"
         image = read_image(manifest.root / j.row.path)
         seen = detector.frame(image.size).visible(image)
-        misses.append(pictures.Miss(title, seen, j.mask, j.anomaly_map, limits.threshold))
-    pictures.gallery(misses, folder / "worst.png")
+        misses.append(Shown(title, seen, j.mask, j.anomaly_map, limits.threshold))
+    draw_gallery(misses, folder / "worst.png")
 
 
 def run(args: Namespace) -> None:
@@ -210,18 +153,28 @@ def run(args: Namespace) -> None:
     manifest = read_manifest(args.manifest)
     detector = Detector.load(args.detector, device=best_device(), load=load_encoder)
     check_setting(detector, manifest)
-    reports, worst = evaluate(manifest, detector, settings)
+    linked = read_linked(args.linked)
+    reports, worst = evaluate(manifest, detector, settings, linked)
     if unmasked := sum(report.unmasked for report in reports.values()):
         print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
     setting = detector.learnt_from.setting
     with files.written_whole(args.plots) as folder:
         draw(reports, worst, manifest, detector, settings.bootstrap, folder)
     write_scores(reports, detector, args.scores)
-    lines = table(setting, reports, settings.bootstrap)
+    parts = {name: report.parts for name, report in reports.items()}
+    outcomes = outcomes_of(parts, detector.thresholds)
+    rate = read_section("calibrate", CalibrationSettings).false_alarm_rate
+    lines = "\n".join(
+        [
+            table(setting, reports, settings.bootstrap),
+            sentences(reports, outcomes, linked.looked),
+            remedies(parts, detector.thresholds, rate),
+        ]
+    )
     with files.written_whole(args.table) as temporary:
         temporary.write_text(lines)
     # The exact numbers of all categories, and under the same names the few that `dvc metrics` shows.
-    whole = {setting: summary(reports, manifest.data_sets)}
+    whole = {setting: summary(reports, outcomes, manifest.data_sets, settings.bootstrap)}
     few = {setting: {"mean": compared(mean(reports))}}
     for file, values in ((args.evaluation, whole), (args.metrics, few)):
         with files.written_whole(file) as temporary:

@@ -1,9 +1,10 @@
 """Stage gate: looks for what would spoil a model or its thresholds, before any work is done, and shows it.
 
-python -m pipelines.gate --manifest MANIFEST.parquet --report FOLDER --findings FINDINGS.json
+python -m pipelines.gate --manifest MANIFEST.parquet --report FOLDER --findings FINDINGS.json --linked LINKED.json
 
 Errors stop the pipeline, warnings do not. It reads all images, test images too, for copies and faults of their own:
-nothing is learnt or chosen by them. The report is FOLDER/index.html; FINDINGS.json holds the same for machines.
+nothing is learnt or chosen by them. The report is FOLDER/index.html; FINDINGS.json holds the same for machines,
+LINKED.json which good images show one part, so that rates count it once.
 """
 
 import argparse
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--findings", type=Path, required=True)
+    parser.add_argument("--linked", type=Path, required=True)
     args = parser.parse_args()
     command.refuse_missing(args.manifest)
     params.check()

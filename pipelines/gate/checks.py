@@ -8,7 +8,9 @@ from itertools import groupby
 from inpformer.images.frame import MAP_SIZE
 from inpformer.judging.calibration import images_needed
 from inpformer.judging.cross import keeps, parts_needed
+from inpformer.judging.parts import parts_of
 from pipelines.gate.finding import ERROR, WARNING, Finding
+from pipelines.gate.linked import Linked
 from pipelines.gate.look import Look
 from pipelines.manifest.few import few_images
 from pipelines.manifest.table import Row
@@ -86,7 +88,7 @@ def formats(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
 
 
 def held_out(
-    rows: Sequence[Row], false_alarm_rate: float, confidence: float | None, folds: int | None = None
+    rows: Sequence[Row], linked: Linked, false_alarm_rate: float, confidence: float | None, folds: int | None = None
 ) -> list[Finding]:
     """Categories whose val images (with `folds`: good images but for the test's) are fewer than the promise takes, or
     which have very few good images in all. Copies count once, and so do several images of one part: the promise is
@@ -99,12 +101,15 @@ def held_out(
     findings = []
     few = few_images(rows)
     for category, members in _by_category(rows):
-        held = len({row.part or row.sha256 for row in members if row.split in splits and not row.label})
+        ours = [row for row in members if row.split in splits and not row.label]
+        parts = parts_of([r.part for r in ours], [r.sha256 for r in ours], [linked.group(r.path) for r in ours])
+        held = len(set(parts.tolist()))
         texts = [few[category]] if category in few else []
         if folds is not None:
             needed = held if keeps(held, folds, false_alarm_rate) else parts_needed(folds, false_alarm_rate, held)
         if held < needed:
-            texts.append(f"{held} good images are {state}, {promise} takes {needed}: {needed - held} more are needed")
+            counted = f"{held} good images" if held == len(ours) else f"{len(ours)} good images of {held} parts"
+            texts.append(f"{counted} are {state}, {promise} takes {needed}: {needed - held} more are needed")
         if texts:
             findings.append(Finding("held_out", WARNING, category, (), ". ".join(texts)))
     return findings

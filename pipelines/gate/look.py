@@ -13,29 +13,36 @@ from tqdm import tqdm
 
 from inpformer.images.transform import read_image
 from pipelines.gate.processes import JOB_IMAGES, spread
+from pipelines.gate.registration import SIDE, phases
 from pipelines.manifest.table import Manifest
 
-# 64 pixels a side and its 16 lowest frequencies either way: what a 256-bit perceptual hash looks at.
-SIDE, FREQUENCIES = 64, 16
+FREQUENCIES = 16  # the lowest either way: what a 256-bit perceptual hash looks at
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """`mode` is Pillow's; `orientation` EXIF's, 1 for upright; `frequencies` [255] float16, unscaled."""
+    """`mode` is Pillow's; `orientation` EXIF's, 1 for upright; `frequencies` [255] float16, unscaled; `phases` [606]
+    as `registration` compares them.
+    """
 
     mode: str
     transparent: bool
     orientation: int
     frequencies: NDArray[np.float16]
+    phases: NDArray[np.uint8]
 
 
 def look_at_all(manifest: Manifest) -> dict[str, Look]:
     """Reads every picture of the manifest once; by path. Raises UserError for one that is gone."""
-    paths = [row.path for row in manifest.rows]
-    jobs = [(manifest.root, paths[start : start + JOB_IMAGES]) for start in range(0, len(paths), JOB_IMAGES)]
+    return look_at(manifest.root, [row.path for row in manifest.rows])
+
+
+def look_at(root: Path, paths: Sequence[str]) -> dict[str, Look]:
+    """Reads pictures whose `paths` are relative to `root`; by path. Raises UserError for one that is gone."""
+    jobs = [(root, paths[start : start + JOB_IMAGES]) for start in range(0, len(paths), JOB_IMAGES)]
     with spread(len(paths)) as each:
         looks = chain.from_iterable(each(_look_at, jobs))
-        return dict(zip(paths, tqdm(looks, "gate: looking", len(paths), disable=None), strict=True))
+        return dict(zip(paths, tqdm(looks, "looking", len(paths), disable=None), strict=True))
 
 
 def picture(path: Path) -> Image.Image:
@@ -45,15 +52,15 @@ def picture(path: Path) -> Image.Image:
 
 def _look_at(job: tuple[Path, Sequence[str]]) -> list[Look]:
     root, paths = job
-    return [_look(root / path) for path in paths]
+    return [look_at_picture(picture(root / path)) for path in paths]
 
 
-def _look(path: Path) -> Look:
-    image = picture(path)
+def look_at_picture(image: Image.Image) -> Look:
+    """What is seen in one picture."""
     small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float32)
     lowest = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]  # without the mean brightness
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float16))
+    return Look(image.mode, transparent, _orientation(image), np.asarray(lowest, np.float16), phases(small))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -148,6 +148,13 @@ def with_detector(model_name: str, digest: str) -> Version | None:
     return min((_version(one) for one in found), key=lambda version: int(version.number), default=None)
 
 
+@reaching_mlflow
+def set_version_tags(model_name: str, number: str, tags: Mapping[str, str]) -> None:
+    """Texts of a version by name, in their order."""
+    for name, text in tags.items():
+        client().set_model_version_tag(model_name, number, allowed(name), text)
+
+
 def challenge(model_name: str, number: str) -> None:
     """Points @challenger at a version; an alias that does already is not written."""
     if aliases(model_name).get(CHALLENGER) != number:

@@ -15,6 +15,9 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.other_device import check_on_cpu
+from pipelines.gate.linked import Linked
+from pipelines.gate.settings import GateSettings
+from pipelines.gate.similar import look_for_linked
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
@@ -26,8 +29,9 @@ from pipelines.register.settings import RegisterSettings
 KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from", "imported.sha256")
 
 
-def good_images(folder: Path, category: str, part: str | None) -> list[GoodImage]:
+def good_images(folder: Path, category: str, part: str | None, look: bool) -> list[GoodImage]:
     """The images of a folder; `part` is the regular expression over a file's name whose first group names its part.
+    `look`: near duplicates are looked for, as the gate does.
 
     Raises UserError if there are none, and if `part` fits none of them.
     """
@@ -42,7 +46,11 @@ def good_images(folder: Path, category: str, part: str | None) -> list[GoodImage
         )
     parts = [(match[1] or "") if match else "" for match in found]
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return [GoodImage(file, category, sha256, name) for file, sha256, name in zip(files, digests, parts, strict=True)]
+    linked = look_for_linked(folder, [str(file.relative_to(folder)) for file in files], digests) if look else Linked()
+    return [
+        GoodImage(file, category, sha256, name, linked.group(str(file.relative_to(folder))))
+        for file, sha256, name in zip(files, digests, parts, strict=True)
+    ]
 
 
 def part_expression(given: str | None) -> str | None:
@@ -75,7 +83,8 @@ def run(args: Namespace) -> None:
     settings = replace(read_section("calibrate", CalibrationSettings), unseen=args.unseen, folds=None)
     model_name = read_section("register", RegisterSettings).model_name
     part = part_expression(args.part)
-    images = good_images(args.normals, args.category, part)
+    look = "near_duplicates" not in read_section("gate", GateSettings).ignore
+    images = good_images(args.normals, args.category, part, look)
     source = find_version(model_name, args.version)
     device = best_device()
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
@@ -91,7 +100,7 @@ def run(args: Namespace) -> None:
         paths, categories = [image.path for image in images], [image.category for image in images]
         check_on_cpu(on_cpu, paths, categories, scores, device_name(device))
         parts, normals = len(threshold.scores), digest_of(images)
-        promised = promise(args.category, threshold, len(images), settings, "--unseen")
+        promised = promise(args.category, threshold, images, look, settings, "--unseen")
         tags = {
             # What was measured, and hashed, belongs to the old thresholds.
             **{k: v for k, v in source.tags.items() if k in KEPT_TAGS},
@@ -111,11 +120,11 @@ def run(args: Namespace) -> None:
                 provenance.code(),
             ]
         )
-        key = f"recalibrate {source.number} {args.category} {normals} {part} {settings}"
+        key = f"recalibrate {source.number} {args.category} {normals} {part} {look} {settings}"
         name = f"recalibrate-{args.category}"
         version = register_alone(made, model_name, key, name, Evidence(description, tags))
     if part is None:
-        print(f"each of the {len(images)} images counts as a part of its own, copies once: --part says otherwise")
+        print("the names do not say which images show one part: --part would")
     else:
         print(f"{len(images)} images of {parts} parts, by the names' part {part!r}")
     print(promised)

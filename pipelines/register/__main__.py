@@ -3,8 +3,9 @@ r"""Stage register: the calibrated detector becomes a version in MLflow's regist
 Never taken from DVC's cache: what was asked for last is @challenger, also where nothing had to be computed for it.
 
 python -m pipelines.register --manifest MANIFEST.parquet --features FEATURES.json --model FOLDER --detector FOLDER \
-    --run RUN.json --gate FOLDER --findings FINDINGS.json --held-out SCORES.csv --evaluation EVALUATION.json \
-    --table METRICS.md --scores SCORES.csv --plots FOLDER --out VERSION.json
+    --run RUN.json --gate FOLDER --findings FINDINGS.json --linked LINKED.json --held-out SCORES.csv \
+    --outliers THRESHOLDS.png --evaluation EVALUATION.json --table METRICS.md --scores SCORES.csv \
+    --plots FOLDER --out VERSION.json
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from pipelines.platform import command, params
 
 INPUTS = ("manifest", "features", "model", "detector", "run")
-EVIDENCE = ("gate", "findings", "held-out", "evaluation", "table", "scores", "plots")
+EVIDENCE = ("gate", "findings", "linked", "held-out", "outliers", "evaluation", "table", "scores", "plots")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from pipelines.evaluate.promise import promise_tags, verdict
 from pipelines.manifest.table import Manifest
 from pipelines.platform import provenance
 from pipelines.platform.params import PARAMS_FILE, flat, read_all
@@ -15,10 +16,10 @@ from pipelines.platform.runs import Run
 
 # In a description, by their names in people's mouths.
 KEY_NUMBERS = {
+    "miss_rate": "misses",
+    "false_alarm_rate": "false alarms",
     "image_auroc": "image AUROC",
     "aupro": "AUPRO",
-    "false_alarm_rate": "false alarms",
-    "miss_rate": "misses",
 }
 NAMED_CATEGORIES = 6
 
@@ -44,8 +45,10 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
     for file in (args.held_out, args.evaluation, args.table, args.scores):
         shutil.copy(file, folder)
     shutil.copytree(args.plots, folder / "pictures")
+    shutil.copy(args.outliers, folder / "pictures")
     shutil.copytree(args.gate, folder / "gate")
-    shutil.copy(args.findings, folder / "gate")
+    for file in (args.findings, args.linked):
+        shutil.copy(file, folder / "gate")
     hashed = (args.manifest, args.features, args.model, args.detector, args.evaluation, PARAMS_FILE)
     made_of = {
         "run_id": run.run_id,
@@ -65,19 +68,27 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
         "seed": str(read_all().get("train", {}).get("seed", "")),
         **provenance.code_tags(),
         "evaluation.digest": file_digest(args.evaluation),
+        **promise_tags(numbers),
     }
-    return Evidence(describe(setting, manifest, numbers["mean"]), tags, folder, flat({setting: numbers}))
+    return Evidence(describe(setting, manifest, numbers), tags, folder, flat({setting: numbers}))
 
 
-def describe(setting: str, manifest: Manifest, mean: dict[str, float]) -> str:
+def describe(setting: str, manifest: Manifest, numbers: dict[str, Any]) -> str:
     """What a person is to know before the version serves."""
     names = manifest.categories[:NAMED_CATEGORIES]
     more = f" and {len(manifest.categories) - len(names)} more" if len(manifest.categories) > len(names) else ""
-    numbers = [f"{said} {mean[name]:.4f}" for name, said in KEY_NUMBERS.items() if name in mean]
+    mean, bounds = numbers["mean"], numbers["interval"]["mean"]
+    said = [
+        f"{words} {mean[name]:.4f}"
+        + (f" [{bounds[name]['low']:.4f}, {bounds[name]['high']:.4f}]" if name in bounds else "")
+        for name, words in KEY_NUMBERS.items()
+        if name in mean
+    ]
     return "\n".join(
         [
             f"{setting} on {manifest.root.as_posix()} ({', '.join(names)}{more}), data {manifest.digest[:12]}",
-            f"{', '.join(numbers)} (mean over the categories' test images)",
+            f"{', '.join(said)} (mean over the categories' test images)",
+            verdict(numbers),
             provenance.code(),
         ]
     )

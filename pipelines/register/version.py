@@ -9,12 +9,21 @@ from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.evaluate.promise import HELD_TAG, NOT_HELD, promise_tags
 from pipelines.gate.log import log_gate
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import flat, read_section
-from pipelines.platform.registry import DIGEST_TAG, Version, challenge, folder_digest, register, with_detector
+from pipelines.platform.registry import (
+    DIGEST_TAG,
+    Version,
+    challenge,
+    folder_digest,
+    register,
+    set_version_tags,
+    with_detector,
+)
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import shown_uri
 from pipelines.register.evidence import file_digest, gather, read_numbers
@@ -44,6 +53,7 @@ def run(args: Namespace) -> None:
             run.log_metrics(flat(dict([read_numbers(args.evaluation)])))
             tell(run, args, manifest, digest)
         say_changed(found, model_name, args.evaluation)
+        tell_promise(found, model_name, args.evaluation)
         left = Challenger(model_name, found.number, found.run_id)
     else:
         left = Challenger(model_name, make(args, manifest, run, model_name), run.run_id)
@@ -83,3 +93,15 @@ def say_changed(found: Version, model_name: str, evaluation: Path) -> None:
     """A version's evidence stays, also where the same detector is measured otherwise now."""
     if found.tags.get("evaluation.digest", file_digest(evaluation)) != file_digest(evaluation):
         print(f"{evaluation} differs from what {model_name} version {found.number} was registered with, which stays.")
+
+
+def tell_promise(found: Version, model_name: str, evaluation: Path) -> None:
+    """A version that says nothing of its promise, as it was registered before that was tested, or says that it held,
+    is told what is known now: promotion is not to overlook a promise that broke on later test images. It is never told
+    the reverse.
+    """
+    _, numbers = read_numbers(evaluation)
+    known, tags = found.tags.get(HELD_TAG), promise_tags(numbers)
+    if known is None or (tags[HELD_TAG] == NOT_HELD and known != NOT_HELD):
+        # The numbers first: promotion asks HELD_TAG.
+        set_version_tags(model_name, found.number, dict(sorted(tags.items())))

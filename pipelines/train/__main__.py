@@ -1,7 +1,7 @@
 """Stage train: the method on Ray, from the feature store, under one MLflow run.
 
 python -m pipelines.train --manifest MANIFEST.parquet --features FEATURES.json \
-    --model FOLDER --run RUN.json --loss LOSS.csv [--winner WINNER.json] [--anomalies FOLDER]
+    --model FOLDER --run RUN.json --loss LOSS.csv [--winner WINNER.json] [--anomalies FOLDER] [--linked LINKED.json]
 
 Interrupted, it goes on from its last checkpoint when called again with the same data and parameters.
 """
@@ -18,9 +18,10 @@ def main() -> None:
     for name in ("--manifest", "--features", "--model", "--run", "--loss"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--anomalies", type=Path, help="the pictures with defects that features drew, for MLflow")
+    parser.add_argument("--linked", type=Path, help="the near duplicates that the gate found, for calibrate.folds")
     parser.add_argument("--winner", type=Path, help="what the stage tune found")
     args = parser.parse_args()
-    command.refuse_missing(args.manifest, args.features, args.winner, args.anomalies)
+    command.refuse_missing(args.manifest, args.features, args.winner, args.anomalies, args.linked)
     params.check()
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
     with command.importing():

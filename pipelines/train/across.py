@@ -5,6 +5,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import LearntFrom
 from inpformer.judging.seen import SeenImages
 from inpformer.training.settings import TrainSettings
+from pipelines.gate.linked import Linked
 from pipelines.training.folds import assign_folds, train_folds
 from pipelines.training.job import History, Job
 
@@ -25,11 +26,11 @@ def refuse_folds(settings: TrainSettings, shots: int | None) -> None:
         )
 
 
-def train_across(job: Job, learnt_from: LearntFrom, folds: int) -> tuple[Detector, dict[str, History]]:
+def train_across(job: Job, learnt_from: LearntFrom, folds: int, linked: Linked) -> tuple[Detector, dict[str, History]]:
     """Trains in the setting asked for, without each of so many folds of the good images; returns the detector, not
-    calibrated yet, and the histories by the names of the trainings.
+    calibrated yet, and the histories by the names of the trainings. Images that are `linked` show one part.
     """
-    assigned = assign_folds(job.manifest.rows, folds)
+    assigned = assign_folds(job.manifest.rows, folds, linked.group)
     models, histories = train_folds(job, assigned)
     method, own, seen = job.settings.kind, job.settings.own, SeenImages.of_folds(assigned)
     return Detector(job.encoder, method, own, {}, learnt_from, {}, job.index.tiling, seen, models), histories

@@ -5,6 +5,7 @@ import hashlib
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -20,6 +21,7 @@ from pipelines.features.encoder_check import check_encoder
 from pipelines.features.index import FeatureIndex, read_index
 from pipelines.features.settings import FeatureSettings
 from pipelines.features.sheet import PICTURES
+from pipelines.gate.linked import Linked, read_linked
 from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform import files, provenance
 from pipelines.platform.params import flat, read_all, read_section
@@ -35,9 +37,16 @@ from pipelines.training.job import History, Job, borrow, build_on, train_apart, 
 from pipelines.tune.winner import read_winner, with_values
 
 
-def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, taken: str, folds: int | None) -> str:
+def run_key(
+    manifest: Manifest,
+    index: FeatureIndex,
+    settings: TrainSettings,
+    taken: str,
+    folds: int | None = None,
+    linked: Linked | None = None,
+) -> str:
     """Names a training: equal for equal code, data and parameters, so that a repeated call resumes. `taken` names the
-    weights that are taken as they are, "" for none.
+    weights that are taken as they are, "" for none; `linked` images lie in one of the `folds`.
     """
     identity = [
         provenance.source_digest("inpformer", "pipelines/features", "pipelines/training", "pipelines/train"),
@@ -48,6 +57,7 @@ def run_key(manifest: Manifest, index: FeatureIndex, settings: TrainSettings, ta
         settings.identity,
         taken,
         folds,
+        [] if folds is None or linked is None else linked.groups,
     ]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -115,10 +125,12 @@ def run(args: Namespace) -> None:
         taken = hashlib.sha256((weights / CONFIG_FILE).read_bytes()).hexdigest() if weights.is_dir() else ""
         if settings.kind.builds_on(settings.own):
             base = build_on(weights, encoder, settings, learnt_from)
+            settings = replace(settings, own=settings.own.like(base.settings))
         else:
             other = borrow(weights, encoder, categories, settings.setting == ZERO_SHOT)
             learnt_from, method = other.learnt_from, other.method
-    key = run_key(manifest, index, settings, taken, folds)
+    linked = Linked() if folds is None or args.linked is None else read_linked(args.linked)
+    key = run_key(manifest, index, settings, taken, folds, linked)
     tags = {
         **provenance.tags(),
         "method": method.name,
@@ -143,7 +155,7 @@ def run(args: Namespace) -> None:
         if anomalies is not None:
             run.log_files(args.anomalies / PICTURES, "pictures/anomalies")
         if folds is not None:
-            detector, histories = train_across(job, learnt_from, folds)
+            detector, histories = train_across(job, learnt_from, folds, linked)
             history = _mean(list(histories.values()))
             run.log_epochs(history)  # of each fold it would be as many calls as there are epochs and folds
         elif other is None:

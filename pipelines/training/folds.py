@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from inpformer.errors import UserError
 from inpformer.judging.cross import equal_folds
@@ -16,10 +16,11 @@ from pipelines.manifest.table import Row, good_rows
 from pipelines.training.job import History, Job, train_tasks, warn_if_short
 
 
-def assign_folds(rows: Iterable[Row], folds: int) -> dict[str, int]:
+def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] = lambda path: "") -> dict[str, int]:
     """By the sha256 of each good image that is not for the test, the number of its fold, or BY_ALL for parts that are
     left over. The parts of each category are spread over `folds` of equal size (over as many as there are parts, where
-    these are fewer), by their content alone; copies and images of one part lie in one.
+    these are fewer), by their content alone; copies, images of one part and those of one group, which `linked` names by
+    a path, lie in one.
 
     Raises UserError for a category of one part, and for an image that several categories have.
     """
@@ -29,7 +30,10 @@ def assign_folds(rows: Iterable[Row], folds: int) -> dict[str, int]:
     assigned: dict[str, int] = {}
     for category, members in sorted(by_category.items()):
         shown: dict[int, set[str]] = defaultdict(set)
-        for row, part in zip(members, parts_of([r.part for r in members], [r.sha256 for r in members]), strict=True):
+        parts = parts_of(
+            [row.part for row in members], [row.sha256 for row in members], [linked(row.path) for row in members]
+        )
+        for row, part in zip(members, parts, strict=True):
             shown[int(part)].add(row.sha256)
         count, size = equal_folds(len(shown), folds)
         if count < 2:

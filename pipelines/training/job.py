@@ -25,7 +25,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
 from inpformer.methods.base import Model, Train
-from inpformer.methods.modes import SINGLE_CLASS, ZERO_SHOT
+from inpformer.methods.modes import MULTI_CLASS, SEMI_SUPERVISED, SUPER_MULTI_CLASS, ZERO_SHOT
 from inpformer.training.loop import LoopConfig, TrainingLoop, read_model
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex
@@ -100,10 +100,7 @@ class Job:
         if (reached := checkpoints.newest()) is not None or self.taken_up is None:
             return reached
         first = TrainingLoop(loop, torch.device("cpu"))
-        try:
-            first.model.take_up(self.taken_up.models[category])
-        except UserError as error:
-            raise UserError(f"params.yaml: train.{self.settings.method}.{error}") from None
+        first.model.take_up(self.taken_up.models[category])
         name = checkpoint_name(first)
         with checkpoints.saving(name) as folder:
             first.save(folder)
@@ -250,10 +247,12 @@ def build_on(folder: Path, encoder: Encoder, settings: TrainSettings, learnt_fro
     if other.method.name != wanted:
         raise UserError(f"{folder} is of {other.method.name}: {settings.method} builds on one of {wanted}.")
     _refuse_other_features(folder, other, encoder)
-    if (ALL in other.models) != (settings.setting != SINGLE_CLASS):
+    # Real defects teach the head alone.
+    together = (learnt_from.setting.replace(SEMI_SUPERVISED, kind) for kind in (MULTI_CLASS, SUPER_MULTI_CLASS))
+    if other.learnt_from.setting not in together:
         raise UserError(
-            f"{folder} is {other.learnt_from.setting}, train.setting {settings.setting}: both take one model for all "
-            "categories, or one each."
+            f"{folder} is {other.learnt_from.setting}, this training {learnt_from.setting}: build on a detector of the "
+            "same setting."
         )
     if strange := sorted(set(learnt_from.categories) - set(other.learnt_from.categories)):
         raise UserError(f"{folder} has not learnt {strange[0]}: build on a detector that was trained on the same data.")

@@ -31,7 +31,7 @@ from pipelines.features.encode import read_image_views
 from pipelines.features.index import row_views
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Manifest, Row
-from pipelines.tune.settings import PSEUDO, TuneSettings
+from pipelines.tune.settings import LABELLED, TuneSettings
 
 BATCH_SIZE = 16
 TEXTURES = 256  # of which patches are taken: enough to differ, and few to remember
@@ -71,7 +71,7 @@ def judged_set(
 
     Raises UserError if an image changed, or if there is no labelled validation image where these are asked for.
     """
-    if settings.objective == PSEUDO:
+    if settings.objective != LABELLED:
         good = choose(manifest.held_out, tiling, settings.images)
         count, pictures = 2 * len(good), _with_pseudo_anomalies(manifest, good, encoder.transform, settings.seed)
     else:

@@ -172,5 +172,6 @@ def _trial(result: tune.Result, search: Search) -> tuple[float, Trial]:
     m: dict[str, Any] = result.metrics or {}
     state = FAILED if result.error else FINISHED if m.get(EPOCH) == max(1, search.epochs) else STOPPED
     values = {name: (result.config or {}).get(name) for name in search.space}
-    reached = (m.get(EPOCH, 0), m.get(METRIC), m.get("image_ap"), m.get("pixel_ap"), m.get("seconds", 0.0))
-    return m.get("ended", float("inf")), Trial(values, state, *reached)
+    epochs, seconds, ended = m.get(EPOCH, 0), m.get("seconds", 0.0), m.get("ended", float("inf"))
+    rates = m.get("miss_rate"), m.get("image_ap"), m.get("pixel_ap")
+    return ended, Trial(values, state, epochs, m.get(METRIC), *rates, seconds)

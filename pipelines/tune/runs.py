@@ -11,7 +11,7 @@ from inpformer.errors import UserError
 from pipelines.platform import tracking
 from pipelines.platform.runs import PARENT_TAG, Run
 
-METRICS = ("objective", "image_ap", "pixel_ap", "val_loss")
+METRICS = ("objective", "miss_rate", "image_ap", "pixel_ap", "val_loss")
 
 
 class TrialRuns(MLflowLoggerCallback):

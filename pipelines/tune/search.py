@@ -10,6 +10,7 @@ from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
 from inpformer.features.store import store_key
+from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.base import Train
 from inpformer.methods.modes import MULTI_CLASS, SEMI_SUPERVISED
 from inpformer.training.settings import TrainSettings
@@ -28,7 +29,7 @@ from pipelines.training.job import Job, wanted_by
 from pipelines.tune.judged import judged_set
 from pipelines.tune.on_cluster import METRIC, Search, find
 from pipelines.tune.report import write as write_report
-from pipelines.tune.settings import TuneSettings
+from pipelines.tune.settings import MISS_RATE, TuneSettings
 from pipelines.tune.space import distributions, space_of
 from pipelines.tune.table import Trial, best_trial
 from pipelines.tune.trial import TrialTask
@@ -118,7 +119,8 @@ def make_task(search: Search, manifest: Manifest, index: FeatureIndex, encoder: 
     wants = wanted_by(search.train, index.shape)
     judged = judged_set(manifest, encoder.to(best_device()), wants, index.tiling, search.settings)
     reports = report_epochs(search.settings, search.train, search.epochs)
-    return TrialTask(loop, judged, reports, search.settings.seeds)
+    own = search.settings
+    return TrialTask(loop, judged, reports, own.seeds, own.objective, own.false_alarm_rate)
 
 
 def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: Path, report: Path) -> None:
@@ -134,6 +136,11 @@ def run(settings: TuneSettings, manifest_file: Path, features_file: Path, out: P
     mlflow_run = Run.open(search.key, f"tune {manifest.root.name}-{search.key[-6:]}", flat(params), tags)
     where = without_password(tracking_uri())
     print(f"{settings.trials} trials, MLflow run {mlflow_run.run_id} at {where}", flush=True)
+    asked = read_section("calibrate", CalibrationSettings).false_alarm_rate
+    if settings.objective == MISS_RATE and settings.false_alarm_rate != asked:
+        print(
+            f"misses are counted at tune.false_alarm_rate {settings.false_alarm_rate:g}, calibrate asks for {asked:g}"
+        )
     with mlflow_run.underway():
         stored = training_features(features, index)
         anomalies = training_anomalies(features, index)
@@ -155,4 +162,5 @@ def _leave(trials: Sequence[Trial], search: Search, mlflow_run: Run, out: Path, 
     mlflow_run.log_metrics({METRIC: best.objective})
     write_winner(out, best.objective, best.values)
     values = ", ".join(f"{name} {value:.4g}" for name, value in best.values.items())
-    print(f"best of {len(trials)} trials: objective {best.objective:.4f} with {values}", flush=True)
+    said = f"objective {best.objective:.4f}, pseudo-anomalies missed {best.miss_rate:.4f}"
+    print(f"best of {len(trials)} trials: {said}, with {values}", flush=True)

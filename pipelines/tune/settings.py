@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from inpformer.config import require
 
-PSEUDO, LABELLED = "pseudo", "labelled"
+PSEUDO, LABELLED, MISS_RATE = "pseudo", "labelled", "miss_rate"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class TuneSettings:
     `reduction` of those before it is stopped, first after `grace` epochs, then after `reduction` times as many.
 
     The objective is the mean over `seeds` trainings, judged on at most `images` held-out good images against
-    pseudo-anomalies ("pseudo"), or the labelled validation images ("labelled"). `seed` is that of the sampler and of
+    pseudo-anomalies ("pseudo"), or the labelled validation images ("labelled"): average precision. With "miss_rate" it
+    is the share of pseudo-anomalies that FAIL at the threshold that these good images set at `false_alarm_rate`.
+    `seed` is that of the sampler and of
     the pseudo-anomalies. `space` holds the parameters of train that are searched, by their dotted name there; null for
     the method's own.
     """
@@ -51,6 +53,7 @@ class TuneSettings:
     seeds: int = 1
     images: int = 64
     objective: str = PSEUDO
+    false_alarm_rate: float = 0.05
     seed: int = 0
     space: dict[str, Domain] | None = None
 
@@ -64,6 +67,9 @@ class TuneSettings:
             self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1, or null for as many as train"
         )
         require(self.reduction >= 2, "reduction", self.reduction, "at least 2")
-        require(self.objective in (PSEUDO, LABELLED), "objective", self.objective, f"{PSEUDO} or {LABELLED}")
+        known = (PSEUDO, LABELLED, MISS_RATE)
+        require(self.objective in known, "objective", self.objective, f"one of {', '.join(known)}")
+        right = "between 0 and 1, e.g. 0.05"
+        require(0 < self.false_alarm_rate < 1, "false_alarm_rate", self.false_alarm_rate, right)
         right = "the parameters to search, one at least, or null for the method's own"
         require(self.space is None or bool(self.space) or not self.trials, "space", self.space, right)

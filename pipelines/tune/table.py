@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 TABLE, PICTURES = "trials.csv", "pictures"
-COLUMNS = ("trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds")
+COLUMNS = ("trial", "state", "epochs", "objective", "best", "miss_rate", "image_ap", "pixel_ap", "seconds")
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 
@@ -21,6 +21,7 @@ class Trial:
     state: str
     epochs: int
     objective: float | None
+    miss_rate: float | None
     image_ap: float | None
     pixel_ap: float | None
     seconds: float
@@ -51,5 +52,5 @@ def write_table(trials: Sequence[Trial], file: Path) -> None:
         writer = csv.writer(f)
         writer.writerow((*COLUMNS, *(trials[0].values if trials else ())))
         for number, (t, best) in enumerate(zip(trials, best_so_far(trials), strict=True), 1):
-            reached = (t.state, t.epochs, t.objective, best, t.image_ap, t.pixel_ap, round(t.seconds, 1))
+            reached = (t.state, t.epochs, t.objective, best, t.miss_rate, t.image_ap, t.pixel_ap, round(t.seconds, 1))
             writer.writerow((number, *reached, *t.values.values()))

@@ -25,13 +25,15 @@ CHECKPOINT_REPORT = "report.json"
 @dataclass(frozen=True)
 class TrialTask:
     """What all trials share. After each of the epochs `reports`, rising, a trial is judged and saved; the last one is
-    the end, 0 for a method without steps.
+    the end, 0 for a method without steps. `objective` and `false_alarm_rate` are tune's.
     """
 
     loop: LoopConfig
     judged: JudgedSet
     reports: tuple[int, ...]
     seeds: int
+    objective: str
+    false_alarm_rate: float
 
 
 def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
@@ -49,14 +51,18 @@ def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
             continue
         for loop in loops:
             loop.run_to(epoch)
-        objective = Objective.mean([objective_of(loop.model, task.judged, device) for loop in loops])
+        objective = Objective.mean(
+            [objective_of(loop.model, task.judged, device, task.false_alarm_rate) for loop in loops]
+        )
+        value = objective.value(task.objective)
         report = {
             "epoch": max(1, epoch),  # ASHA counts from 1
-            "objective": objective.value,
+            "objective": value,
+            "miss_rate": objective.miss_rate,
             "image_ap": objective.image_ap,
             "pixel_ap": objective.pixel_ap,
             "val_loss": _val_loss(loops),
-            "judged": [*report.get("judged", []), [max(1, epoch), objective.value]],
+            "judged": [*report.get("judged", []), [max(1, epoch), value]],
             "seconds": time.monotonic() - began,
             "ended": time.time(),
         }

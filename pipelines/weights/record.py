@@ -35,8 +35,9 @@ def recorded(key: str, place: str | None) -> dict[str, str | None]:
 
 def recorded_textures(place: str | None) -> dict[str, str | None]:
     """The same of a folder of textures, which goes into the encoder's record, as features depends on that."""
+    folder = None if place is None else Path(place).expanduser()
     try:
-        return {"textures": digest_of(Path(place)) if place is not None and Path(place).is_dir() else None}
+        return {"textures": digest_of(folder) if folder is not None and folder.is_dir() else None}
     except OSError as error:
         raise UserError(f"params.yaml: {TEXTURES_KEY}: {error.filename} cannot be read ({error.strerror}).") from None
 

@@ -75,8 +75,20 @@ def test_a_model_that_gives_no_number_is_an_error_that_names_the_image(
 def test_what_is_not_promised_is_not_said(images: list[GoodImage]) -> None:
     for how, promised in ((UNKNOWN, False), (SAID, True), (CHECKED, True)):
         threshold = held_out.thresholds(images, [0.1, 0.2, 0.3, 0.4], SETTINGS, how)["nut"]
-        said = held_out.promise("nut", threshold, 4, SETTINGS, "--unseen")
+        said = held_out.promise("nut", threshold, images, True, SETTINGS, "--unseen")
         assert ("--unseen" in said) == (not promised)
+
+
+def test_the_promise_says_of_how_many_independent_images_it_is(images: list[GoodImage]) -> None:
+    linked = [replace(images[0], linked="3"), replace(images[1], linked="3"), *images[2:]]
+    threshold = held_out.thresholds(linked, [0.1, 0.4, 0.2, 0.3], SETTINGS, CHECKED)["nut"]
+    assert threshold.scores == (0.2, 0.3, 0.4)
+    assert "4 good images that are 3 independent ones" in held_out.promise("nut", threshold, linked, True, SETTINGS, "")
+    of_one = [replace(linked[0], part="p"), linked[1], replace(linked[2], part="p"), linked[3]]
+    assert len(held_out.thresholds(of_one, [0.1, 0.4, 0.2, 0.3], SETTINGS, CHECKED)["nut"].scores) == 2
+    assert held_out.counted(of_one, True).startswith("4 images of 3 good parts that are 2 independent ones")
+    assert held_out.counted(images, True) == "4 good images"
+    assert "gate.ignore" in held_out.counted(images, False)
 
 
 def test_the_table_of_scores_is_read_as_written(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from inpformer.judging.detector import Detector
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
 from pipelines.evaluate import pictures
-from pipelines.evaluate.measure import Judged, Report
-from pipelines.evaluate.test_images import Gallery, check_setting, compared, mean, mean_intervals, summary, table
+from pipelines.evaluate.measure import Judged, Parts, Report
+from pipelines.evaluate.report import compared, mean, mean_intervals, summary, table
+from pipelines.evaluate.test_images import Gallery, check_setting
 from pipelines.manifest.table import Manifest
 from tests.conftest import limits
 from tests.evaluate.test_measure import row
@@ -25,7 +26,7 @@ def report(**metrics: float) -> Report:
     """Each metric's replicates spread by ±0.1 around it."""
     spread = np.linspace(-0.1, 0.1, 101)
     replicates = {name: np.array([value, *(value + spread)]) for name, value in metrics.items()}
-    return Report(metrics, replicates, {}, [], np.zeros(0, np.float32), 0)
+    return Report(metrics, replicates, {}, [], np.zeros(0, np.float32), 0, Parts(np.zeros(0), np.zeros(0, np.bool_)))
 
 
 def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> None:
@@ -56,12 +57,12 @@ def test_means_are_over_the_categories_that_have_the_metric() -> None:
         "mvtec/bolt": report(image_ap=1.0, aupro=0.7),
     }
     assert mean(reports) == pytest.approx({"image_ap": 0.8, "aupro": 0.6})
-    whole = summary(reports, ["mvtec", "visa"])
+    whole = summary(reports, {}, ["mvtec", "visa"], BootstrapSettings())
     assert whole["data_set"] == {
         "mvtec": pytest.approx({"image_ap": 0.9, "aupro": 0.7}),
         "visa": pytest.approx({"image_ap": 0.6, "aupro": 0.5}),
     }
-    assert "data_set" not in summary(reports, [])
+    assert "data_set" not in summary(reports, {}, [], BootstrapSettings())
 
 
 def test_the_mean_of_rates_has_an_interval_although_none_was_wrong() -> None:
@@ -105,6 +106,24 @@ def test_the_picture_of_intervals_fits_a_page(tmp_path: Path, categories: int) -
         assert image.height <= 1.5 * image.width
 
 
-def test_metrics_for_comparison_are_few_and_short() -> None:
+def test_metrics_for_comparison_are_few_and_short_and_begin_with_the_misses() -> None:
     means = {"image_auroc": 0.95541666, "image_ap": 0.5, "miss_rate": 0.125, "false_alarm_rate": 1 / 60}
-    assert compared(means) == {"image_auroc": 0.9554, "false_alarm_rate": 0.0167, "miss_rate": 0.125}
+    assert list(compared(means).items()) == [
+        ("miss_rate", 0.125),
+        ("false_alarm_rate", 0.0167),
+        ("image_auroc", 0.9554),
+    ]
+
+
+def test_the_miss_rate_leads_also_where_the_first_category_has_none() -> None:
+    rate = {"miss_rate": Proportion(1, 4)}
+    reports = {
+        "bolt": report(image_auroc=0.9),
+        "nut": replace(report(image_auroc=0.8), metrics={"miss_rate": 0.25, "image_auroc": 0.8}, proportions=rate),
+    }
+    assert list(mean(reports)) == ["miss_rate", "image_auroc"]
+    bounds = summary(reports, {}, [], BootstrapSettings())["interval"]
+    low, high = rate["miss_rate"].interval(0.95)
+    for found in (bounds["mean"], bounds["category"]["nut"]):
+        assert found == {"miss_rate": pytest.approx({"low": low, "high": high})}
+    assert bounds["category"]["bolt"] == {}

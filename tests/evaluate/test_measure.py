@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from inpformer.errors import UserError
+from inpformer.judging.calibration import Threshold
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.evaluate.measure import Judged, Measurement, Report, rates
+from pipelines.evaluate.measure import Judged, Measurement, Report, judged_parts, numbered, rates
+from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Row
 from tests.conftest import limits
 
 SETTINGS = BootstrapSettings(replicates=100)
+ALONE = Linked(True)
 
 
 def row(number: int, label: int, part: str = "") -> Row:
@@ -32,8 +35,8 @@ def judged(number: int, label: int, masked: bool = True, part: str = "") -> Judg
     return Judged(row(number, label, part), float(rng.random() + 0.5 * label), anomaly_map, mask)
 
 
-def measured(images: list[Judged]) -> Report:
-    with Measurement(SETTINGS) as measurement:
+def measured(images: list[Judged], linked: Linked = ALONE) -> Report:
+    with Measurement(SETTINGS, linked) as measurement:
         for image in images:
             measurement.add(image)
         return measurement.report(limits(1.0, review=0.5))
@@ -49,7 +52,8 @@ def test_the_stream_gives_the_numbers_of_the_whole() -> None:
     assert report.metrics["pixel_ap"] == pytest.approx(whole.ap)
     bounds = report.intervals(SETTINGS)
     assert bounds["image_auroc"][0] < report.metrics["image_auroc"] < bounds["image_auroc"][1]
-    assert set(bounds) == set(report.metrics)
+    assert list(bounds) == list(report.metrics)
+    assert list(bounds)[:3] == ["miss_rate", "false_alarm_rate", "image_auroc"]
     assert "part_auroc" not in report.metrics
 
 
@@ -67,6 +71,10 @@ def test_without_any_mask_there_are_no_pixel_metrics() -> None:
     assert {"image_auroc", "image_ap", "image_f1max", "miss_rate"} <= set(report.intervals(SETTINGS))
 
 
+def rated(rows: list[Row], scores: list[float], linked: Linked, limits: Threshold) -> dict[str, Proportion]:
+    return rates(judged_parts(rows, scores, numbered(rows, linked)), limits)
+
+
 def test_shares_at_the_thresholds() -> None:
     images = [
         Judged(row(n, label), score, np.zeros((4, 4), np.float32), np.zeros((4, 4), bool))
@@ -82,7 +90,7 @@ def test_rates_count_parts() -> None:
     views += [("d", 1, 0.2), ("d", 1, 0.8), ("", 0, 0.3)]
     rows = [row(n, label, part) for n, (part, label, _) in enumerate(views)]
     rows[-1] = replace(rows[-1], sha256=rows[4].sha256)  # a copy is no further part
-    found = rates(rows, [score for *_, score in views], limits(1.0, review=0.5))
+    found = rated(rows, [score for *_, score in views], ALONE, limits(1.0, review=0.5))
     assert found == {
         "false_alarm_rate": Proportion(1, 3),
         "review_rate": Proportion(1, 3),
@@ -92,7 +100,21 @@ def test_rates_count_parts() -> None:
 
 def test_what_no_part_has_has_no_rate() -> None:
     rows = [row(0, 1, "a"), row(1, 0, "a")]  # the good view of a defective part
-    assert rates(rows, [0.1, 0.2], limits(1.0)) == {"miss_rate": Proportion(1, 1)}
+    assert rated(rows, [0.1, 0.2], ALONE, limits(1.0)) == {"miss_rate": Proportion(1, 1)}
+
+
+def test_linked_images_are_one_part_in_rates_and_draws() -> None:
+    rows = [row(n, int(n == 4)) for n in range(5)]
+    linked = Linked(True, [["0.png", "2.png"]])
+    found = rated(rows, [0.1, 1.2, 1.3, 0.2, 2.0], linked, limits(1.0))
+    assert found["false_alarm_rate"] == Proportion(2, 3)
+    images = [judged(n, n % 2) for n in range(30)]
+    all_good = Linked(True, [[f"{n}.png" for n in range(0, 30, 2)]])
+    wide, narrow = measured(images), measured(images, all_good)
+    assert narrow.parts.good.size == 1
+    assert narrow.metrics["image_auroc"] == wide.metrics["image_auroc"]
+    # One good part is drawn each time: only the defective ones vary.
+    assert narrow.replicates["image_auroc"].std() != wide.replicates["image_auroc"].std()
 
 
 def test_a_part_is_as_bad_as_its_worst_view() -> None:

@@ -14,10 +14,12 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance
 
 from inpformer.errors import UserError
+from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate import inspect as gate
 from pipelines.gate.__main__ import main
 from pipelines.gate.finding import CHECKS, Finding
+from pipelines.gate.linked import Linked
 from pipelines.gate.log import log_gate
 from pipelines.gate.look import look_at_all
 from pipelines.gate.similar import near_duplicates
@@ -70,7 +72,7 @@ def manifest_of(root: Path) -> Manifest:
 
 def found(root: Path, check: str) -> list[Finding]:
     others = tuple(name for name in CHECKS if name != check)
-    return gate.inspect(manifest_of(root), gate.GateSettings(others), PROMISE)
+    return gate.inspect(manifest_of(root), gate.GateSettings(others), PROMISE)[0]
 
 
 def first(root: Path, split: str) -> Path:
@@ -79,7 +81,7 @@ def first(root: Path, split: str) -> Path:
 
 
 def test_a_clean_tree_has_no_findings(data: Path) -> None:
-    assert gate.inspect(manifest_of(data), gate.GateSettings(), PROMISE) == []
+    assert gate.inspect(manifest_of(data), gate.GateSettings(), PROMISE) == ([], Linked(True))
 
 
 def test_a_training_image_among_the_test_images_is_an_error(data: Path) -> None:
@@ -210,17 +212,17 @@ def test_files_unlike_the_others_are_named(data: Path) -> None:
 def test_too_few_held_out_images_says_how_many_more(data: Path) -> None:
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
-    (finding,) = gate.inspect(manifest, others, CalibrationSettings(0.01))
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01))
     assert finding.text.endswith("8 good images are held out, a false-alarm rate of 0.01 takes 99: 91 more are needed")
-    assert gate.inspect(manifest, others, CalibrationSettings(1 / 9)) == []
+    assert gate.inspect(manifest, others, CalibrationSettings(1 / 9))[0] == []
 
 
 def test_with_folds_all_good_images_but_the_tests_count(data: Path) -> None:
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
     good = sum(row.split != "test" and not row.label for row in manifest.rows)
-    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good)) == []
-    (finding,) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
+    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good))[0] == []
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
     assert f"{good} good images are there for 300 folds" in finding.text
     assert finding.text.endswith(f"takes 199: {199 - good} more are needed")
 
@@ -231,6 +233,7 @@ def run_gate(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params
     (tmp_path / "params.yaml").write_text(params)
     monkeypatch.chdir(tmp_path)
     arguments = ["--manifest", "manifest.parquet", "--report", "reports/gate", "--findings", "reports/gate.json"]
+    arguments += ["--linked", "artifacts/linked.json"]
     monkeypatch.setattr(sys, "argv", ["gate", *arguments])
     main()
     return tmp_path / "reports/gate", tmp_path / "reports/gate.json"
@@ -285,7 +288,7 @@ def test_an_unknown_check_cannot_be_ignored() -> None:
 def test_exposures_of_one_magnetic_tile_are_found() -> None:
     manifest = manifest_of(SHARED_DATA / "magnetic_tile")
     frame = {row.path: int(row.path.split("_num_")[1].removesuffix(".jpg")) for row in manifest.rows}
-    *given, cut = near_duplicates(manifest.rows, look_at_all(manifest))
+    (*given, cut, among_val, among_test), linked = near_duplicates(list(manifest.rows), look_at_all(manifest))
     pairs = list(zip(cut.paths[::2], cut.paths[1::2], strict=True))
     near = {
         held.path
@@ -297,12 +300,20 @@ def test_exposures_of_one_magnetic_tile_are_found() -> None:
     assert reported <= held
     assert len(held) == 152
     assert len(near & reported) >= 0.98 * len(near) > 140
-    # All 16 across the given split show one tile twice, some of them thousands of frames apart (looked at).
+    # All 17 across the given split show one tile twice, some of them thousands of frames apart (looked at).
     across = {f.paths[0] for f in given}
-    assert len(across) == 16
+    assert len(across) == 17
     assert {"test/break/exp4_num_116999.jpg", "test/good/exp4_num_10642.jpg"} <= across
     far = [(a, b) for a, b in pairs if abs(frame[a] - frame[b]) > 300]
     assert len(far) <= 3
+    # Tiles follow each other by thousands of frames, exposures of one by tens: so many parts there are, and are found.
+    for split, finding in (("val", among_val), ("test", among_test)):
+        good = [row.path for row in manifest.split(split) if not row.label]
+        frames = np.sort([frame[path] for path in good])
+        true = 1 + int((np.diff(frames) > 100).sum())
+        parts = len(set(parts_of([""] * len(good), good, [linked.group(path) for path in good]).tolist()))
+        assert abs(parts - true) <= 0.2 * true < 0.2 * 0.7 * len(good)
+        assert set(finding.paths) == {path for path in good if linked.group(path)}
 
 
 @pytest.mark.shared
@@ -357,7 +368,7 @@ def test_very_few_good_images_are_a_warning_even_if_the_promise_is_kept(data: Pa
         file.unlink()
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
-    findings = gate.inspect(manifest, others, CalibrationSettings(0.5))
+    findings, _ = gate.inspect(manifest, others, CalibrationSettings(0.5))
     assert [(f.severity, f.category) for f in findings] == [("warning", "plate")] * few
     if few:
         assert f"add {20 - images} good images or more" in findings[0].text

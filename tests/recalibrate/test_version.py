@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from inpformer.errors import UserError
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN
@@ -95,9 +95,30 @@ def test_copies_count_once(workplace: Path, recalibrated: Recalibrate) -> None:
     assert len(recalibrated().thresholds["nut"].scores) == 12
 
 
+def exposures(count: int) -> None:
+    """Of each of the first parts in line2 one picture more, brighter, under another name."""
+    for part in range(count):
+        with Image.open(f"line2/part{part}_0.png") as picture:
+            ImageEnhance.Brightness(picture).enhance(1.1).save(f"line2/again{part}.jpg", quality=95)
+
+
+def test_near_duplicates_count_once_unless_they_are_not_looked_for(
+    workplace: Path, recalibrated: Recalibrate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exposures(3)
+    assert len(recalibrated().thresholds["nut"].scores) == 12
+    assert "15 good images that are 12 independent ones" in capsys.readouterr().out
+    params = yaml.safe_load((workplace / "params.yaml").read_text())
+    params["gate"]["ignore"] = ["near_duplicates"]
+    (workplace / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.rmtree(workplace / "fetched")
+    assert len(recalibrated().thresholds["nut"].scores) == 15
+    assert "gate.ignore" in capsys.readouterr().out
+
+
 def test_an_expression_that_fits_nothing_or_is_none_is_refused(workplace: Path) -> None:
     with pytest.raises(UserError, match=r"--part"):
-        good_images(Path("line2"), "nut", r"piece(\d+)")
+        good_images(Path("line2"), "nut", r"piece(\d+)", look=True)
     for wrong in ("part", "("):
         with pytest.raises(UserError, match=r"^--part is "):
             part_expression(wrong)

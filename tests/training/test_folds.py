@@ -29,6 +29,7 @@ from pipelines.calibrate.held_out import GoodImage
 from pipelines.calibrate.scores_table import HeldOutScore, read_scores
 from pipelines.features.index import compute_features, read_index, write_index
 from pipelines.features.settings import FeatureSettings
+from pipelines.gate.linked import Linked, write_linked
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, good_rows, read_manifest, write_manifest
@@ -49,6 +50,7 @@ FOLDS, PARTS = 4, 10  # two parts a fold, and two left over
 # All tokens are kept, so that an image that was trained on is as good as no distance away.
 OWN = {"grid": 4, "channels": 32, "coreset_share": 1.0}
 CATEGORIES = ("board", "fabric", "metal")
+LINKED = ("metal/train/good/000.png", "metal/train/good/001.png")  # as if they showed one part
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ class Place:
 
     def train(self, model: str, **changed: dict[str, Any]) -> None:
         files = ("--run", f"{model}.json", "--loss", f"{model}.csv", "--model", model)
-        self.call("train", "--manifest", "manifest.parquet", "--features", "features.json", *files, **changed)
+        known = ("--manifest", "manifest.parquet", "--linked", "linked.json", "--features", "features.json")
+        self.call("train", *known, *files, **changed)
 
     def calibrate(self, model: str, out: str, **changed: dict[str, Any]) -> None:
-        files = ("--model", model, "--out", out, "--scores", f"{out}.csv")
-        self.call("calibrate", "--manifest", "manifest.parquet", *files, **changed)
+        files = ("--model", model, "--out", out, "--scores", f"{out}.csv", "--outliers", f"{out}.png")
+        self.call("calibrate", "--manifest", "manifest.parquet", "--linked", "linked.json", *files, **changed)
 
     @property
     def manifest(self) -> Manifest:
@@ -87,6 +90,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, ray_cluste
     generate(DemoData(image_size=64, train_images=PARTS, test_images=6), folder / "data")
     manifest = build_manifest(folder / "data", ManifestSettings(str(folder / "data")))
     write_manifest(manifest, folder / "manifest.parquet")
+    write_linked(Linked(True, [LINKED]), folder / "linked.json")
     stored = {"store": str(folder / "store")}
     write_index(
         compute_features(manifest, encoder, FeatureSettings(encoder.settings, **stored)), folder / "features.json"
@@ -147,6 +151,14 @@ def test_images_of_a_part_and_copies_lie_in_one_fold() -> None:
     assert Counter(min(folds) for folds in by_part[1:]) == dict.fromkeys(range(5), 1)
 
 
+def test_images_that_look_like_one_part_lie_in_one_fold() -> None:
+    rows = [good(n) for n in range(12)]
+    pairs = {row.path: f"{n // 2}" for n, row in enumerate(rows)}
+    assigned = assign_folds(rows, 6, lambda path: pairs[path])
+    assert [assigned[row.sha256] for row in rows[::2]] == [assigned[row.sha256] for row in rows[1::2]]
+    assert Counter(assigned.values()) == dict.fromkeys(range(6), 2)
+
+
 def test_test_images_and_defects_are_in_no_fold() -> None:
     rows = [*(good(n) for n in range(4)), good(4, split="test"), replace(good(5), label=1), replace(good(6), label=1)]
     assert set(assign_folds(rows, 2)) == {r.sha256 for r in rows[:4]}
@@ -185,7 +197,10 @@ def test_every_part_is_judged_by_the_one_model_that_has_not_seen_it(
     place: Place, detector: Detector, lines: list[HeldOutScore]
 ) -> None:
     assert [len(models) for models in detector.folds.values()] == [FOLDS]
-    assert Counter(line.category for line in lines) == dict.fromkeys(CATEGORIES, FOLDS * (PARTS // FOLDS))
+    counts = Counter(line.category for line in lines)
+    assert (counts["board"], counts["fabric"]) == (FOLDS * (PARTS // FOLDS),) * 2
+    together = {line.fold for line in lines if line.path in LINKED}
+    assert (len(together), counts["metal"]) in ((1, 9), (0, 8))  # of 9 parts one is left over, maybe theirs
     images, names = pictures(place, lines), [line.category for line in lines]
     scores = np.stack([detector.predict_left_out(images, names, [k] * len(images)).scores for k in range(FOLDS)])
     own = np.array([line.fold for line in lines])
@@ -242,7 +257,8 @@ def test_finished_folds_are_not_trained_again(place: Place, encoder: Encoder, tm
 def test_it_is_evaluated_registered_and_served(place: Place, detector: Detector, lines: list[HeldOutScore]) -> None:
     outputs = {n: f"{n}.out" for n in ("evaluation", "metrics", "table", "scores", "plots")}
     named = [word for name, file in outputs.items() for word in (f"--{name}", file)]
-    place.call("evaluate", "--manifest", "manifest.parquet", "--detector", "detector", *named)
+    given = ("--manifest", "manifest.parquet", "--linked", "linked.json", "--detector", "detector")
+    place.call("evaluate", *given, *named)
     assert "multi-class" in (place.folder / "metrics.out").read_text()
     assert set(checked(place.folder / "detector", place.manifest, place.folder / "detector.csv").folds) == {ALL}
     with pytest.MonkeyPatch.context() as patch:
@@ -309,7 +325,8 @@ def test_single_class_has_folds_a_category(place: Place) -> None:
 
 
 def known(detector: Detector, lines: list[HeldOutScore]) -> list[GoodImage]:
-    return [GoodImage(Path(line.path), line.category, line.sha256, line.part) for line in lines]
+    linked = Linked(True, [LINKED])
+    return [GoodImage(Path(r.path), r.category, r.sha256, r.part, linked.group(r.path)) for r in lines]
 
 
 def test_an_image_that_was_not_there_in_training_is_refused(detector: Detector, lines: list[HeldOutScore]) -> None:
@@ -325,7 +342,7 @@ def test_an_image_that_was_not_there_in_training_is_refused(detector: Detector, 
         left_out(detector, images)
 
 
-@pytest.mark.parametrize("wrong", ["size", "part", "count"])
+@pytest.mark.parametrize("wrong", ["size", "part", "linked", "count"])
 def test_folds_that_the_bound_is_not_of_are_refused(detector: Detector, lines: list[HeldOutScore], wrong: str) -> None:
     found = left_out(detector, known(detector, lines))
     asked = CalibrationSettings(0.35, folds=FOLDS)
@@ -337,6 +354,9 @@ def test_folds_that_the_bound_is_not_of_are_refused(detector: Detector, lines: l
         other = next(n for n in range(1, 8) if found.folds[n] != found.folds[0])
         for n in (0, other):
             found.images[n] = replace(found.images[n], part="p")
+    elif wrong == "linked":  # the gate sees one part now where it saw several
+        for n, image in enumerate(found.images):
+            found.images[n] = replace(image, linked="board" if image.category == "board" else image.linked)
     else:
         asked = replace(asked, folds=FOLDS + 1)
     with pytest.raises(UserError, match="folds of category board are not those of its images"):

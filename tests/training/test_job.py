@@ -19,6 +19,7 @@ from inpformer.training.loop import LoopConfig
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex, compute_features
 from pipelines.features.settings import FeatureSettings
+from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Manifest
 from pipelines.train.fit import _mean, run_key, write_losses
 from pipelines.train.pictures import draw_losses
@@ -79,13 +80,20 @@ INDEX = FeatureIndex(None, "key", "digest", VIT, None, None, 1, "table")  # type
 
 
 def test_where_it_runs_and_other_methods_tables_change_no_key(manifest: Manifest) -> None:
-    def key(values: dict[str, object], index: FeatureIndex = INDEX, taken: str = "", folds: int | None = None) -> str:
-        return run_key(manifest, index, settings(values), taken, folds)
+    def key(
+        values: dict[str, object],
+        index: FeatureIndex = INDEX,
+        taken: str = "",
+        folds: int | None = None,
+        linked: tuple[str, ...] = (),
+    ) -> str:
+        return run_key(manifest, index, settings(values), taken, folds, Linked(True, [linked]))
 
     for elsewhere in ({"num_workers": [1, 4]}, {"storage": "s3://a/b"}, {"checkpoint_every": 1}):
         assert key(elsewhere) == key({})
         assert settings(elsewhere).identity == TrainSettings().identity
     assert key({"nearest": {"neighbours": 5}}) == key({})
+    assert key({}, linked=("a.png", "b.png")) == key({})  # only folds ask which images are one part
     assert key({"method": "nearest", "inp_former": {"lr": 0.01}}) == key({"method": "nearest"})
     others = [
         key({}),
@@ -98,6 +106,7 @@ def test_where_it_runs_and_other_methods_tables_change_no_key(manifest: Manifest
         key({}, taken="weights"),
         key({}, folds=4),
         key({}, folds=5),
+        key({}, folds=5, linked=("a.png", "b.png")),
         key({}, replace(INDEX, encoder_key="other")),
         key({}, replace(INDEX, table="other")),
         key({}, replace(INDEX, anomalies="table")),

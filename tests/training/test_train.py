@@ -180,7 +180,7 @@ def test_the_extension_trains_network_and_head_together(project: Path, start: St
 
 def test_a_head_is_put_on_a_trained_inp_former(undisturbed: Path, project: Path, start: Start) -> None:
     head = {"training": "alone", "channels": [8, 4], "epochs": 3}
-    options = {"method": "inp_former_pp", "own": {"head": head, "num_prototypes": 6}}
+    options = {"method": "inp_former_pp", "own": {"head": head, "num_prototypes": 3}}  # which the model decides
     weights = str(undisturbed / "model")
     finish(start("headed", weights=weights, **options))
     before, after = (Detector.load(folder / "model") for folder in (undisturbed, project / "headed"))
@@ -202,7 +202,7 @@ def test_a_head_is_put_on_a_trained_inp_former(undisturbed: Path, project: Path,
         (
             "apart-headed",
             {"setting": "single-class", "data": "two", "batch_size": 4},
-            "is multi-class, train.setting single-class",
+            "is multi-class, this training single-class",
         ),
         ("strange-headed", {"data": "strange"}, "has not learnt gear"),
         (

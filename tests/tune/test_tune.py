@@ -32,13 +32,14 @@ from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex, compute_features
 from pipelines.features.settings import FeatureSettings
 from pipelines.gate.checks import held_out
+from pipelines.gate.linked import Linked
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest
 from pipelines.training.features import training_features
 from pipelines.training.job import wanted_by
 from pipelines.tune.judged import JudgedSet, choose, judged_set
-from pipelines.tune.objective import Objective, objective_of, rate
+from pipelines.tune.objective import Objective, miss_rate, objective_of, rate
 from pipelines.tune.on_cluster import Asha, check_resources
 from pipelines.tune.report import write
 from pipelines.tune.search import plan, report_epochs
@@ -102,7 +103,8 @@ def manifest(data: Path) -> Manifest:
     [
         ({"trials": -1}, "tune.trials is -1: it must be 0"),
         ({"trials": 4, "space": {}}, "tune.space is {}: it must be the parameters to search"),
-        ({"objective": "test"}, "tune.objective is 'test': it must be pseudo or labelled"),
+        ({"objective": "test"}, "tune.objective is 'test': it must be one of pseudo, labelled, miss_rate"),
+        ({"false_alarm_rate": 1.0}, "tune.false_alarm_rate is 1.0: it must be between 0 and 1"),
         ({"gpus": -0.5}, "tune.gpus is -0.5: it must be 0 or more"),
         ({"space": {"lr": {"low": 1, "high": 1}}}, "tune.space.lr.high is 1.0: it must be above low"),
         ({"space": {"lr": {"low": 0, "high": 1, "log": True}}}, "tune.space.lr.low is 0.0: it must be above 0"),
@@ -294,7 +296,7 @@ def test_labelled_validation_images_change_nothing_else(manifest: Manifest, enco
     stored = FeatureSettings(encoder.settings, store=str(tmp_path))
     views = training_features(stored, compute_features(manifest, encoder, stored)).open()
     assert (views.count("train"), views.count("val")) == (12, 6)
-    (finding,) = held_out(list(manifest.rows), 0.1, None)
+    (finding,) = held_out(list(manifest.rows), Linked(), 0.1, None)
     assert "6 good images are held out" in finding.text
 
 
@@ -323,21 +325,21 @@ def made_set(labels: list[bool], categories: list[str]) -> JudgedSet:
 
 def rated(maps: NDArray[np.float32], judged: JudgedSet) -> Objective:
     """Rated by the maps and their largest values."""
-    return rate(maps, image_scores(torch.from_numpy(maps)).numpy(), judged)
+    return rate(maps, image_scores(torch.from_numpy(maps)).numpy(), judged, 0.05)
 
 
 def test_a_perfect_map_gives_one_and_a_blind_one_the_share_of_defects() -> None:
     judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
-    assert rated(judged.masks.astype(np.float32), judged) == Objective(1.0, 1.0)
+    assert rated(judged.masks.astype(np.float32), judged) == Objective(0.0, 1.0, 1.0)
     blind = rated(np.zeros((4, 256, 256), np.float32), judged)
-    assert (blind.image_ap, blind.pixel_ap, blind.value) == (0.5, 1 / 32, (0.5 + 1 / 32) / 2)
+    assert (blind.image_ap, blind.pixel_ap, blind.value("pseudo")) == (0.5, 1 / 32, (0.5 + 1 / 32) / 2)
 
 
 def test_images_are_rated_by_the_scores_of_the_method() -> None:
     judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
     maps = judged.masks.astype(np.float32)
-    assert rate(maps, np.array([0, 1, 0, 1], np.float32), judged) == Objective(1.0, 1.0)
-    assert rate(maps, np.array([1, 0, 1, 0], np.float32), judged) == Objective(0.5, 1.0)
+    assert rate(maps, np.array([0, 1, 0, 1], np.float32), judged, 0.05) == Objective(0.0, 1.0, 1.0)
+    assert rate(maps, np.array([1, 0, 1, 0], np.float32), judged, 0.05) == Objective(1.0, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("train", [TrainSettings(own=OWN), TrainSettings(method="nearest", own=SMALL_NEAREST)])
@@ -345,7 +347,7 @@ def test_a_model_is_judged_as_the_detector_judges(manifest: Manifest, encoder: E
     model = untrained(encoder, method=train.kind, own=train.own)
     judged = judged_set(manifest, encoder, wanted_by(train, encoder.shape), None, TuneSettings(images=4))
     model.train()
-    found = objective_of(model, judged, torch.device("cpu"))
+    found = objective_of(model, judged, torch.device("cpu"), 0.05)
     assert model.training
     learnt = LearntFrom("multi-class", "0" * 64, ("plates",))
     detector = Detector(encoder, train.kind, train.own, {ALL: model}, learnt, {})
@@ -355,21 +357,51 @@ def test_a_model_is_judged_as_the_detector_judges(manifest: Manifest, encoder: E
     with torch.inference_mode():
         mine = model.maps(groups, judged.image_size, zero_shot=False)
     np.testing.assert_allclose(model.scores(mine).numpy(), maps.scores, rtol=0.02)
-    assert 0 < found.value <= 1
+    assert 0 < found.value("pseudo") <= 1
 
 
 def test_categories_count_alike_whatever_the_scale_of_their_scores() -> None:
     judged = made_set([False, True] * 2, ["a", "a", "b", "b"])
     maps = judged.masks.astype(np.float32)
     maps[2:] += 10  # the good picture of b scores higher than the bad one of a
-    assert rated(maps, judged).value == 1.0
+    assert rated(maps, judged).value("pseudo") == 1.0
 
 
 def test_without_masks_images_alone_count() -> None:
     judged = replace(made_set([False, True], ["a", "a"]), mask_known=np.array([True, False]))
     objective = rated(judged.masks.astype(np.float32), judged)
-    assert (objective.pixel_ap, objective.value) == (None, 1.0)
-    assert Objective.mean([Objective(0.5, None), Objective(1.0, None)]) == Objective(0.75, None)
+    assert (objective.pixel_ap, objective.value("pseudo")) == (None, 1.0)
+    several = [Objective(0.5, 0.5, None), Objective(0.0, 1.0, None)]
+    assert Objective.mean(several) == Objective(0.25, 0.75, None)
+
+
+def test_what_does_not_fail_at_the_good_pictures_threshold_is_missed() -> None:
+    good, anomalous = np.arange(1, 40, dtype=np.float32), np.array([10, 37.5, 38, 38.5, 50], np.float32)
+    assert miss_rate(good, anomalous, 0.05) == 3 / 5  # the second highest of 39, which does not FAIL itself
+    assert miss_rate(good[:4], anomalous, 0.05) == 0  # too few: their highest
+    assert miss_rate(good[:4], np.array([4, 3], np.float32), 0.05) == 1
+    labels = [False] * 3 + [True] * 3
+    judged = made_set(labels * 2, ["a"] * 6 + ["b"] * 6)
+    scores = np.array([1, 2, 3, 2, 4, 5, 10, 20, 30, 20, 30, 50], np.float32)
+    found = rate(judged.masks.astype(np.float32), scores, judged, 0.05)
+    assert found.miss_rate == pytest.approx((1 / 3 + 2 / 3) / 2)
+
+
+def test_fewer_misses_come_first_and_precision_breaks_ties() -> None:
+    ordered = [Objective(0.30, 1, 1), Objective(0.299, 0.2, 0.1), Objective(0.299, 0.2, 0.2), Objective(0, 1, 1)]
+    values = [objective.value("miss_rate") for objective in ordered]
+    assert values == sorted(set(values))
+    assert values[-1] == 1
+    assert Objective(1, 0, None).value("miss_rate") == 0
+
+
+def test_misses_are_counted_on_the_pictures_of_pseudo(manifest: Manifest, encoder: Encoder) -> None:
+    one, other = (
+        judged_set(manifest, encoder, WANTS, None, TuneSettings(images=4, objective=name))
+        for name in ("pseudo", "miss_rate")
+    )
+    for name in ("masks", "labels", "categories"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 # ---- how it is told
@@ -377,14 +409,25 @@ def test_without_masks_images_alone_count() -> None:
 
 def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
     def trial(state: str, objective: float | None, lr: float) -> Trial:
-        return Trial({"lr": lr}, state, 2, objective, objective, None, 1.0)
+        return Trial({"lr": lr}, state, 2, objective, 0.5, objective, None, 1.0)
 
     trials = [trial(FINISHED, 0.6, 1), trial(STOPPED, 0.9, 2), trial(FINISHED, 0.7, 3), trial("failed", None, 4)]
     assert best_trial(trials) is trials[2]
     assert best_trial(trials[1:2]) is None
     write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
     table = [line.split(",") for line in (tmp_path / "trials.csv").read_text().splitlines()]
-    assert table[0] == ["trial", "state", "epochs", "objective", "best", "image_ap", "pixel_ap", "seconds", "lr"]
+    assert table[0] == [
+        "trial",
+        "state",
+        "epochs",
+        "objective",
+        "best",
+        "miss_rate",
+        "image_ap",
+        "pixel_ap",
+        "seconds",
+        "lr",
+    ]
     assert [row[4] for row in table[1:]] == ["0.6", "0.6", "0.7", "0.7"]
     for name in ("best", "parallel", "importance"):
         with Image.open(tmp_path / f"pictures/{name}.png") as picture:
@@ -394,7 +437,7 @@ def test_the_winner_was_trained_to_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spread", [0.0, 1e-9, 0.1])
 def test_trials_that_reach_the_same_are_reported_too(tmp_path: Path, spread: float) -> None:
     objectives = [1.0 - spread * n for n in range(6)]
-    trials = [Trial({"lr": 1.0 + n / 2}, FINISHED, 2, o, o, None, 1.0) for n, o in enumerate(objectives)]
+    trials = [Trial({"lr": 1.0 + n / 2}, FINISHED, 2, o, 0.5, o, None, 1.0) for n, o in enumerate(objectives)]
     write(trials, {"lr": FloatDistribution(1, 4)}, tmp_path)
     assert (tmp_path / "pictures/importance.png").stat().st_size > 1000
 

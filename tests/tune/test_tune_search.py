@@ -24,6 +24,7 @@ from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import write_manifest
+from pipelines.tune.objective import TIE
 from tests.tune.test_tune import plate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +149,7 @@ def test_every_trial_is_a_finished_run_below_the_search(searched: Path) -> None:
     assert [run.info.status for run in trials] == ["FINISHED"] * TRIALS
     assert {float(run.data.params["inp_former.lr"]) for run in trials} == {0.0000001, 0.002}
     assert max(run.data.metrics["objective"] for run in trials) >= parent.data.metrics["objective"]
-    assert set(trials[0].data.metrics) == {"objective", "image_ap", "pixel_ap", "val_loss"}
+    assert set(trials[0].data.metrics) == {"objective", "miss_rate", "image_ap", "pixel_ap", "val_loss"}
     client = MlflowClient(f"sqlite:///{searched}/mlflow.db")
     logged = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "tune/pictures")}
     assert logged == {"best.png", "parallel.png", "importance.png"}
@@ -156,17 +157,19 @@ def test_every_trial_is_a_finished_run_below_the_search(searched: Path) -> None:
 
 def test_a_method_without_epochs_is_searched_in_its_own_space(project: Path, start: Start) -> None:
     folder = project / "memory"
-    changed = {"tune": {"space": None, "seeds": 2}, "train": {"method": "nearest"}}
+    changed = {"tune": {"space": None, "seeds": 2, "objective": "miss_rate"}, "train": {"method": "nearest"}}
     out = finish(start("memory", *SEARCH, **changed))
     found, table = json.loads((folder / "winner.json").read_text()), trials_of(folder)
     assert set(found["train"]) == {"nearest.neighbours", "nearest.coreset_share"}
     assert isinstance(found["train"]["nearest.neighbours"], int)
     assert (len(table), set(table["state"]), set(table["epochs"])) == (TRIALS, {"finished"}, {1})
-    assert found["objective"] == table["objective"].max() > 0.5
+    assert found["objective"] == table["objective"].max()
+    precision = (table["image_ap"] + table["pixel_ap"]) / 2
+    np.testing.assert_allclose(table["objective"], (1 - table["miss_rate"] + TIE * precision) / (1 + TIE))
     assert len([line for line in out.splitlines() if line.startswith("trial ")]) == TRIALS
     _, trials = nested(folder)
     assert [run.info.status for run in trials] == ["FINISHED"] * TRIALS
-    assert set(trials[0].data.metrics) == {"objective", "image_ap", "pixel_ap"}
+    assert set(trials[0].data.metrics) == {"objective", "miss_rate", "image_ap", "pixel_ap"}
     assert not list((folder / "runs").iterdir())
 
 

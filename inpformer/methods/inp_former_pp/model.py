@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpformer.config import require
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
@@ -28,7 +27,6 @@ from inpformer.methods.inp_former_pp.losses import (
 from inpformer.methods.inp_former_pp.settings import ALONE, JOINTLY, InpFormerPlusSettings
 from inpformer.nn.maps import to_map
 from inpformer.nn.optim import StableAdamW, learning_rate
-from inpformer.nn.tensors import load_exactly
 
 SOFT_MINING, COHERENCE, DICE = "soft_mining", "coherence", "dice"
 
@@ -78,30 +76,20 @@ class InpFormerPlus(InpFormer):
         return (*fits, head()) if s.head.training == ALONE else (*fits, network(), head())
 
     def take_up(self, other: Model) -> None:
-        """Takes over network and projection of a trained INP-Former."""
-        assert isinstance(other, InpFormer)
-        theirs = other.network.shape.num_prototypes
-        require(
-            self.settings.num_prototypes == theirs,
-            "num_prototypes",
-            self.settings.num_prototypes,
-            f"{theirs}, that of the model which is taken up",
-        )
-        load_exactly(self.network, other.network.state_dict(), "the model which is taken up")
-        if self.projection is not None:
-            if other.projection is None:
-                raise UserError("the model which is taken up has no projection: take one of the same encoder.")
-            load_exactly(self.projection, other.projection.state_dict(), "the model which is taken up")
+        """Takes over all of a trained INP-Former. The settings must be `like` its own."""
+        mine = {name: tensor for name, tensor in self.tensors().items() if name == "unit" or name.startswith("head.")}
+        self.load_tensors(mine | other.tensors(), "the model which is taken up")
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
-        """Half of how badly each place is rebuilt and half of what the head makes of that; zero-shot, the distance to
-        the image's own prototypes.
+        """Half of how badly each place is rebuilt, or of the map of the INP-Former that was taken up, and half of what
+        the head makes of that; zero-shot, the distance to the image's own prototypes.
         """
         target = self.target(groups)
         if zero_shot:
             return self._zero_shot(target.mean(dim=1), image_size)
         output = self.network(target)
-        rebuilt = to_map(self._errors(output), image_size)
+        alone = self.settings.head.training == ALONE
+        rebuilt = super().maps(groups, image_size, False) if alone else to_map(self._errors(output), image_size)
         if not self.has_head:
             return rebuilt
         found = self.head(residual(output, self.unit)).sigmoid()
@@ -111,8 +99,6 @@ class InpFormerPlus(InpFormer):
         """The mean of cosine distance and length of the difference, by the branches' weights: [B, G, N]."""
         losses = self.settings.losses
         cosine, squared = losses.cosine_weight, losses.squared_weight
-        if self.settings.head.training == ALONE:  # INP-Former's network has learnt by the cosine alone
-            cosine, squared = 1.0, 0.0
         total = cosine * distance_maps(output.target, output.decoded)
         if squared:
             total = total + squared * self._lengths(output)

@@ -1,6 +1,6 @@
 """The settings of INP-Former++: the section `train.inp_former_pp`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from inpformer.config import require
@@ -67,9 +67,15 @@ class InpFormerPlusSettings(InpFormerSettings):
     lr: float = 5e-4
     final_lr: float = 5e-5
 
+    def like(self, base: InpFormerSettings) -> "InpFormerPlusSettings":
+        """For the head alone: with all that network, projection and memory of the model taken up were made with."""
+        sizes: dict[str, Any] = {name: getattr(base, name) for name in ("num_prototypes", "grid", "channels", "memory")}
+        return replace(self, **sizes)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.memory is None, "memory", "a table", "null: INP-Former++ has none")
+        right = f"null, but where head.training is {ALONE}: only an INP-Former has one"
+        require(self.memory is None or self.head.training == ALONE, "memory", "a table", right)
         right = f"above 0 where head.training is {ALONE}: nothing else would be trained"
         trained = self.losses.residual_weight > 0 or self.head.training != ALONE
         require(trained, "losses.residual_weight", self.losses.residual_weight, right)

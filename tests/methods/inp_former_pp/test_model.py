@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
 from inpformer.methods import METHODS
-from inpformer.methods.base import Anomalies, Fit, Groups, Model, Train
+from inpformer.methods.base import Anomalies, Fit, Groups, Train
 from inpformer.methods.inp_former.losses import distance_maps
 from inpformer.methods.inp_former.model import InpFormer, reconstruction_map
-from inpformer.methods.inp_former.settings import InpFormerSettings
+from inpformer.methods.inp_former.settings import InpFormerSettings, MemorySettings
 from inpformer.methods.inp_former_pp.head import residual
 from inpformer.methods.inp_former_pp.losses import soft_prototypes
 from inpformer.methods.inp_former_pp.model import InpFormerPlus
@@ -26,7 +26,7 @@ SMALL = InpFormerPlusSettings(num_prototypes=3, grid=4, channels=8, epochs=1, wa
 FOR_VIT = replace(SMALL, grid=None, channels=None)
 
 
-def groups(settings: InpFormerPlusSettings, shape: EncoderShape, seed: int = 0) -> Groups:
+def groups(settings: InpFormerSettings, shape: EncoderShape, seed: int = 0) -> Groups:
     generator = torch.Generator().manual_seed(seed)
     levels = [torch.randn(4, level.tokens, level.channels, generator=generator) for level in shape.levels]
     return InpFormerPlus.wants(settings, shape).of(levels)
@@ -134,18 +134,22 @@ def test_zero_shot_maps_are_of_the_nearest_or_of_the_soft_prototype() -> None:
         assert not torch.allclose(nearest.maps(batch, 64, True), expected)
 
 
-def trained_inp_former(seed: int = 7, **sizes: Any) -> Model:
+def trained_inp_former(seed: int = 7, **sizes: Any) -> InpFormer:
     torch.manual_seed(seed)
-    model = InpFormer(InpFormerSettings(**{"num_prototypes": 3, "grid": 4, "channels": 8} | sizes), PYRAMID)
-    for phase in model.phases():
-        if isinstance(phase, Fit):
-            phase.fit([groups(SMALL, PYRAMID, seed=2)])
+    settings = InpFormerSettings(**{"num_prototypes": 3, "grid": 4, "channels": 8} | sizes)
+    model = InpFormer(settings, PYRAMID)
+    with torch.no_grad():
+        for phase in model.phases():
+            if isinstance(phase, Fit):
+                phase.fit([groups(settings, PYRAMID, seed=2)])
     return model
 
 
-def test_alone_the_head_is_put_on_a_trained_inp_former() -> None:
-    settings = replace(SMALL, head=HeadSettings("alone", (4, 3)))
-    other, model = trained_inp_former(), InpFormerPlus(settings, PYRAMID)
+@pytest.mark.parametrize("memory", [None, MemorySettings(8, 20)])
+def test_alone_the_head_is_put_on_a_trained_inp_former(memory: MemorySettings | None) -> None:
+    other = trained_inp_former(memory=memory)
+    settings = replace(SMALL, num_prototypes=5, head=HeadSettings("alone", (4, 3))).like(other.settings)
+    model = InpFormerPlus(settings, PYRAMID)
     model.take_up(other)
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     for phase in model.phases():
@@ -159,20 +163,19 @@ def test_alone_the_head_is_put_on_a_trained_inp_former() -> None:
         optimizer.step()
     kept: dict[str, Tensor] = model.state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
-    # Its network has learnt by the cosine alone, so its map goes by that, whatever the branches weigh.
+    # Half of the map is the INP-Former's own, whatever the branches weigh.
     batch = groups(settings, PYRAMID, seed=3)
     with torch.inference_mode():
         output = model.network(model.target(batch))
         head = to_map(model.head(residual(output, model.unit)).sigmoid().flatten(1)[:, None], 64)
-        torch.testing.assert_close(model.maps(batch, 64, False), (reconstruction_map(output, 64) + head) / 2)
+        torch.testing.assert_close(model.maps(batch, 64, False), (other.eval().maps(batch, 64, False) + head) / 2)
 
 
 def test_a_model_of_other_sizes_is_not_taken_up() -> None:
     model = InpFormerPlus(replace(SMALL, head=HeadSettings("alone", (4, 3))), PYRAMID)
-    with pytest.raises(UserError, match="num_prototypes is 3"):
-        model.take_up(trained_inp_former(num_prototypes=5))
-    with pytest.raises(UserError, match="the model which is taken up"):
-        model.take_up(trained_inp_former(channels=6))
+    for sizes in ({"num_prototypes": 5}, {"channels": 6}):
+        with pytest.raises(UserError, match="the model which is taken up"):
+            model.take_up(trained_inp_former(**sizes))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,7 @@ def test_a_model_of_other_sizes_is_not_taken_up() -> None:
             "losses.residual_weight",
         ),
         (InpFormerPlusSettings, {"lr": 0.0}, "lr"),
+        (InpFormerPlusSettings, {"memory": MemorySettings()}, "memory"),
     ],
 )
 def test_impossible_settings_are_named(cls: Any, wrong: dict[str, Any], key: str) -> None:
