@@ -115,7 +115,7 @@ class Checkout:
 
 def merge(into: dict[str, object], values: dict[str, object]) -> None:
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
             merge(into.setdefault(key, {}), value)  # type: ignore[arg-type]
         else:
             into[key] = value
