@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from demo.data.render import CATEGORIES, render
+from inpformer.images.opening import open_image
 from pipelines.gate.likeness import ALIKE, Likeness
 from pipelines.gate.look import Look, look_at_picture
 
@@ -36,7 +37,7 @@ def _brighter(factor: float) -> Callable[[Picture], Picture]:
 def _encoded(image: Picture) -> Picture:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=30)
-    return Image.open(buffer)
+    return open_image(buffer.getvalue(), "a made copy")
 
 
 CHANGES: dict[str, Callable[[Picture], Picture]] = {
