@@ -55,8 +55,16 @@ def test_help_is_there_at_once(name: str, tmp_path: Path) -> None:
     ("change", "arguments", "words"),
     [
         (("  data: data/demo", "  data: nowhere"), ("manifest", "--out", "o"), "nowhere is not there"),
-        (("", ""), ("gate", "--manifest", "no.parquet", "--report", "r", "--findings", "f"), "no.parquet is not there"),
-        (("", ""), ("features", "--manifest", "no.parquet", "--out", "o"), "no.parquet is not there"),
+        (
+            ("", ""),
+            ("gate", "--manifest", "no.parquet", "--report", "r", "--findings", "f", "--linked", "l"),
+            "no.parquet is not there",
+        ),
+        (
+            ("", ""),
+            ("features", "--manifest", "no.parquet", "--out", "o", "--pictures", "p"),
+            "no.parquet is not there",
+        ),
         (
             ("", ""),
             ("train", "--manifest", "here", "--features", "no.json", "--model", "m", "--run", "r", "--loss", "l"),
@@ -68,7 +76,7 @@ def test_help_is_there_at_once(name: str, tmp_path: Path) -> None:
         (("", ""), ("recalibrate", "1", "--category", "a", "--normals", "nowhere"), "nowhere is not there"),
         (
             EPOCH,
-            ("features", "--manifest", "here", "--out", "o"),
+            ("features", "--manifest", "here", "--out", "o", "--pictures", "p"),
             "train.epoch is not a known key",
         ),
         (("  layout: auto", "  layout: mine"), ("manifest", "--out", "o"), "layout is 'mine'"),
