@@ -152,7 +152,7 @@ def run(args: Namespace) -> None:
     with run.underway():
         features, anomalies = training_features(stored, index), training_anomalies(stored, index)
         job = Job(manifest, index, encoder, settings, features, run, checkpoints, anomalies, base)
-        if anomalies is not None:
+        if settings.kind.anomalies and args.anomalies is not None:
             run.log_files(args.anomalies / PICTURES, "pictures/anomalies")
         if folds is not None:
             detector, histories = train_across(job, learnt_from, folds, linked)

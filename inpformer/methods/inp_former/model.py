@@ -140,7 +140,8 @@ class InpFormer(Model):
         device, most = self.memory.device, self.settings.memory.tokens
         tokens = (self._projected(groups).flatten(0, 2) for groups in batches)
         candidates, _ = sample(tokens, torch.initial_seed())
-        self.memory = farthest_points(candidates.to(device), most)
+        # Half of them at most: of tokens that are in the memory the distance is 0, which would be the unit of all.
+        self.memory = farthest_points(candidates.to(device), min(most, max(1, len(candidates) // 2)))
 
     def _fit_scales(self, batches: Iterable[Groups]) -> None:
         total, images = torch.zeros_like(self.scales, dtype=torch.float64), 0

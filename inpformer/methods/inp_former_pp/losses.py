@@ -29,18 +29,26 @@ def soft_prototypes(tokens: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def two_branch_mining_loss(
-    target: Tensor, decoded: Tensor, unit: Tensor, power: float, cosine_weight: float, squared_weight: float
+    target: Tensor,
+    decoded: Tensor,
+    unit: Tensor,
+    power: float,
+    cosine_weight: float,
+    squared_weight: float,
+    end: int | None = None,
 ) -> Tensor:
     """The weighted sum of two losses of one reconstruction, the cosine's (INP-Former's soft mining) and the squared
     error's; in each branch hard tokens get more of the gradient by its own errors.
 
-    `target` and `decoded` are [B, G, N, C], `unit` that of `squared_errors`. A branch of weight 0 is left out.
+    `target` and `decoded` are [B, G, N, C], `unit` that of `squared_errors`, which are of the channels up to `end`
+    (None: all). A branch of weight 0 is left out.
     """
     total = precise(decoded).new_zeros(())
     if cosine_weight:
         total = total + cosine_weight * soft_mining_loss(target, decoded, power)
     if squared_weight:
-        total = total + squared_weight * squared_mining_loss(target, decoded, unit, power)
+        squared = squared_mining_loss(target[..., :end], decoded[..., :end], unit, power)
+        total = total + squared_weight * squared
     return total
 
 

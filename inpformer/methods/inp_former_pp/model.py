@@ -106,9 +106,19 @@ class InpFormerPlus(InpFormer):
 
     def _lengths(self, output: Reconstruction) -> Tensor:
         """Of the differences: relative ones in units of a token's length, absolute ones as they are."""
-        root = squared_errors(output.target, output.decoded, self.unit).sqrt()
+        root = self._squared_errors(output).sqrt()
         relative = self.settings.distances == "relative"
-        return root if relative else root * output.target.shape[-1] ** 0.5
+        return root if relative else root * output.target[..., : self._end].shape[-1] ** 0.5
+
+    def _squared_errors(self, output: Reconstruction) -> Tensor:
+        return squared_errors(output.target[..., : self._end], output.decoded[..., : self._end], self.unit)
+
+    @property
+    def _end(self) -> int | None:
+        """Of the channels whose squared error counts: the projection's constant one, the last, is there for the cosine
+        alone, and would be four fifths of a token's squared length.
+        """
+        return None if self.projection is None else -1
 
     def _zero_shot(self, fused: Tensor, image_size: int) -> Tensor:
         prototypes = self.network.prototypes(fused)
@@ -120,7 +130,7 @@ class InpFormerPlus(InpFormer):
     def _fit_unit(self, batches: Iterable[Groups]) -> None:
         squares, count = 0.0, 0
         for groups in batches:
-            target = self.target(groups).double()
+            target = self.target(groups)[..., : self._end].double()
             squares, count = squares + float(target.square().sum()), count + target.numel()
         if not count:
             raise UserError("there are no training features to measure: add training images.")
@@ -164,12 +174,9 @@ class InpFormerPlus(InpFormer):
         return {TOTAL: total, **terms, DICE: dice}
 
     def _network_terms(self, output: Reconstruction) -> Terms:
-        losses = self.settings.losses
+        losses, coherence = self.settings.losses, self._coherence(output)
         weights = (losses.mining_power, losses.cosine_weight, losses.squared_weight)
-        mining, coherence = (
-            two_branch_mining_loss(output.target, output.decoded, self.unit, *weights),
-            self._coherence(output),
-        )
+        mining = two_branch_mining_loss(output.target, output.decoded, self.unit, *weights, self._end)
         return {TOTAL: mining + losses.coherence_weight * coherence, SOFT_MINING: mining, COHERENCE: coherence}
 
     def _coherence(self, output: Reconstruction) -> Tensor:
@@ -182,7 +189,7 @@ class InpFormerPlus(InpFormer):
         if losses.cosine_weight:
             loss = loss + losses.cosine_weight * cosine_loss(output.target, output.decoded)
         if losses.squared_weight:
-            loss = loss + losses.squared_weight * squared_errors(output.target, output.decoded, self.unit).mean()
+            loss = loss + losses.squared_weight * self._squared_errors(output).mean()
         return loss
 
     def _validate_head(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:

@@ -88,6 +88,13 @@ def test_each_branch_scales_its_gradient_by_its_own_errors(power: float) -> None
     torch.testing.assert_close(together, 0.5 * cosine_alone + 2 * expected)
 
 
+def test_the_squared_branch_may_leave_channels_out() -> None:
+    target, decoded = pair()
+    part = two_branch_mining_loss(target, decoded, ONE, 3.0, 1.0, 2.0, -1)
+    squared = squared_mining_loss(target[..., :-1], decoded[..., :-1], ONE, 3.0)
+    torch.testing.assert_close(part, soft_mining_loss(target, decoded, 3.0) + 2 * squared)
+
+
 def test_without_mining_the_branches_have_the_gradients_of_their_values() -> None:
     target, decoded = pair()
 
