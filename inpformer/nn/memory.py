@@ -1,9 +1,12 @@
 """A memory of normal tokens: the distance to it, and reading one back from a file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from inpformer.errors import UserError
 
 # Distances to the memory are computed for so many tokens at a time: with a memory of 65 536 they take 256 MB.
 TOKENS_AT_A_TIME = 1024
@@ -19,10 +22,17 @@ def distances(tokens: Tensor, memory: Tensor, neighbours: int = 1) -> Tensor:
     return torch.cat(near).view(tokens.shape[:2])
 
 
-def like_the_stored(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Gives `model.memory` the length of the memory in `tensors`, as it may be of any, and returns what it was."""
+@contextmanager
+def like_the_stored(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Gives `model.memory` the length of the memory in `tensors`, as it may be of any, for these to be loaded; if they
+    are refused, it is what it was.
+    """
     before: Tensor = model.memory  # type: ignore[assignment]
     stored = tensors.get("memory")
     if stored is not None and stored.ndim == 2:
         model.memory = before.new_zeros(len(stored), before.shape[1])
-    return before
+    try:
+        yield
+    except UserError:
+        model.memory = before
+        raise

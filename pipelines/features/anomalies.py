@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from inpformer.errors import UserError
+from inpformer.images.frame import Box
 from inpformer.images.layouts.sample import IMAGE_SUFFIXES
 from inpformer.images.opening import open_image
 from inpformer.images.pseudo.foreground import foreground
@@ -133,12 +134,17 @@ class AnomalyPictures:
     def made(self, transform: Transform) -> list[Made]:
         """The variants, in their order."""
         image = open_image(self.content, self.name)
+        seen: dict[Box | None, tuple[Picture, Mask]] = {}  # variants and forms of a window have its picture in common
         found = []
         for view, key, source in zip(self.views, self.keys, self.sources, strict=True):
             window = view.view.window
-            picture = transform.picture(image if window is None else image.crop(window))
-            inside, rng = foreground(picture), np.random.default_rng(int(key[:16], 16))
-            found.append(Made(picture, *self._changed(picture, inside, view.source, source, transform, rng)))
+            if window not in seen:
+                picture = transform.picture(image if window is None else image.crop(window))
+                seen[window] = picture, foreground(picture)
+            picture, inside = seen[window]
+            rng = np.random.default_rng(int(key[:16], 16))
+            changed, mask = self._changed(picture, inside, view.source, source, transform, rng)
+            found.append(Made(picture, changed, inside, mask))
         return found
 
     def _changed(
@@ -149,27 +155,22 @@ class AnomalyPictures:
         content: bytes,
         transform: Transform,
         rng: np.random.Generator,
-    ) -> tuple[Picture, Mask, Mask]:
+    ) -> tuple[Picture, Mask]:
         if isinstance(source, Defect):
             marked = seen_mask(source.marked, transform)
             if marked.any():  # else it lies in the margin that the encoder does not see
                 defective = transform.picture(open_image(content, source.row.path))
-                changed, mask = pasted(picture, defective, marked, inside, rng)
-                return changed, inside, mask
+                return pasted(picture, defective, marked, inside, rng)
         size = picture.shape[:2]
         if isinstance(source, Texture):
             fill = recoloured(transform.picture(open_image(content, str(source.path))), size, rng)
         else:
             fill = procedural(size, rng)
-        changed, mask = patched(picture, fill, inside, rng)
-        return changed, inside, mask
+        return patched(picture, fill, inside, rng)
 
     def encodables(self, transform: Transform) -> list[Encodable]:
         """See `Pictures`."""
-        return [
-            _encodable(key, made, view.view.form, transform)
-            for key, view, made in zip(self.keys, self.views, self.made(transform), strict=True)
-        ]
+        return _encodables(self.keys, [one.view for one in self.views], self.made(transform), transform)
 
 
 @dataclass(frozen=True)
@@ -195,18 +196,20 @@ class DefectPictures:
 
     def encodables(self, transform: Transform) -> list[Encodable]:
         """See `Pictures`."""
-        return [
-            _encodable(key, made, one.view.form, transform)
-            for key, one, made in zip(self.keys, self.views, self.made(transform), strict=True)
-        ]
+        return _encodables(self.keys, [one.view for one in self.views], self.made(transform), transform)
 
 
-def _encodable(key: str, made: Made, form: int, transform: Transform) -> Encodable:
+def _encodables(
+    keys: Sequence[str], views: Sequence[View], made: Sequence[Made], transform: Transform
+) -> list[Encodable]:
     """In few-shot training, and of real defects, picture and mask in the same form."""
-    mask = torch.from_numpy(made.mask).float().expand(3, -1, -1)
-    formed: Tensor = FORMS[form](mask)[0] > 0.5
-    pixels = FORMS[form](transform.normalised(made.changed))
-    return Encodable(key, pixels, torch.from_numpy(to_map_size(formed.numpy())))
+    found = []
+    for key, view, one in zip(keys, views, made, strict=True):
+        form = FORMS[view.form]
+        mask: Tensor = form(torch.from_numpy(one.mask).float().expand(3, -1, -1))[0] > 0.5
+        pixels = form(transform.normalised(one.changed))
+        found.append(Encodable(key, pixels, torch.from_numpy(to_map_size(mask.numpy()))))
+    return found
 
 
 def seen_mask(mask: Image.Image, transform: Transform) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from inpformer.config import require
 from inpformer.encoders.levels import Wants
@@ -64,19 +64,32 @@ class InpFormer(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """The projection is fitted once, then the network is trained (section 3.5; StableAdamW, warm-up, cosine)."""
+        train = self._train(self.network, self.settings.epochs, self._loss, self._validate)
+        before = () if self.projection is None else (Fit(self._fit_projection),)
+        if self.settings.memory is None:
+            return (*before, train)
+        return (*before, Fit(self._fill), train, Fit(self._fit_scales))
+
+    def _train(
+        self,
+        network: nn.Module,
+        epochs: int,
+        loss: Callable[..., Terms],
+        validate: Callable[..., Tensor],
+        anomalies: bool = False,
+    ) -> Train:
         s = self.settings
-        train = Train(
-            network=self.network,
-            epochs=s.epochs,
+        return Train(
+            network=network,
+            epochs=epochs,
             optimizer=partial(StableAdamW, lr=s.lr),
             rate=lambda step, total: learning_rate(step, total, s.lr, s.final_lr, s.warmup),
-            loss=self._loss,
-            validate=self._validate,
+            loss=loss,
+            validate=validate,
             clip=GRADIENT_CLIP,
+            anomalies=anomalies,
             fewest_steps=s.fewest_steps,
         )
-        before = () if self.projection is None else (Fit(self._fit_projection),)
-        return (*before, train) if s.memory is None else (*before, Fit(self._fill), train, Fit(self._fit_scales))
 
     def target(self, groups: Groups) -> Tensor:
         """The groups as the network takes them: [B, G, N, C]."""
@@ -96,13 +109,17 @@ class InpFormer(Model):
         if zero_shot:
             fused = target.mean(dim=1)
             return zero_shot_map(fused, self.network.prototypes(fused), image_size)
+        return self._rebuilt_map(self.network(target), groups, image_size)
+
+    def _rebuilt_map(self, output: Reconstruction, groups: Groups, image_size: int) -> Tensor:
+        """Of how badly each place is rebuilt, and, with a memory, its distance to that."""
         if self.settings.memory is None:
-            return reconstruction_map(self.network(target), image_size)
+            return reconstruction_map(output, image_size)
         if not len(self.memory):
             raise UserError("the memory of normal tokens is empty: train the detector again.")
         errors, away = (
             to_map(found / scale, image_size)
-            for found, scale in zip((self._errors_as_lengths(target), self._away(groups)), self.scales, strict=True)
+            for found, scale in zip((errors_as_lengths(output), self._away(groups)), self.scales, strict=True)
         )
         weight = self.settings.memory.weight
         return (errors + weight * away) / (1 + weight)
@@ -114,22 +131,13 @@ class InpFormer(Model):
         if self.settings.memory is None:
             super().load_tensors(tensors, source)
             return
-        before = like_the_stored(self, tensors)
-        try:
+        with like_the_stored(self, tensors):
             super().load_tensors(tensors, source)
-        except UserError:
-            self.memory = before
-            raise
 
     def _projected(self, groups: Groups) -> Tensor:
         """[B, G, N, C], on the memory's grid if there is one."""
         stacked = torch.stack([group.float() for group in groups], dim=1)
         return stacked if self.projection is None else self.projection(stacked)
-
-    def _errors_as_lengths(self, target: Tensor) -> Tensor:
-        """[B, G, N], as lengths: a cosine distance grows with the square of one."""
-        output = self.network(target)
-        return distance_maps(output.target, output.decoded).clamp(min=0).sqrt()
 
     def _away(self, groups: Groups) -> Tensor:
         """The distance of each fine token to the memory: [B, 1, N]."""
@@ -146,7 +154,8 @@ class InpFormer(Model):
     def _fit_scales(self, batches: Iterable[Groups]) -> None:
         total, images = torch.zeros_like(self.scales, dtype=torch.float64), 0
         for groups in batches:
-            for number, found in enumerate((self._errors_as_lengths(self.target(groups)), self._away(groups))):
+            output = self.network(self.target(groups))
+            for number, found in enumerate((errors_as_lengths(output), self._away(groups))):
                 total[number] += found.double().mean(dim=(1, 2)).sum()
             images += len(groups[0])
         if not images:
@@ -175,6 +184,11 @@ def _network_shape(
         return NetworkShape(channels, max(1, channels // CHANNELS_PER_HEAD), len(groups), settings.num_prototypes)
     assert heads is not None
     return NetworkShape(groups[0].channels, heads, len(groups), settings.num_prototypes)
+
+
+def errors_as_lengths(output: Reconstruction) -> Tensor:
+    """[B, G, N], as lengths: a cosine distance grows with the square of one."""
+    return distance_maps(output.target, output.decoded).clamp(min=0).sqrt()
 
 
 def reconstruction_map(output: Reconstruction, image_size: int) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms
 from inpformer.methods.inp_former.losses import coherence_loss, distance_maps
 from inpformer.methods.inp_former.losses import reconstruction_loss as cosine_loss
-from inpformer.methods.inp_former.model import GRADIENT_CLIP, InpFormer, zero_shot_map
+from inpformer.methods.inp_former.model import InpFormer, zero_shot_map
 from inpformer.methods.inp_former.network import INPFormer, Reconstruction
 from inpformer.methods.inp_former_pp.head import ResidualHead, residual
 from inpformer.methods.inp_former_pp.losses import (
@@ -26,7 +26,6 @@ from inpformer.methods.inp_former_pp.losses import (
 )
 from inpformer.methods.inp_former_pp.settings import ALONE, JOINTLY, InpFormerPlusSettings
 from inpformer.nn.maps import to_map
-from inpformer.nn.optim import StableAdamW, learning_rate
 
 SOFT_MINING, COHERENCE, DICE = "soft_mining", "coherence", "dice"
 
@@ -88,12 +87,17 @@ class InpFormerPlus(InpFormer):
         if zero_shot:
             return self._zero_shot(target.mean(dim=1), image_size)
         output = self.network(target)
-        alone = self.settings.head.training == ALONE
-        rebuilt = super().maps(groups, image_size, False) if alone else to_map(self._errors(output), image_size)
+        rebuilt = self._rebuilt_map(output, groups, image_size)
         if not self.has_head:
             return rebuilt
         found = self.head(residual(output, self.unit)).sigmoid()
         return (rebuilt + to_map(found.flatten(1)[:, None], image_size)) / 2
+
+    def _rebuilt_map(self, output: Reconstruction, groups: Groups, image_size: int) -> Tensor:
+        """That of the INP-Former that was taken up, for a head alone."""
+        if self.settings.head.training == ALONE:
+            return super()._rebuilt_map(output, groups, image_size)
+        return to_map(self._errors(output), image_size)
 
     def _errors(self, output: Reconstruction) -> Tensor:
         """The mean of cosine distance and length of the difference, by the branches' weights: [B, G, N]."""
@@ -135,27 +139,6 @@ class InpFormerPlus(InpFormer):
         if not count:
             raise UserError("there are no training features to measure: add training images.")
         self.unit.fill_((squares / count) ** 0.5)
-
-    def _train(
-        self,
-        network: nn.Module,
-        epochs: int,
-        loss: Callable[..., Terms],
-        validate: Callable[..., Tensor],
-        anomalies: bool = False,
-    ) -> Train:
-        s = self.settings
-        return Train(
-            network=network,
-            epochs=epochs,
-            optimizer=partial(StableAdamW, lr=s.lr),
-            rate=lambda step, total: learning_rate(step, total, s.lr, s.final_lr, s.warmup),
-            loss=loss,
-            validate=validate,
-            clip=GRADIENT_CLIP,
-            anomalies=anomalies,
-            fewest_steps=s.fewest_steps,
-        )
 
     def _network_loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
         return self._network_terms(network(self.target(groups)))

@@ -57,12 +57,8 @@ class Nearest(Model):
         """The memory may be of any length, and is empty until it is filled. Raises UserError naming `source` for
         whatever else does not fit; then the memory stays as it was.
         """
-        before = like_the_stored(self, tensors)
-        try:
+        with like_the_stored(self, tensors):
             super().load_tensors(tensors, source)
-        except UserError:
-            self.memory = before
-            raise
 
     def _fit_projection(self, batches: Iterable[Groups]) -> None:
         assert self.projection is not None
