@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,16 +43,17 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
             continue
         train = [row for row in members if row.split == "train" and not row.label]
         together = _together([row for row in members if row.split == "train"])
-        # A part with a defect that is learnt from stays where it is learnt from.
-        taught = {together[row.sha256] for row in members if row.split == "train" and row.label}
-        groups = sorted({together[row.sha256] for row in train} - taught)
-        if len(groups) < 2:
+        taught = _taught(members, together)
+        good = {together[row.sha256] for row in train}
+        if len(good) < 2 or good <= taught:
             found = "one good training image" if len(train) == 1 else "good training images of one part only"
+            if len(good) > 1:
+                found = "no good training image of a part without a defect that is learnt from"
             wrong = f"it has {found}, add more: a threshold needs images of its own"
             problems.append(Problem.at(f"category {category}", wrong))
             continue
-        count = min(len(groups) - 1, max(1, round(fraction * len(groups))))
-        val = set(groups[:count])
+        count = min(len(good) - 1, max(1, round(fraction * len(good))))
+        val = set(sorted(good - taught)[:count])
         chosen |= {(category, row.sha256) for row in train if together[row.sha256] in val}
     refuse_all(problems)
     return [
@@ -63,13 +64,19 @@ def cut_validation(rows: Sequence[Row], fraction: float) -> list[Row]:
 
 def cut_here(rows: Sequence[Row]) -> bool:
     """Whether the good val images of a category are such as `cut_validation` chooses, and not the layout's own: their
-    parts come before all those of the training images in the order of their content, which is chance otherwise.
+    parts come before all those of the training images that it could have chosen in the order of their content, which is
+    chance otherwise.
     """
-    good = [row for row in rows if row.split in ("train", "val") and not row.label]
-    together = _together(good)
-    val = {together[row.sha256] for row in good if row.split == "val"}
-    train = {together[row.sha256] for row in good if row.split == "train"}
+    learnt = [row for row in rows if row.split == "train" or (row.split == "val" and not row.label)]
+    together = _together(learnt)
+    val = {together[row.sha256] for row in learnt if row.split == "val"}
+    train = {together[row.sha256] for row in learnt if row.split == "train"} - _taught(learnt, together)
     return bool(val) and bool(train) and max(val) < min(train)
+
+
+def _taught(rows: Sequence[Row], together: Mapping[str, str]) -> set[str]:
+    """The groups that a defect to learn from belongs to: such a part stays where it is learnt from."""
+    return {together[row.sha256] for row in rows if row.split == "train" and row.label}
 
 
 def _together(rows: Sequence[Row]) -> dict[str, str]:
