@@ -70,8 +70,9 @@ def cut_here(rows: Sequence[Row]) -> bool:
     learnt = [row for row in rows if row.split == "train" or (row.split == "val" and not row.label)]
     together = _together(learnt)
     val = {together[row.sha256] for row in learnt if row.split == "val"}
-    train = {together[row.sha256] for row in learnt if row.split == "train"} - _taught(learnt, together)
-    return bool(val) and bool(train) and max(val) < min(train)
+    train = {together[row.sha256] for row in learnt if row.split == "train"}
+    left = train - _taught(learnt, together)
+    return bool(val) and bool(train) and (not left or max(val) < min(left))
 
 
 def _taught(rows: Sequence[Row], together: Mapping[str, str]) -> set[str]:
