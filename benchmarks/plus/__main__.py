@@ -1,9 +1,9 @@
 """What each part of INP-Former++ is worth, beside nearest neighbours and INP-Former, and what ten real defects add.
 
-python -m benchmarks.plus DATA --folder FOLDER [--seeds 1 2 3] [--steps 400] [--cases NAME ...]
+python -m benchmarks.plus DATA --folder FOLDER [--seeds 1 2 3] [--steps 400]
 
 Ten defective test images a category, and all test images of the same parts (--part, a regular expression over the
-path), leave the test for all cases: one case learns from them. Each finished case is a line of JSON in
+path), leave the test for all rows: some learn from them. Each finished row is a line of JSON in
 FOLDER/results.jsonl, which a repeated call skips; the table is printed from all lines.
 """
 
@@ -18,7 +18,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=400, help="gradient steps, at least, in whole epochs")
-    parser.add_argument("--cases", nargs="+")
     parser.add_argument("--part")
     parser.add_argument("--share", type=int, default=1, help="one of so many training images")
     args = parser.parse_args()

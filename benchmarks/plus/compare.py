@@ -21,6 +21,7 @@ from inpformer.images.transform import read_image
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.base import Model
+from inpformer.methods.inp_former_pp.model import InpFormerPlus
 from inpformer.methods.modes import MULTI_CLASS, SEMI_SUPERVISED
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics
@@ -40,16 +41,28 @@ BATCH = 16
 REAL_DEFECTS = 10  # a category
 FALSE_ALARMS = 0.05
 INP, PLUS = "inp_former", "inp_former_pp"
-# Each step of the way from INP-Former to INP-Former++: method, what of its losses differs, setting.
-CASES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "nearest": ("nearest", {}, MULTI_CLASS),
-    "INP-Former": (INP, {}, MULTI_CLASS),
-    "+ soft coherence": (PLUS, {"squared_weight": 0.0, "residual_weight": 0.0}, MULTI_CLASS),
-    "+ two-branch mining": (PLUS, {"residual_weight": 0.0}, MULTI_CLASS),
-    "+ residual head": (PLUS, {}, MULTI_CLASS),
-    "+ 10 real defects": (PLUS, {}, SEMI_SUPERVISED),
-}
 MEASURES = ("miss rate", "false alarms", "image AUROC", "P-AP", "AUPRO")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: its method, the weight of the squared error's branch, its setting."""
+
+    method: str
+    squared: float = 0.0
+    setting: str = MULTI_CLASS
+
+
+# Each training, and the rows that are judged by it: with these weights of the head in the map, None without it. The
+# head does not change the reconstruction, so the rows of one training are of one network.
+TRAININGS: dict[Training, dict[str, float | None]] = {
+    Training("nearest"): {"nearest": None},
+    Training(INP): {"INP-Former": None},
+    Training(PLUS): {"+ soft coherence": None, "+ residual head, weight .1": 0.1, "+ residual head, weight 1": 1.0},
+    Training(PLUS, setting=SEMI_SUPERVISED): {"+ 10 real defects, weight .1": 0.1, "+ 10 real defects, weight 1": 1.0},
+    Training(PLUS, squared=1.0): {"+ two-branch mining": None, "as published: + residual head, weight 1": 1.0},
+}
+ROWS = [name for names in TRAININGS.values() for name in names]
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,18 @@ def run(args: Namespace) -> None:
     test = encode(manifest, encoder, manifest.split("test"))
     masks = np.stack([encoder.transform.mask(read_mask(manifest.root, row)) for row in test.rows])
     for seed in args.seeds:
-        for name in args.cases or CASES:
-            if (name, seed) in {(line["case"], line["seed"]) for line in read(results)}:
+        for training, rows in TRAININGS.items():
+            known = {(line["case"], line["seed"]) for line in read(results)}
+            wanted = {name: weight for name, weight in rows.items() if (name, seed) not in known}
+            if not wanted:
                 continue
-            model, settings = train(name, seed, manifest, encoder, args)
-            line = {"case": name, "seed": seed, **measure(model, settings, encoder, held_out, test, masks)}
-            with results.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, flush=True)
+            model, settings = train(training, seed, manifest, encoder, args)
+            for name, weight in wanted.items():
+                weigh(model, weight)
+                line = {"case": name, "seed": seed, **measure(model, settings, encoder, held_out, test, masks)}
+                with results.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(line, flush=True)
     print(table(read(results)))
 
 
@@ -114,27 +131,38 @@ def encode(manifest: Manifest, encoder: Encoder, rows: list[Row]) -> Encoded:
     return Encoded(rows, [torch.cat(level) for level in zip(*parts, strict=True)])
 
 
-def train(name: str, seed: int, manifest: Manifest, encoder: Encoder, args: Namespace) -> tuple[Model, TrainSettings]:
-    """One case's model, and its settings."""
-    method, losses, setting = CASES[name]
+def train(
+    training: Training, seed: int, manifest: Manifest, encoder: Encoder, args: Namespace
+) -> tuple[Model, TrainSettings]:
+    """The model, and its settings."""
     stored = FeatureSettings(encoder.settings, store=str(args.folder / "store"))
-    plan = anomaly_plan(manifest, stored, setting == SEMI_SUPERVISED) if method == PLUS else None
+    plan = anomaly_plan(manifest, stored, training.setting == SEMI_SUPERVISED) if training.method == PLUS else None
     index = compute_features(manifest, encoder, stored, None, plan)
     features = training_features(stored, index)
     steps = features.open().count("train") // BATCH
-    settings = TrainSettings(method=method, setting=setting, seed=seed, batch_size=BATCH)
+    settings = TrainSettings(method=training.method, setting=training.setting, seed=seed, batch_size=BATCH)
     own = settings.own
-    if hasattr(own, "epochs"):
-        own = replace(own, epochs=-(-args.steps // steps), losses=replace(own.losses, **losses))
+    if training.method != "nearest":
+        own = replace(own, epochs=-(-args.steps // steps))
+    if training.method == PLUS:
+        own = replace(own, losses=replace(own.losses, squared_weight=training.squared))
     settings = replace(settings, own=own)
     loop = TrainingLoop(
         LoopConfig(settings, encoder.shape, features, training_anomalies(stored, index)), torch.device("cpu")
     )
-    with tqdm(desc=name, disable=None) as progress:
+    with tqdm(desc=training.method, disable=None) as progress:
         while not loop.done:
             loop.advance()
             progress.update()
     return loop.model.eval(), settings
+
+
+def weigh(model: Model, weight: float | None) -> None:
+    """Lets the head count so much in the map, or not at all."""
+    if isinstance(model, InpFormerPlus):
+        s = model.settings
+        losses = replace(s.losses, residual_weight=float(weight is not None))
+        model.settings = replace(s, losses=losses, head=replace(s.head, weight=weight or 1.0))
 
 
 @torch.inference_mode()
@@ -155,14 +183,25 @@ def measure(
     held_out: Encoded,
     test: Encoded,
     masks: NDArray[np.bool_],
-) -> dict[str, float]:
-    """The measures, means over the categories."""
+) -> dict[str, Any]:
+    """The measures, means over the categories, and the image AUROC by kind of defect."""
     _, good = judge(model, settings, encoder, held_out)
     maps, scores = (one.numpy() for one in judge(model, settings, encoder, test))
     images = [GoodImage(Path(row.path), row.category, row.sha256, row.part) for row in held_out.rows]
     limits = thresholds(images, good.tolist(), CalibrationSettings(FALSE_ALARMS), "checked")
     found = [of_category(category, limit, test.rows, scores, maps, masks) for category, limit in limits.items()]
-    return {name: fmean(one[name] for one in found) for name in found[0]}
+    means: dict[str, Any] = {name: fmean(one[name] for one in found) for name in found[0]}
+    return means | {"kinds": by_kind(test.rows, scores)}
+
+
+def by_kind(rows: Sequence[Row], scores: NDArray[np.float32]) -> dict[str, float]:
+    """The image AUROC of each kind of defect against its category's good images."""
+    found = {}
+    for category, defect in sorted({(row.category, row.defect) for row in rows if row.label}):
+        mine = np.array([row.category == category and (not row.label or row.defect == defect) for row in rows])
+        labels = np.array([row.label > 0 for row in rows])
+        found[f"{category}/{defect}"] = image_metrics(scores[mine], labels[mine]).auroc
+    return found
 
 
 def of_category(
@@ -203,7 +242,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     def rows() -> Iterator[str]:
         yield f"| case | seeds | {' | '.join(MEASURES)} |"
         yield "|---" * (len(MEASURES) + 2) + "|"
-        for name in CASES:
+        for name in ROWS:
             if mine := by_case.get(name):
                 cells = [_spread([line[measure] for line in mine]) for measure in MEASURES]
                 yield f"| {name} | {len(mine)} | {' | '.join(cells)} |"

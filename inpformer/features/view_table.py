@@ -97,10 +97,12 @@ class Views:
         digest: str,
         category: str | None = None,
         left_out: NDArray[np.bytes_] | None = None,
+        dropped: NDArray[np.bytes_] | None = None,
     ) -> None:
         """Opens the table `digest`; of one of its categories, or of all, where a view that several have counts once.
 
-        Where keys of views are `left_out`, these are "val" and all others of both splits "train".
+        Where keys of views are `left_out`, these are "val" and all others of both splits "train", but for those that
+        are `dropped`.
 
         Raises StaleFeaturesError if the table is missing or damaged.
         """
@@ -121,6 +123,8 @@ class Views:
             # By their keys, each once: the order of training must not tell which of them were "val" in the table.
             rows = np.flatnonzero(chosen & np.isin(table["split"], [SPLITS.index("train"), SPLITS.index("val")]))
             rows = rows[np.unique(keys[rows], return_index=True)[1]]
+            if dropped is not None:
+                rows = rows[~np.isin(keys[rows], dropped)]
             out = np.isin(keys[rows], left_out)
             self._rows = {"train": rows[~out], "val": rows[out]}
 

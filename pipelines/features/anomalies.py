@@ -35,7 +35,7 @@ from pipelines.features.encode import Encodable, read_content
 from pipelines.features.index import Plan, row_views
 from pipelines.features.settings import IMAGES, PROCEDURAL, FeatureSettings
 from pipelines.manifest.build import read_mask
-from pipelines.manifest.table import Manifest, Row
+from pipelines.manifest.table import Manifest, Row, good_rows
 
 # Raise it whenever the same settings would make other pictures: it is part of every picture's key.
 FORMAT = 1
@@ -248,6 +248,29 @@ def anomaly_plan(manifest: Manifest, settings: FeatureSettings, real: bool) -> P
         return AnomalyPictures(content, name, made, [view.key(row.sha256) for view in made], sources)
 
     return Plan(of, read, with_masks=True)
+
+
+@dataclass(frozen=True)
+class Showing:
+    """Which made pictures show an image, by its sha256: keys of 32 bytes of those `made` of it, and of those of other
+    images whose defect is `filled` from it.
+    """
+
+    made: Mapping[str, set[bytes]]
+    filled: Mapping[str, set[bytes]]
+
+
+def showing(manifest: Manifest, settings: FeatureSettings, real: bool) -> Showing:
+    """Which pictures of `anomaly_plan` show which good image. Raises what that raises."""
+    plan = anomaly_plan(manifest, settings, real)
+    made, filled = defaultdict(set), defaultdict(set)
+    for row in good_rows(manifest.rows):
+        for view in plan.views(row):
+            key = bytes.fromhex(view.key(row.sha256))
+            made[row.sha256].add(key)
+            if isinstance(view, AnomalyView) and isinstance(view.source, Texture):
+                filled[view.source.sha256].add(key)
+    return Showing(made, filled)
 
 
 def _variant(

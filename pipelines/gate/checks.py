@@ -92,7 +92,7 @@ def held_out(
 ) -> list[Finding]:
     """Categories whose val images (with `folds`: good images but for the test's) are fewer than the promise takes, or
     which have very few good images in all. Copies count once, and so do several images of one part: the promise is
-    about parts.
+    about parts. With folds, a part whose defect is learnt from is held out of no training, and does not count.
     """
     needed = images_needed(false_alarm_rate, confidence)
     splits, state = (("val",), "held out") if folds is None else (("train", "val"), f"there for {folds} folds")
@@ -102,8 +102,10 @@ def held_out(
     few = few_images(rows)
     for category, members in _by_category(rows):
         ours = [row for row in members if row.split in splits and not row.label]
-        parts = parts_of([r.part for r in ours], [r.sha256 for r in ours], [linked.group(r.path) for r in ours])
-        held = len(set(parts.tolist()))
+        taught = [row for row in members if row.split in splits and row.split == "train" and row.label]
+        both = [*ours, *taught]
+        parts = parts_of([r.part for r in both], [r.sha256 for r in both], [linked.group(r.path) for r in both])
+        held = len(set(parts[: len(ours)].tolist()) - set(parts[len(ours) :].tolist()))
         texts = [few[category]] if category in few else []
         if folds is not None:
             needed = held if keeps(held, folds, false_alarm_rate) else parts_needed(folds, false_alarm_rate, held)

@@ -155,7 +155,7 @@ def run(args: Namespace) -> None:
         if settings.kind.anomalies and args.anomalies is not None:
             run.log_files(args.anomalies / PICTURES, "pictures/anomalies")
         if folds is not None:
-            detector, histories = train_across(job, learnt_from, folds, linked)
+            detector, histories = train_across(job, stored, learnt_from, folds, linked)
             history = _mean(list(histories.values()))
             run.log_epochs(history)  # of each fold it would be as many calls as there are epochs and folds
         elif other is None:

@@ -16,7 +16,8 @@ from pipelines.platform.bucket import open_objects
 class TrainingFeatures:
     """`store` is the address, `kept` what of the encoder's levels is stored, None for all; `table` the digest of the
     data set's views, `category` None for all of them. `with_masks`: they are pictures with defects. `left_out` are the
-    keys of the views of a fold, 32 bytes each: they are "val" and all others "train"; None for the splits of the table.
+    keys of the views of a fold, 32 bytes each: they are "val" and all others "train", but for those `dropped`; None for
+    the splits of the table.
     """
 
     store: str
@@ -27,13 +28,14 @@ class TrainingFeatures:
     category: str | None = None
     with_masks: bool = False
     left_out: bytes | None = None
+    dropped: bytes = b""
 
     def open(self) -> Views:
         """The features, by split and number. Raises UserError if the store lacks them."""
         name = store_key(self.encoder_key, self.kept, self.with_masks)
         store = FeatureStore(open_objects(self.store, self.cache_gigabytes), name)
         left_out = None if self.left_out is None else np.frombuffer(self.left_out, "S32")
-        return Views(store, self.table, self.category, left_out)
+        return Views(store, self.table, self.category, left_out, np.frombuffer(self.dropped, "S32"))
 
 
 def training_features(settings: FeatureSettings, index: FeatureIndex) -> TrainingFeatures:

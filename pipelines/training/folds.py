@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from inpformer.errors import UserError
 from inpformer.judging.cross import equal_folds
@@ -11,9 +11,10 @@ from inpformer.judging.parts import parts_of
 from inpformer.judging.seen import BY_ALL
 from inpformer.methods.base import Model
 from inpformer.methods.modes import SINGLE_CLASS
+from pipelines.features.anomalies import Showing
 from pipelines.features.index import row_views
 from pipelines.manifest.table import Row, good_rows
-from pipelines.training.job import History, Job, train_tasks, warn_if_short
+from pipelines.training.job import Fold, History, Job, train_tasks, warn_if_short
 
 
 def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] = lambda path: "") -> dict[str, int]:
@@ -22,24 +23,26 @@ def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] =
     these are fewer), by their content alone; copies, images of one part and those of one group, which `linked` names by
     a path, lie in one.
 
+    A part whose defect is learnt from is left over too: all models have seen it.
+
     Raises UserError for a category of one part, and for an image that several categories have.
     """
     by_category: dict[str, list[Row]] = defaultdict(list)
-    for row in good_rows(rows):
-        by_category[row.category].append(row)
+    for row in rows:
+        if row.split != "test" and (not row.label or row.split == "train"):
+            by_category[row.category].append(row)
     assigned: dict[str, int] = {}
     for category, members in sorted(by_category.items()):
-        shown: dict[int, set[str]] = defaultdict(set)
-        parts = parts_of(
-            [row.part for row in members], [row.sha256 for row in members], [linked(row.path) for row in members]
-        )
-        for row, part in zip(members, parts, strict=True):
-            shown[int(part)].add(row.sha256)
+        shown, learnt = _parts(members, linked)
         count, size = equal_folds(len(shown), folds)
         if count < 2:
-            raise UserError(f"category {category} has one good part: calibrate.folds takes two or more, add some.")
-        for rank, images in enumerate(sorted(shown.values(), key=_content)):
-            fold = rank % count if rank < count * size else BY_ALL
+            raise UserError(
+                f"category {category} has {len(shown)} good parts to leave out: calibrate.folds takes two or more, add "
+                "some."
+            )
+        of_rank = [rank % count if rank < count * size else BY_ALL for rank in range(len(shown))]
+        spread = zip(sorted(shown, key=_content), of_rank, strict=True)
+        for images, fold in (*spread, *((images, BY_ALL) for images in learnt)):
             if twice := images & assigned.keys():
                 path = next(row.path for row in members if row.sha256 in twice)
                 raise UserError(f"{path} is in another category too: with calibrate.folds, leave one of them out.")
@@ -47,34 +50,63 @@ def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] =
     return assigned
 
 
+def _parts(rows: Sequence[Row], linked: Callable[[str], str]) -> tuple[list[set[str]], list[set[str]]]:
+    """The sha256 of the good images of each part: of parts without a defect among these rows, and of parts with one."""
+    parts = parts_of([row.part for row in rows], [row.sha256 for row in rows], [linked(row.path) for row in rows])
+    good: dict[int, set[str]] = defaultdict(set)
+    for row, part in zip(rows, parts.tolist(), strict=True):
+        if not row.label:
+            good[part].add(row.sha256)
+    defective = {part for row, part in zip(rows, parts.tolist(), strict=True) if row.label}
+    return (
+        [images for part, images in good.items() if part not in defective],
+        [images for part, images in good.items() if part in defective],
+    )
+
+
 def _content(images: set[str]) -> str:
     """Chance, as far as the pictures go, and not more or less for a part of many images."""
     return hashlib.sha256("".join(sorted(images)).encode()).hexdigest()
 
 
-def train_folds(job: Job, assigned: Mapping[str, int]) -> tuple[dict[str, list[Model]], dict[str, History]]:
+def train_folds(
+    job: Job, assigned: Mapping[str, int], showing: Showing | None = None
+) -> tuple[dict[str, list[Model]], dict[str, History]]:
     """A model without each fold, and of single-class without each of each category's, all as parallel Ray tasks; the
     histories by the names of the tasks. The `val_loss` is of the fold that is left out: nothing may be chosen by it, or
-    the fold would not be unseen.
+    the fold would not be unseen. Where pictures with defects are learnt from, `showing` says which show a fold.
 
     Raises what `train_apart` raises.
     """
     single = job.settings.setting == SINGLE_CLASS
-    views: dict[tuple[str, int], bytearray] = defaultdict(bytearray)
+    left_out: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in good_rows(job.manifest.rows):
         if assigned[row.sha256] != BY_ALL:
-            for view in row_views(row, job.index.tiling, job.manifest.shots):
-                name = row.category if single else ALL
-                views[name, assigned[row.sha256]] += bytes.fromhex(view.key(row.sha256))
-    tasks = {_task(*key): (key, bytes(left_out)) for key, left_out in sorted(views.items())}
-    configs = {task: job.loop(key[0] or None, left_out) for task, (key, left_out) in tasks.items()}
-    for name in sorted({name for name, _ in views}):
+            left_out[row.category if single else ALL, assigned[row.sha256]].append(row)
+    tasks = {_task(*key): (key, fold_of(job, rows, showing)) for key, rows in sorted(left_out.items())}
+    configs = {task: job.loop(key[0] or None, fold) for task, (key, fold) in tasks.items()}
+    for name in sorted({name for name, _ in left_out}):
         warn_if_short(configs[_task(name, 0)], name or None)
     models, histories = train_tasks(job, configs)
     made: dict[str, list[Model]] = defaultdict(list)
     for task, ((name, _), _) in tasks.items():
         made[name].append(models[task])
     return dict(made), histories
+
+
+def fold_of(job: Job, rows: Sequence[Row], showing: Showing | None) -> Fold:
+    """What the model without these images is not to learn from."""
+    views = b"".join(
+        bytes.fromhex(view.key(row.sha256))
+        for row in rows
+        for view in row_views(row, job.index.tiling, job.manifest.shots)
+    )
+    if showing is None:
+        return Fold(views)
+    images = {row.sha256 for row in rows}
+    made = set[bytes]().union(*(showing.made.get(image, ()) for image in images))
+    filled = set[bytes]().union(*(showing.filled.get(image, ()) for image in images))
+    return Fold(views, b"".join(sorted(made)), b"".join(sorted(filled - made)))
 
 
 def _task(name: str, fold: int) -> str:

@@ -46,6 +46,17 @@ History = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
+class Fold:
+    """What shows the images of a fold, as keys of 32 bytes each: their `views`, the pictures with defects that are
+    `made` of them, and those of other images that are `filled` from them.
+    """
+
+    views: bytes
+    made: bytes = b""
+    filled: bytes = b""
+
+
+@dataclass(frozen=True)
 class Job:
     """A training as the driver sees it. `anomalies` are pictures with defects, for a method that learns from them,
     `taken_up` the detector whose models it builds on, for settings that do.
@@ -61,13 +72,12 @@ class Job:
     anomalies: TrainingFeatures | None = None
     taken_up: Detector | None = None
 
-    def loop(self, category: str | None = None, left_out: bytes | None = None) -> LoopConfig:
-        """The training loop over a category, or over all of them; without the views of a fold, where there is one (see
-        `TrainingFeatures`).
+    def loop(self, category: str | None = None, fold: Fold | None = None) -> LoopConfig:
+        """The training loop over a category, or over all of them; without what shows a fold, where there is one.
 
         Raises UserError if there are too few images for a batch, or features are missing.
         """
-        features = replace(self.features, category=category, left_out=left_out)
+        features = replace(self.features, category=category, left_out=None if fold is None else fold.views)
         views = features.open()
         views.refuse_missing()
         if (count := views.count("train")) < self.settings.batch_size:
@@ -79,9 +89,9 @@ class Job:
             raise StaleFeaturesError(
                 f"the stored features are not what {self.settings.method} wants: compute them again."
             )
-        return LoopConfig(self.settings, self.encoder.shape, features, self._anomalies(category))
+        return LoopConfig(self.settings, self.encoder.shape, features, self._anomalies(category, fold))
 
-    def _anomalies(self, category: str | None) -> TrainingFeatures | None:
+    def _anomalies(self, category: str | None, fold: Fold | None) -> TrainingFeatures | None:
         if not self.settings.kind.anomalies:
             return None
         if self.anomalies is None:
@@ -90,6 +100,8 @@ class Job:
                 "again."
             )
         anomalies = replace(self.anomalies, category=category)
+        if fold is not None:
+            anomalies = replace(anomalies, left_out=fold.made, dropped=fold.filled)
         anomalies.open().refuse_missing()
         return anomalies
 

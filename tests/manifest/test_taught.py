@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from inpformer.errors import UserError
-from pipelines.gate.checks import duplicates
+from pipelines.gate.checks import duplicates, held_out
 from pipelines.gate.finding import ERROR
+from pipelines.gate.linked import Linked
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_here
@@ -84,3 +85,9 @@ def test_a_copy_of_a_defect_that_is_learnt_from_may_not_be_tested(root: Path) ->
     (finding,) = duplicates(list(manifest_of(root).rows))
     assert finding.severity == ERROR
     assert set(finding.paths) == {"nut/train/chip/p0_9.png", "nut/test/chip/copy.png"}
+
+
+def test_the_gate_counts_no_taught_part_for_folds(root: Path) -> None:
+    rows = manifest_of(root, part=PART).rows
+    (finding,) = held_out(rows, Linked(), 0.01, None, folds=300)
+    assert "12 good images of 4 parts are there for 300 folds" in finding.text

@@ -27,8 +27,9 @@ from inpformer.training.settings import TrainSettings
 from pipelines.calibrate.across import left_out, thresholds_across
 from pipelines.calibrate.held_out import GoodImage
 from pipelines.calibrate.scores_table import HeldOutScore, read_scores
+from pipelines.features.anomalies import AnomalyView, Texture, anomaly_plan, showing
 from pipelines.features.index import compute_features, read_index, write_index
-from pipelines.features.settings import FeatureSettings
+from pipelines.features.settings import AnomalySettings, FeatureSettings
 from pipelines.gate.linked import Linked, write_linked
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
@@ -39,8 +40,8 @@ from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri
 from pipelines.register.check import checked
 from pipelines.training.checkpoints import FINISHED, open_checkpoints
-from pipelines.training.features import training_features
-from pipelines.training.folds import assign_folds, train_folds
+from pipelines.training.features import training_anomalies, training_features
+from pipelines.training.folds import assign_folds, fold_of, train_folds
 from pipelines.training.job import Job
 from serving.registry import Registry
 from tests.evaluate.test_measure import row
@@ -69,9 +70,9 @@ class Place:
             patch.setattr(sys, "argv", [stage, *map(str, arguments)])
             import_module(f"pipelines.{stage}.__main__").main()
 
-    def train(self, model: str, **changed: dict[str, Any]) -> None:
+    def train(self, model: str, index: str = "features.json", **changed: dict[str, Any]) -> None:
         files = ("--run", f"{model}.json", "--loss", f"{model}.csv", "--model", model)
-        known = ("--manifest", "manifest.parquet", "--linked", "linked.json", "--features", "features.json")
+        known = ("--manifest", "manifest.parquet", "--linked", "linked.json", "--features", index)
         self.call("train", *known, *files, **changed)
 
     def calibrate(self, model: str, out: str, **changed: dict[str, Any]) -> None:
@@ -164,8 +165,28 @@ def test_test_images_and_defects_are_in_no_fold() -> None:
     assert set(assign_folds(rows, 2)) == {r.sha256 for r in rows[:4]}
 
 
+def test_a_part_whose_defect_is_learnt_from_is_judged_by_no_fold() -> None:
+    rows = [good(n, part=f"p{n // 2}") for n in range(12)]
+    taught = replace(good(12, part="p1"), label=1)
+    looks_alike = replace(good(13), label=1)
+    of_val = replace(good(14, part="p2", split="val"), label=1)  # tuning may judge by it, nothing learns from it
+    linked = {looks_alike.path: "same", rows[9].path: "same"}
+    assigned = assign_folds([*rows, taught, looks_alike, of_val], 4, lambda path: linked.get(path, ""))
+    assert {n for n, r in enumerate(rows) if assigned[r.sha256] == BY_ALL} == {2, 3, 8, 9}
+    assert Counter(assigned.values()) == {0: 2, 1: 2, 2: 2, 3: 2, BY_ALL: 4}
+
+
+def test_a_copy_in_another_category_is_refused_also_where_a_defect_is_learnt_from() -> None:
+    rows = [good(n, category=name, part=f"{name}{n}") for name in ("bolt", "nut") for n in range(4)]
+    rows = [replace(r, path=f"{r.category}/{r.path}", sha256=f"{r.category}{r.sha256}"[-64:]) for r in rows]
+    rows += [replace(rows[1], category="nut", path="nut/copy.png", part="taught")]
+    rows += [replace(good(9, category="nut", part="taught"), label=1)]
+    with pytest.raises(UserError, match=r"nut/\w+\.png is in another category too"):
+        assign_folds(rows, 2)
+
+
 def test_a_category_of_one_part_is_refused() -> None:
-    with pytest.raises(UserError, match=r"category nut has one good part: calibrate\.folds"):
+    with pytest.raises(UserError, match=r"category nut has 1 good parts to leave out: calibrate\.folds"):
         assign_folds([good(n, part="p") for n in range(5)], 5)
 
 
@@ -321,6 +342,49 @@ def test_single_class_has_folds_a_category(place: Place) -> None:
     assert (other < [0.2 * line.score for line in lines]).all()
 
 
+# ---- pictures with defects
+
+
+@pytest.fixture(scope="module")
+def with_defects(place: Place, encoder: Encoder) -> tuple[Path, FeatureSettings]:
+    """The index of features with pictures whose defects are filled from training images, and its settings."""
+    chosen = AnomalySettings(variants=2, textures="images")
+    stored = FeatureSettings(encoder.settings, store=str(place.folder / "store"), anomalies=chosen)
+    plan = anomaly_plan(place.manifest, stored, False)
+    write_index(compute_features(place.manifest, encoder, stored, None, plan), place.folder / "defects.json")
+    return place.folder / "defects.json", stored
+
+
+def test_no_picture_that_shows_a_fold_teaches_the_model_without_it(
+    place: Place, encoder: Encoder, with_defects: tuple[Path, FeatureSettings]
+) -> None:
+    file, stored = with_defects
+    index = read_index(file)
+    settings = TrainSettings("inp_former_pp", batch_size=4)
+    features, anomalies = training_features(stored, index), training_anomalies(stored, index)
+    job = Job(place.manifest, index, encoder, settings, features, None, None, anomalies)  # type: ignore[arg-type]
+    assigned, plan = assign_folds(place.manifest.rows, FOLDS), anomaly_plan(place.manifest, stored, False)
+    known = showing(place.manifest, stored, False)
+    made: dict[str, tuple[str, str]] = {}  # by key: what it is made of, and filled from
+    for one in good_rows(place.manifest.rows):
+        for view in plan.views(one):
+            assert isinstance(view, AnomalyView)
+            assert isinstance(view.source, Texture)
+            made[view.key(one.sha256)] = one.sha256, view.source.sha256
+    dropped = 0
+    for fold in range(FOLDS):
+        out = {sha256 for sha256, number in assigned.items() if number == fold}
+        members = [one for one in good_rows(place.manifest.rows) if one.sha256 in out]
+        views = job.loop(None, fold_of(job, members, known)).anomalies
+        assert views is not None
+        free = [key for key, sources in made.items() if not out & set(sources)]
+        own = [key for key, (base, _) in made.items() if base in out]
+        opened = views.open()
+        assert (opened.count("train"), opened.count("val")) == (len(free), len(own))
+        dropped += len(made) - len(free) - len(own)
+    assert dropped > 0
+
+
 # ---- what is refused
 
 
@@ -379,13 +443,32 @@ def test_models_without_folds_and_thresholds_with_them_do_not_belong_together(pl
         place.train("wrong", train={"weights": "model"}, calibrate={"folds": None})
 
 
-def test_pictures_with_defects_would_show_what_a_fold_leaves_out(place: Place) -> None:
-    with pytest.raises(UserError, match="inp_former_pp learns from pictures with defects that are made of all good"):
-        place.train("wrong", train={"method": "inp_former_pp", "weights": None}, calibrate={"folds": FOLDS})
-
-
 def test_few_shot_leaves_out_what_folds_would_use(place: Place, tmp_path: Path) -> None:
     write_manifest(replace(place.manifest, shots=4), place.folder / "few.parquet")
     files = ("--features", "features.json", "--model", "w", "--run", "w.json", "--loss", "w.csv")
     with pytest.raises(UserError, match=r"manifest\.shots leaves good images out"):
-        place.call("train", "--manifest", "few.parquet", *files, train={"method": "nearest", "weights": None})
+        place.call(
+            "train",
+            "--manifest",
+            "few.parquet",
+            *files,
+            train={"method": "nearest", "weights": None},
+            calibrate={"folds": FOLDS},
+        )
+
+
+def test_a_method_that_learns_from_defects_is_trained_and_calibrated_in_folds(
+    place: Place, with_defects: tuple[Path, FeatureSettings]
+) -> None:
+    stored = {"anomalies": {"variants": 2, "textures": "images", "seed": 0}}
+    own = {"grid": 4, "channels": 32, "epochs": 1, "fewest_steps": 0, "num_prototypes": 2}
+    params = yaml.safe_load((place.folder / "params.yaml").read_text())
+    own = params["train"]["inp_former_pp"] | own
+    learnt = {"method": "inp_former_pp", "inp_former_pp": own, "setting": "multi-class", "weights": None}
+    place.train("pp", "defects.json", train=learnt, features=stored, calibrate={"folds": 2})
+    place.calibrate("pp", "pp_detector")
+    made = Detector.load(place.folder / "pp_detector")
+    assert (made.method.name, len(made.folds[ALL])) == ("inp_former_pp", 2)
+    one, other = (model.tensors()["head.out.weight"] for model in made.folds[ALL])
+    assert not one.equal(other)
+    assert all(t.cross is not None and len(t.scores) >= 8 for t in made.thresholds.values())

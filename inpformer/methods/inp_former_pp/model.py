@@ -80,8 +80,8 @@ class InpFormerPlus(InpFormer):
         self.load_tensors(mine | other.tensors(), "the model which is taken up")
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
-        """Half of how badly each place is rebuilt, or of the map of the INP-Former that was taken up, and half of what
-        the head makes of that; zero-shot, the distance to the image's own prototypes.
+        """How badly each place is rebuilt, or the map of the INP-Former that was taken up, and by its weight what the
+        head makes of that: their mean. Zero-shot, the distance to the image's own prototypes.
         """
         target = self.target(groups)
         if zero_shot:
@@ -91,7 +91,8 @@ class InpFormerPlus(InpFormer):
         if not self.has_head:
             return rebuilt
         found = self.head(residual(output, self.unit)).sigmoid()
-        return (rebuilt + to_map(found.flatten(1)[:, None], image_size)) / 2
+        weight = self.settings.head.weight
+        return (rebuilt + weight * to_map(found.flatten(1)[:, None], image_size)) / (1 + weight)
 
     def _rebuilt_map(self, output: Reconstruction, groups: Groups, image_size: int) -> Tensor:
         """That of the INP-Former that was taken up, for a head alone."""

@@ -40,17 +40,20 @@ class PlusLossSettings(LossSettings):
 @dataclass(frozen=True)
 class HeadSettings:
     """`training` is "jointly" with the reconstruction, "afterwards" for `epochs`, or "alone": on the network of a
-    trained INP-Former, which stays as it is. `channels` are those between its three layers.
+    trained INP-Former, which stays as it is. `channels` are those between its three layers. `weight` is that of the
+    head's map, beside 1 of the reconstruction's.
     """
 
     training: Literal["jointly", "afterwards", "alone"] = "jointly"
     channels: tuple[int, ...] = (64, 32)
     epochs: int = 100
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         fitting = len(self.channels) == 2 and min(self.channels) >= 1
         require(fitting, "channels", list(self.channels), "two numbers of channels, e.g. [64, 32]")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(0 < self.weight <= 100, "weight", self.weight, "above 0 and at most 100, e.g. 1")
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,10 @@ def test_relative_differences_are_in_units_of_the_training_features() -> None:
     assert float(fitted(replace(SMALL, distances="absolute")).unit) == 1
 
 
-@pytest.mark.parametrize("distances", ["relative", "absolute"])
-def test_the_map_is_half_reconstruction_and_half_head(distances: Any) -> None:
-    model = fitted(replace(SMALL, distances=distances)).eval()
+@pytest.mark.parametrize(("distances", "weight"), [("relative", 1), ("absolute", 1), ("relative", 0.1)])
+def test_the_map_is_the_mean_of_reconstruction_and_head(distances: Any, weight: float) -> None:
+    head_settings = replace(SMALL.head, weight=weight)
+    model = fitted(replace(SMALL, distances=distances, head=head_settings)).eval()
     batch = groups(SMALL, PYRAMID, seed=3)
     with torch.inference_mode():
         output = model.network(model.target(batch))
@@ -112,7 +113,7 @@ def test_the_map_is_half_reconstruction_and_half_head(distances: Any) -> None:
             length = length / (float(model.unit) * difference.shape[-1] ** 0.5)
         errors = (distance_maps(output.target, output.decoded) + length) / 2
         head = model.head(residual(output, model.unit)).sigmoid()
-        expected = (to_map(errors, 64) + to_map(head.flatten(1)[:, None], 64)) / 2
+        expected = (to_map(errors, 64) + weight * to_map(head.flatten(1)[:, None], 64)) / (1 + weight)
         torch.testing.assert_close(model.maps(batch, 64, False), expected)
 
 
