@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -310,7 +311,9 @@ def test_the_pyfunc_scores_as_the_detector_does(checkout: Checkout, use_registry
         row = next(csv.DictReader(f))
     model = mlflow.pyfunc.load_model("models:/inpformer@challenger")
     content = (checkout.folder / "data/demo" / row["path"]).read_bytes()
-    assert model.predict([content])[0] == pytest.approx(float(row["score"]), abs=1e-5)
+    found = model.predict(pd.DataFrame({"image": [content], "category": [row["category"]]})).iloc[0]
+    assert found["score"] == pytest.approx(float(row["score"]), abs=1e-5)
+    assert found["decision"] == row["decision"]
 
 
 def test_plots_show(checkout: Checkout) -> None:

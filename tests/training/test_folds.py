@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -327,8 +328,8 @@ def test_a_category_is_recalibrated_from_new_images_and_the_others_keep_their_fo
 def test_a_bare_image_is_not_scored_without_its_category(detector: Detector) -> None:
     model = DetectorModel()
     model.detector = detector
-    with pytest.raises(UserError, match="models of folds"):
-        model.predict(None, [b""])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="name it in the column category, one of board, fabric, metal"):
+        model.predict(None, pd.DataFrame({"image": [b""]}))  # type: ignore[arg-type]
 
 
 def test_single_class_has_folds_a_category(place: Place) -> None:
