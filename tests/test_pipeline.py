@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 from PIL import Image
 
@@ -284,6 +285,9 @@ def test_a_version_keeps_its_evidence_and_says_what_it_was_made_of(checkout: Che
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert {"curves.png", "histograms.png", "intervals.png", "thresholds.png", "worst.png"} <= names
     assert (folder / "gate/index.html").is_file()
+    numbers = json.loads((folder / "evaluation.json").read_text())["multi-class"]["mean"]
+    card = ModelCard.load(folder / "README.md")
+    assert {one.metric_type: one.metric_value for one in card.data.eval_results}["aupro"] == numbers["aupro"]
     made_of = json.loads((folder / "provenance.json").read_text())
     for name in ("artifacts/manifest.parquet", "artifacts/features.json", "params.yaml"):
         assert made_of["sha256"][name] == hashlib.sha256((checkout.folder / name).read_bytes()).hexdigest()

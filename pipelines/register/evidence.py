@@ -13,6 +13,7 @@ from pipelines.platform import provenance
 from pipelines.platform.params import PARAMS_FILE, flat, read_all
 from pipelines.platform.registry import Evidence, folder_digest
 from pipelines.platform.runs import Run
+from pipelines.register import card
 
 # In a description, by their names in people's mouths.
 KEY_NUMBERS = {
@@ -38,8 +39,10 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, folder: Path) -> Evidence:
-    """Copies the files into `folder` and writes provenance.json beside them."""
+def gather(
+    args: Namespace, model_name: str, manifest: Manifest, run: Run, encoder_digest: str, folder: Path
+) -> Evidence:
+    """Copies the files into `folder` and writes provenance.json and the model card beside them."""
     setting, numbers = read_numbers(args.evaluation)
     folder.mkdir()
     for file in (args.held_out, args.evaluation, args.table, args.scores):
@@ -61,6 +64,8 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
         "params": read_all(),
     }
     (folder / "provenance.json").write_text(json.dumps(made_of, indent=2, default=str) + "\n")
+    text = card.read(model_name, setting, manifest, numbers, args.table, args.detector, made_of).text
+    (folder / card.FILE).write_text(text)
     tags = {
         "setting": setting,
         "data.digest": manifest.digest,

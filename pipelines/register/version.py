@@ -70,7 +70,7 @@ def make(args: Namespace, manifest: Manifest, run: Run, model_name: str) -> str:
 
     detector = checked(args.detector, manifest, args.held_out)
     with tempfile.TemporaryDirectory(prefix="inpformer-") as temporary:
-        evidence = gather(args, manifest, run, detector.encoder.digest, Path(temporary) / "evidence")
+        evidence = gather(args, model_name, manifest, run, detector.encoder.digest, Path(temporary) / "evidence")
         number = register(run, args.detector, model_name, evidence)
     if changed := provenance.uncommitted():
         print(f"not committed: {provenance.listed(changed)}. Commit them, so that this version's code is found again.")
