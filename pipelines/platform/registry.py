@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -183,6 +183,11 @@ def _numbered(model_name: str, number: str) -> Version | None:
     return next((_version(one) for one in found if int(one.version) == int(number)), None)
 
 
+def has_version(model_name: str, number: str) -> bool:
+    """Whether there is such a version, still."""
+    return _numbered(model_name, number) is not None
+
+
 @reaching_mlflow
 def _known(model_name: str) -> str:
     numbers = sorted(int(one.version) for one in client().search_model_versions(f"name = '{model_name}'"))
@@ -220,6 +225,17 @@ def note(model_name: str, name: str) -> str:
 def set_note(model_name: str, name: str, text: str) -> None:
     """Keeps a text beside the registered model; `note` is its counterpart."""
     client().set_registered_model_tag(model_name, name, text)
+
+
+@reaching_mlflow
+def download_evidence(model_name: str, number: str, folder: Path) -> Path | None:
+    """Fetches the evidence of a version into `folder`; returns where it lies, None if the version has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
+    if not any(Path(one.path).name == EVIDENCE_FOLDER for one in list_artifacts(source, tracking_uri=tracking_uri())):
+        return None
+    uri = f"{source}/{EVIDENCE_FOLDER}"
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
 
 
 @reaching_mlflow

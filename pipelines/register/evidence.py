@@ -65,6 +65,7 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
         "setting": setting,
         "data.digest": manifest.digest,
         "encoder.digest": encoder_digest,
+        "method": str(read_all().get("train", {}).get("method", "")),
         "seed": str(read_all().get("train", {}).get("seed", "")),
         **provenance.code_tags(),
         "evaluation.digest": file_digest(args.evaluation),

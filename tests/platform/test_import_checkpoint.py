@@ -12,6 +12,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from PIL import Image
+from pipelines.promote.aliases import promote
 from safetensors.torch import load_file, save_file
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -25,7 +26,6 @@ from pipelines.import_checkpoint import __main__ as import_checkpoint
 from pipelines.import_checkpoint.checkpoint import read_tensors
 from pipelines.platform.registry import download_detector
 from pipelines.platform.tracking import tracking_uri
-from pipelines.promote.aliases import promote
 from pipelines.recalibrate import __main__ as recalibrate
 from tests.methods.inp_former.test_golden import GOLDEN
 
