@@ -19,8 +19,6 @@ from pipelines.platform.tracking import client, experiment_id, is_absent, reachi
 
 EXPERIMENT = "inpformer-record"
 RECORD_TAG, RUN_TAG, HEAD_TAG = "inpformer.record", "inpformer.record.run", "inpformer.record.head"
-# Characters: MLflow cuts a longer parameter off without a word.
-LONGEST = 6000
 SIGNATURE = ".signature"
 # Of six digits each: nobody makes us count further.
 _NUMBERED = re.compile(r"[0-9]{6}")

@@ -245,3 +245,14 @@ def download_detector(model_name: str, number: str, folder: Path) -> Path:
     source = client().get_model_version_download_uri(model_name, number)
     uri = f"{source.rstrip('/')}/{DETECTOR_FOLDER}"
     return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+
+
+@reaching_mlflow
+def download_evidence(model_name: str, number: str, name: str, folder: Path) -> Path | None:
+    """Fetches one file of a version's evidence into `folder`; None if the version keeps no such file."""
+    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
+    uri = f"{source}/{EVIDENCE_FOLDER}/{name}"
+    above = list_artifacts(uri.rpartition("/")[0], tracking_uri=tracking_uri())
+    if not any(file.path.rpartition("/")[2] == uri.rpartition("/")[2] for file in above):
+        return None
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))

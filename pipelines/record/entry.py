@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from inpformer.errors import UserError
-from pipelines.platform.ledger import LONGEST
 from pipelines.record.actor import actor
 
 OWN = ("model", "number", "id", "time", "actor", "kind", "version", "before")
-REASON = 1000  # characters that a reason may have
+# Characters: MLflow cuts a longer parameter off without a word.
+LONGEST = 6000
+REASON = 1000  # of what people give as a reason
 
 
 @dataclass(frozen=True)

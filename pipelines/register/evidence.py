@@ -22,6 +22,7 @@ KEY_NUMBERS = {
     "aupro": "AUPRO",
 }
 NAMED_CATEGORIES = 6
+MANIFEST_FILE, LINKED_FILE = "manifest.parquet", "gate/linked.json"
 
 
 def read_numbers(file: Path) -> tuple[str, dict[str, Any]]:
@@ -49,6 +50,8 @@ def gather(args: Namespace, manifest: Manifest, run: Run, encoder_digest: str, f
     shutil.copytree(args.gate, folder / "gate")
     for file in (args.findings, args.linked):
         shutil.copy(file, folder / "gate")
+    # Whoever weighs this version against a later one judges the same images again.
+    shutil.copyfile(args.manifest, folder / MANIFEST_FILE)
     hashed = (args.manifest, args.features, args.model, args.detector, args.evaluation, PARAMS_FILE)
     made_of = {
         "run_id": run.run_id,

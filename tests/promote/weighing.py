@@ -23,6 +23,7 @@ def giving(allows: bool = True) -> Weigh:
             sentence="It finds more." if allows else "It misses more.",
             challenger=challenger.number,
             champion=champion.number if champion else None,
+            details={"seen": 1},
             digest="5" * 64,
             page="the page",
         )

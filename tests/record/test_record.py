@@ -11,9 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from inpformer.errors import UserError
-from pipelines.platform.ledger import LONGEST, Ledger
+from pipelines.platform.ledger import Ledger
 from pipelines.platform.registry import aliases
 from pipelines.record.actor import actor, same_person
+from pipelines.record.entry import LONGEST
 from pipelines.record.record import Record
 from tests.mlflow_server import MlflowServer
 from tests.platform.test_registry import NAME
@@ -119,6 +120,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(either: str, m
 
 OPENING = """
 import sys
+from pipelines.record.entry import LONGEST
 from pipelines.record.record import Record
 record = Record.open(sys.argv[1])
 for _ in range(4):
