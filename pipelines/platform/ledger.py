@@ -83,7 +83,7 @@ class Ledger:
         if winner is not None and winner.run_id != run_id:
             server.delete_run(run_id)
         else:
-            server.set_terminated(run_id, "FINISHED")
+            server.update_run(run_id, status="FINISHED")
         return winner or cls(model_name, run_id)
 
     @reaching_mlflow

@@ -188,10 +188,15 @@ def has_version(model_name: str, number: str) -> bool:
     return _numbered(model_name, number) is not None
 
 
-@reaching_mlflow
 def _known(model_name: str) -> str:
-    numbers = sorted(int(one.version) for one in client().search_model_versions(f"name = '{model_name}'"))
-    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(map(str, numbers)) or "none"
+    numbers = version_numbers(model_name)
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(numbers) or "none"
+
+
+@reaching_mlflow
+def version_numbers(model_name: str) -> list[str]:
+    """All of them, the first first."""
+    return sorted((str(one.version) for one in client().search_model_versions(f"name = '{model_name}'")), key=int)
 
 
 @reaching_mlflow
@@ -228,7 +233,7 @@ def set_note(model_name: str, name: str, text: str) -> None:
 
 
 @reaching_mlflow
-def download_evidence(model_name: str, number: str, folder: Path) -> Path | None:
+def download_all_evidence(model_name: str, number: str, folder: Path) -> Path | None:
     """Fetches the evidence of a version into `folder`; returns where it lies, None if the version has none."""
     folder.mkdir(parents=True, exist_ok=True)
     source = client().get_model_version_download_uri(model_name, number).rstrip("/")

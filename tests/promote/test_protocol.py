@@ -54,7 +54,7 @@ def tell():
     print("left", json.dumps([killed, aliases(name), state.aliases, kinds]))
 mlflow.MlflowClient(f"sqlite:///{source}/warm.db").get_registered_model(name)
 writes = ("set_registered_model_alias", "delete_registered_model_alias", "set_registered_model_tag", "log_batch",
-          "create_run", "create_registered_model", "create_experiment", "set_terminated", "delete_run")
+          "create_run", "create_registered_model", "create_experiment", "update_run", "delete_run")
 for write in writes:
     setattr(mlflow.MlflowClient, write, dying(getattr(mlflow.MlflowClient, write)))
 for point in range(40):
