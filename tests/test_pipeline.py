@@ -178,6 +178,7 @@ CHANGES = [
     ({"calibrate": {"review_rate": 0.1}}, {"calibrate"}),
     ({"calibrate": {"folds": 4}}, {"gate", "train", "calibrate"}),
     ({"evaluate": {"gallery": 3}}, {"evaluate"}),
+    ({"promote": {"replicates": 1000}}, set()),  # a command's, which no stage waits for
 ]
 
 

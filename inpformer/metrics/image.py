@@ -79,7 +79,8 @@ def separation(found: Counts, alarms: Counts) -> tuple[NDArray[np.float64], ...]
     gained = np.diff(found, prepend=0)
     normals_below = normals - alarms + np.diff(alarms, prepend=0) / 2
     reported = found + alarms
-    precision = found / np.maximum(reported, 1)  # a weighted sample may report nothing at the first thresholds
+    # A weighted sample may report nothing at the first thresholds.
+    precision = found / np.where(reported > 0, reported, 1)
     return (
         np.sum(gained * normals_below, axis=-1) / (total * normals)[..., 0],
         np.sum(gained * precision, axis=-1) / total[..., 0],

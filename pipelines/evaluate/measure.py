@@ -91,18 +91,20 @@ class Report:
 class Measurement(Closing):
     """Takes a category's judged images one by one; memory does not grow with their maps. A context manager.
 
-    Images that are `linked` show one part: they are drawn together, and rates count them once.
+    Images that are `linked` show one part: they are drawn together, and rates count them once. `smooth` replicates are
+    those of `inpformer.metrics.bootstrap`. The draws follow from labels, parts and seed: for two detectors that judge
+    the same images they are the same, and the difference of their replicates is a replicate of the difference.
     """
 
-    def __init__(self, settings: BootstrapSettings, linked: Linked) -> None:
-        self._settings, self._linked = settings, linked
+    def __init__(self, settings: BootstrapSettings, linked: Linked, smooth: bool = False) -> None:
+        self._settings, self._linked, self._smooth = settings, linked, smooth
         self._rows: list[Row] = []
         self._scores: list[float] = []
         self._unmasked = self._masked = 0
         self._with_map: list[int] = []
         self._open = ExitStack()
         self._pixels = self._open.enter_context(PixelMetricsStream())
-        self._replicates = self._open.enter_context(PixelReplicateStream(settings))
+        self._replicates = self._open.enter_context(PixelReplicateStream(settings, smooth=smooth))
         self._aupimo = self._open.enter_context(AupimoStream())
 
     def close(self) -> None:
@@ -135,7 +137,7 @@ class Measurement(Closing):
         shares = {name: proportion.value for name, proportion in proportions.items()}
         metrics = {name: shares[name] for name in LEADING if name in shares}
         metrics |= {f"image_{name}": value for name, value in asdict(image_metrics(scores, labels)).items()}
-        replicates = image_replicates(scores, labels, self._settings, groups)
+        replicates = image_replicates(scores, labels, self._settings, groups, self._smooth)
         if self._masked:
             pixel = asdict(self._pixels.result())
             metrics |= {f"pixel_{name}": value for name, value in pixel.items() if name != "aupro"}
@@ -145,7 +147,7 @@ class Measurement(Closing):
         metrics |= {name: float(values[0]) for name, values in by_part.items()}
         replicates |= by_part
         for name, values in self._aupimo_of_images().items():
-            replicates[name] = mean_replicates(values, labels > 0, self._settings, groups)
+            replicates[name] = mean_replicates(values, labels > 0, self._settings, groups, self._smooth)
             metrics[name] = float(replicates[name][0])
         metrics |= shares  # the rates that do not lead
         return Report(metrics, replicates, proportions, self._rows, scores, self._unmasked, parts)

@@ -6,6 +6,8 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
+
 from pipelines.gate.finding import CHECKS, ERROR, Check, Finding
 from pipelines.gate.look import picture
 from pipelines.manifest.table import Manifest
@@ -88,8 +90,13 @@ def _finding(manifest: Manifest, finding: Finding, paths: Sequence[str]) -> str:
 
 def _thumbnail(path: Path) -> str:
     """A data URL. The picture lies as the pipeline reads it, without EXIF's turn."""
-    image = picture(path).convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return thumbnail(picture(path))
+
+
+def thumbnail(image: Image.Image) -> str:
+    """A data URL of a small copy."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=80)
+    small.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"

@@ -24,7 +24,9 @@ from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import read_section
-from pipelines.platform.registry import Evidence, register_alone
+from pipelines.platform.registry import Evidence, folder_digest, register_alone
+from pipelines.record.steps import REGISTRATION
+from pipelines.record.versions import note_version
 from pipelines.register.settings import RegisterSettings
 
 METHOD = METHODS["inp_former"]
@@ -136,6 +138,7 @@ def run(args: Namespace) -> None:
     )
     name = f"import-{args.checkpoint.stem}"
     version = register_alone(args.out, model_name, f"import {sha256}", name, Evidence(description, tags))
+    note_version(model_name, version, REGISTRATION, folder_digest(args.out))
     print(
         f"{args.out} is {model_name} version {version}, @{CHALLENGER}; its encoder: {detector.encoder.settings.weights}"
     )

@@ -1,4 +1,4 @@
-"""The only reader of params.yaml: one section a stage, each checked by the dataclass that owns it."""
+"""The only reader of params.yaml: one section a stage or command, each checked by the dataclass that owns it."""
 
 import os
 from importlib import import_module
@@ -25,6 +25,7 @@ OWNERS = {
     "calibrate": "inpformer.judging.settings:CalibrationSettings",
     "evaluate": "pipelines.evaluate.settings:EvaluateSettings",
     "register": "pipelines.register.settings:RegisterSettings",
+    "promote": "pipelines.promote.settings:PromoteSettings",
 }
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -182,10 +182,20 @@ def _numbered(model_name: str, number: str) -> Version | None:
     return next((_version(one) for one in found if int(one.version) == int(number)), None)
 
 
-@reaching_mlflow
+def has_version(model_name: str, number: str) -> bool:
+    """Whether there is such a version, still."""
+    return _numbered(model_name, number) is not None
+
+
 def _known(model_name: str) -> str:
-    numbers = sorted(int(one.version) for one in client().search_model_versions(f"name = '{model_name}'"))
-    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(map(str, numbers)) or "none"
+    numbers = version_numbers(model_name)
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(numbers) or "none"
+
+
+@reaching_mlflow
+def version_numbers(model_name: str) -> list[str]:
+    """All of them, the first first."""
+    return sorted((str(one.version) for one in client().search_model_versions(f"name = '{model_name}'")), key=int)
 
 
 @reaching_mlflow
@@ -222,9 +232,31 @@ def set_note(model_name: str, name: str, text: str) -> None:
 
 
 @reaching_mlflow
+def download_all_evidence(model_name: str, number: str, folder: Path) -> Path | None:
+    """Fetches the evidence of a version into `folder`; returns where it lies, None if the version has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
+    if not any(Path(one.path).name == EVIDENCE_FOLDER for one in list_artifacts(source, tracking_uri=tracking_uri())):
+        return None
+    uri = f"{source}/{EVIDENCE_FOLDER}"
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+
+
+@reaching_mlflow
 def download_detector(model_name: str, number: str, folder: Path) -> Path:
     """Fetches the detector folder of a version into `folder`; returns where it lies."""
     folder.mkdir(parents=True, exist_ok=True)
     source = client().get_model_version_download_uri(model_name, number)
     uri = f"{source.rstrip('/')}/{DETECTOR_FOLDER}"
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+
+
+@reaching_mlflow
+def download_evidence(model_name: str, number: str, name: str, folder: Path) -> Path | None:
+    """Fetches one file of a version's evidence into `folder`; None if the version keeps no such file."""
+    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
+    uri = f"{source}/{EVIDENCE_FOLDER}/{name}"
+    above = list_artifacts(uri.rpartition("/")[0], tracking_uri=tracking_uri())
+    if not any(file.path.rpartition("/")[2] == uri.rpartition("/")[2] for file in above):
+        return None
     return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))

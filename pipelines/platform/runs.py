@@ -154,3 +154,9 @@ class Run:
         for run in self._nested(" and attributes.status = 'RUNNING'"):
             self._client.set_terminated(run.info.run_id, "KILLED")
         self._client.set_terminated(self.run_id, status)
+
+
+@reaching_mlflow
+def download_run_file(run_id: str, path: str, folder: Path) -> Path:
+    """Fetches one artefact of a run into `folder`; returns where it lies."""
+    return Path(client().download_artifacts(run_id, path, str(folder)))

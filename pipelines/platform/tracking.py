@@ -130,13 +130,19 @@ def client(uri: str | None = None) -> MlflowClient:
     return MlflowClient(uri or tracking_uri())
 
 
-def experiment_id(of: MlflowClient) -> str:
-    """The id of our experiment, which is made if it is not there."""
-    if (experiment := of.get_experiment_by_name(EXPERIMENT)) is not None:
+def experiment_id(of: MlflowClient, name: str = EXPERIMENT) -> str:
+    """The id of an experiment of ours, which is made if it is not there."""
+    if (experiment := of.get_experiment_by_name(name)) is not None:
         return str(experiment.experiment_id)
     # A server chooses its own artefact store; those of a local database lie beside it.
     database = _database(tracking_uri())
-    return str(of.create_experiment(EXPERIMENT, moved.artifacts_beside(database).as_uri() if database else None))
+    place = moved.artifacts_beside(database).as_uri() if database else None
+    try:
+        return str(of.create_experiment(name, place))
+    except MlflowException:  # somebody else made it meanwhile
+        if (experiment := of.get_experiment_by_name(name)) is None:
+            raise
+        return str(experiment.experiment_id)
 
 
 def _database(uri: str) -> Path | None:

@@ -22,8 +22,10 @@ from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import read_section
-from pipelines.platform.registry import Evidence, download_detector, find_version, register_alone
+from pipelines.platform.registry import Evidence, download_detector, find_version, folder_digest, register_alone
 from pipelines.platform.weights import load_encoder
+from pipelines.record.steps import RECALIBRATION
+from pipelines.record.versions import note_version
 from pipelines.register.settings import RegisterSettings
 
 KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from", "imported.sha256")
@@ -123,6 +125,7 @@ def run(args: Namespace) -> None:
         key = f"recalibrate {source.number} {args.category} {normals} {part} {look} {settings}"
         name = f"recalibrate-{args.category}"
         version = register_alone(made, model_name, key, name, Evidence(description, tags))
+        note_version(model_name, version, RECALIBRATION, folder_digest(made))
     if part is None:
         print("the names do not say which images show one part: --part would")
     else:

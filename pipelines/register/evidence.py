@@ -23,6 +23,7 @@ KEY_NUMBERS = {
     "aupro": "AUPRO",
 }
 NAMED_CATEGORIES = 6
+MANIFEST_FILE, LINKED_FILE = "manifest.parquet", "gate/linked.json"
 
 
 def read_numbers(file: Path) -> tuple[str, dict[str, Any]]:
@@ -52,6 +53,8 @@ def gather(
     shutil.copytree(args.gate, folder / "gate")
     for file in (args.findings, args.linked):
         shutil.copy(file, folder / "gate")
+    # Whoever weighs this version against a later one judges the same images again.
+    shutil.copyfile(args.manifest, folder / MANIFEST_FILE)
     hashed = (args.manifest, args.features, args.model, args.detector, args.evaluation, PARAMS_FILE)
     made_of = {
         "run_id": run.run_id,
@@ -70,6 +73,7 @@ def gather(
         "setting": setting,
         "data.digest": manifest.digest,
         "encoder.digest": encoder_digest,
+        "method": str(read_all().get("train", {}).get("method", "")),
         "seed": str(read_all().get("train", {}).get("seed", "")),
         **provenance.code_tags(),
         "evaluation.digest": file_digest(args.evaluation),

@@ -26,6 +26,8 @@ from pipelines.platform.registry import (
 )
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import shown_uri
+from pipelines.record.steps import REGISTRATION
+from pipelines.record.versions import note_version
 from pipelines.register.evidence import file_digest, gather, read_numbers
 from pipelines.register.settings import RegisterSettings
 from pipelines.train.run_record import read_run
@@ -58,6 +60,7 @@ def run(args: Namespace) -> None:
     else:
         left = Challenger(model_name, make(args, manifest, run, model_name), run.run_id)
         tell(run, args, manifest, digest)
+    note_version(model_name, left.version, REGISTRATION, digest)
     with files.written_whole(args.out) as temporary:
         temporary.write_text(json.dumps(asdict(left), indent=2) + "\n")
     print(f"{model_name} version {left.version} is @{CHALLENGER} at {shown_uri()}")

@@ -25,9 +25,9 @@ from pipelines.import_checkpoint import __main__ as import_checkpoint
 from pipelines.import_checkpoint.checkpoint import read_tensors
 from pipelines.platform.registry import download_detector
 from pipelines.platform.tracking import tracking_uri
-from pipelines.promote.aliases import promote
 from pipelines.recalibrate import __main__ as recalibrate
 from tests.methods.inp_former.test_golden import GOLDEN
+from tests.promote.weighing import promoted
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "vit_golden"
@@ -94,7 +94,7 @@ def test_recalibration_makes_it_fit_for_promotion(
     save_file(official, workplace / "model.safetensors")
     bring(monkeypatch, Path("model.safetensors"))
     with pytest.raises(UserError, match=r"version 1 has no thresholds: run `python -m pipelines\.recalibrate 1`"):
-        promote("inpformer", "challenger")
+        promoted("challenger")
     rng = np.random.default_rng(0)
     (workplace / "line2").mkdir()
     for number in range(20):
@@ -112,7 +112,7 @@ def test_recalibration_makes_it_fit_for_promotion(
     assert not detector.thresholds["nut"].promised  # nobody has said what the checkpoint was trained on
     scores = sorted(float(detector.predict([Image.open(f)], ["nut"]).scores[0]) for f in Path("line2").iterdir())
     assert detector.thresholds["nut"].threshold == pytest.approx(scores[-1], abs=1e-6)
-    assert promote("inpformer", "challenger") == ("2", None)
+    assert promoted("challenger") == ("2", None)
     with pytest.raises(UserError, match=r"--category is gear: this detector knows bolt, nut"):
         call(monkeypatch, recalibrate.main, "2", "--category", "gear", "--normals", "line2")
     Path("empty").mkdir()

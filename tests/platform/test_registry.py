@@ -1,6 +1,5 @@
 """Runs, versions and aliases in a real MLflow on SQLite."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from inpformer.judging.detector import Detector
 from pipelines.platform.registry import Evidence, aliases, download_detector, register, register_alone, set_alias
 from pipelines.platform.runs import Run
 from pipelines.platform.tracking import tracking_uri
-from pipelines.promote.aliases import promote
 from serving.registry import Registry
 from tests.conftest import limits
 
@@ -46,102 +44,6 @@ def three_versions(registry: MlflowClient) -> MlflowClient:
     for _ in range(3):
         registry.create_model_version(NAME, source="file:///nowhere")
     return registry
-
-
-def test_promotion_keeps_the_way_back(three_versions: MlflowClient) -> None:
-    set_alias(NAME, "challenger", "1")
-    assert promote(NAME, "challenger") == ("1", None)
-    assert promote(NAME, "3") == ("3", "1")
-    assert aliases(NAME) == {"challenger": "1", "champion": "3", "previous": "1"}
-    assert promote(NAME, "previous") == ("1", "3")
-    assert aliases(NAME) == {"challenger": "1", "champion": "1", "previous": "3"}
-
-
-def test_promoting_the_champion_again_changes_nothing(three_versions: MlflowClient) -> None:
-    promote(NAME, "1")
-    promote(NAME, "2")
-    assert promote(NAME, "2") == ("2", "1")
-    assert aliases(NAME) == {"champion": "2", "previous": "1"}
-
-
-def test_what_does_not_exist_is_not_promoted(three_versions: MlflowClient) -> None:
-    with pytest.raises(UserError, match=r"has no version @challenger \(it has none\): run `dvc repro` first"):
-        promote(NAME, "challenger")
-    for absent in ("9", "0", str(10**30)):
-        with pytest.raises(UserError, match=rf"has no version {absent} \(it has 1 to 3\)"):
-            promote(NAME, absent)
-    assert aliases(NAME) == {}
-
-
-def test_an_unknown_model_is_no_server_that_is_down(registry: MlflowClient) -> None:
-    with pytest.raises(UserError, match="the registry has no model inpformer: run `dvc repro` first"):
-        promote(NAME, "1")
-
-
-# Ends a process before each write of a promotion, on a copy of the database; says what that and the next call leave.
-KILLED_PROMOTIONS = """
-import json, os, shutil, sys
-import mlflow
-from pipelines.platform.registry import aliases
-from pipelines.promote.aliases import promote, settle
-source, name, wanted = sys.argv[1:]
-def dying(write):
-    def call(*args, **kwargs):
-        left[0] -= 1
-        if left[0] < 0:
-            os._exit(9)
-        return write(*args, **kwargs)
-    return call
-def forked(folder, work):
-    if (child := os.fork()) == 0:
-        os.chdir(folder)
-        work()
-        sys.stdout.flush()
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
-def tell():
-    killed = aliases(name)
-    settle(name)
-    print("left", json.dumps([killed, aliases(name)]))
-mlflow.MlflowClient(f"sqlite:///{source}/warm.db").get_registered_model(name)
-for write in ("set_registered_model_alias", "delete_registered_model_alias", "set_registered_model_tag"):
-    setattr(mlflow.MlflowClient, write, dying(getattr(mlflow.MlflowClient, write)))
-for point in range(9):
-    folder = f"{source}-{point}"
-    shutil.copytree(source, folder)
-    left = [point]
-    ended = forked(folder, lambda: promote(name, wanted))
-    left = [9]
-    assert forked(folder, tell) == 0
-    if ended == 0:
-        break
-"""
-
-
-@pytest.mark.parametrize(
-    ("wanted", "done"),
-    [("3", {"champion": "3", "previous": "2"}), ("previous", {"champion": "1", "previous": "2"})],
-)
-def test_a_promotion_killed_at_any_write_leaves_the_way_back(
-    three_versions: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, done: dict[str, str]
-) -> None:
-    promote(NAME, "1")
-    promote(NAME, "2")
-    undone = {"champion": "2", "previous": "1"}
-    assert aliases(NAME) == undone
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("mlflow.db", "warm.db"):
-        shutil.copy(tmp_path / "mlflow.db", source / name)
-    command = [sys.executable, "-c", KILLED_PROMOTIONS, str(source), NAME, wanted]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    left = [json.loads(line.removeprefix("left ")) for line in output.splitlines() if line.startswith("left ")]
-    assert len(left) >= 5
-    for killed, settled in left:
-        assert killed["champion"] != killed.get("previous")
-        assert settled == (done if killed["champion"] == done["champion"] else undone)
-    assert (left[0][1], left[-1]) == (undone, [done, done])
 
 
 def test_an_unfinished_run_is_taken_up_and_a_finished_one_is_not(registry: MlflowClient) -> None:
@@ -183,21 +85,6 @@ def test_what_was_asked_for_last_is_the_challenger(registry: MlflowClient, detec
     assert Run.unfinished("recalibrate") is None
 
 
-def test_promotion_says_what_it_moves_before_it_moves(
-    registry: MlflowClient, detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    detector.save(tmp_path / "detector")
-    made_of = Evidence("multi-class on data/nuts\ncode abc", {"calibrated": "no"})
-    register(Run.open("key", "a run", {}, {}), tmp_path / "detector", NAME, made_of)
-    with pytest.raises(UserError, match="has no thresholds"):
-        promote(NAME, "challenger")
-    assert capsys.readouterr().out.splitlines()[-3:] == [
-        "inpformer version 1:",
-        "  multi-class on data/nuts",
-        "  code abc",
-    ]
-
-
 def test_evidence_stays_as_it_was_registered(registry: MlflowClient, detector: Detector, tmp_path: Path) -> None:
     run = Run.open("key", "a run", {}, {})
     for number in (1, 2):
@@ -226,7 +113,7 @@ def test_a_registry_goes_with_its_folder(
     monkeypatch.chdir(old)
     detector.save(tmp_path / "detector")
     register(Run.open("key", "a run", {}, {}), tmp_path / "detector", NAME, Evidence())
-    promote(NAME, "1")
+    set_alias(NAME, "champion", "1")
     before = {file: file.stat().st_mtime_ns for file in old.rglob("*")}
     if moved:
         old.rename(new)
@@ -331,7 +218,7 @@ def test_new_thresholds_are_a_new_version(registry: MlflowClient, detector: Dete
     run = Run.open("key", "a run", {}, {})
     detector.save(tmp_path / "first/detector")
     assert register(run, tmp_path / "first/detector", NAME, Evidence()) == "1"
-    promote(NAME, "challenger")
+    set_alias(NAME, "champion", "1")
     detector.thresholds["nut"] = limits(0.5)
     detector.save(tmp_path / "second/detector")
     assert register(run, tmp_path / "second/detector", NAME, Evidence()) == "2"

@@ -1,7 +1,6 @@
 """Which promises promotion asks for, in a real MLflow on SQLite: broken ones, accepted ones, and none."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,14 @@ from mlflow import MlflowClient
 from inpformer.errors import UserError
 from pipelines.evaluate.promise import BROKEN_TAG, HELD, HELD_TAG, NOT_HELD, NOT_TESTED
 from pipelines.platform.registry import aliases, find_version, set_version_tags
-from pipelines.promote import __main__ as command
-from pipelines.promote.aliases import ACCEPTED_TAG, promote
+from pipelines.promote.fitness import ACCEPTED_TAG
 from pipelines.register.version import tell_promise
 from tests.evaluate.test_promise import cast_parts
 from tests.platform.test_registry import NAME
 from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
+from tests.promote.weighing import kinds, promoted
 
 NUMBERS = "nut: 13 of 78 good test parts FAIL, at most 3.92% on average were promised"
 BROKEN = {HELD_TAG: NOT_HELD, BROKEN_TAG: NUMBERS}
@@ -35,55 +34,50 @@ def evaluation(folder: Path, failing: int) -> Path:
 
 
 def test_a_broken_promise_is_refused_with_its_numbers_before_anything_moves(three_versions: MlflowClient) -> None:
-    promote(NAME, "1")
+    promoted("1")
     set_version_tags(NAME, "2", BROKEN)
-    before = aliases(NAME), vars(three_versions.get_registered_model(NAME))["_tags"]
     with pytest.raises(UserError, match=r"version 2 .*nut: 13 of 78.*3\.92%.*--accept-broken-promise"):
-        promote(NAME, "2")
-    assert (aliases(NAME), vars(three_versions.get_registered_model(NAME))["_tags"]) == before
+        promoted("2")
+    assert aliases(NAME) == {"champion": "1"}
     assert ACCEPTED_TAG not in tags_of("2")
+    assert kinds()[-1] == "refusal"
 
 
 def test_who_accepts_it_is_held_to_those_numbers(three_versions: MlflowClient) -> None:
-    promote(NAME, "1")
+    promoted("1")
     set_version_tags(NAME, "2", BROKEN)
-    assert promote(NAME, "2", accept=True) == ("2", "1")
+    assert promoted("2", accept=True) == ("2", "1")
     assert tags_of("2")[ACCEPTED_TAG] == NUMBERS
-    assert promote(NAME, "3") == ("3", "2")
-    assert promote(NAME, "previous") == ("2", "3")  # accepted before
-    promote(NAME, "3")
+    assert promoted("3") == ("3", "2")
+    assert promoted("previous") == ("2", "3")  # accepted before
+    promoted("3")
     set_version_tags(NAME, "2", {BROKEN_TAG: "nut: 40 of 78"})
     with pytest.raises(UserError, match="40 of 78"):
-        promote(NAME, "previous")
+        promoted("previous")
 
 
-def test_the_flag_accepts_nothing_where_nothing_is_broken(
-    three_versions: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "params.yaml").write_text("{}")
+def test_the_flag_accepts_nothing_where_nothing_is_broken(three_versions: MlflowClient) -> None:
     set_version_tags(NAME, "1", {HELD_TAG: HELD})
     for number in ("1", "2"):
-        monkeypatch.setattr(sys, "argv", ["promote", number, "--accept-broken-promise"])
-        command.main()
-        assert aliases(NAME)["champion"] == number
+        assert promoted(number, accept=True)[0] == number
         assert ACCEPTED_TAG not in tags_of(number)
 
 
-def test_versions_without_a_record_are_promoted_and_rolled_back_and_it_is_said(
+def test_a_promise_that_was_not_tested_is_no_hindrance_and_it_is_said(
     three_versions: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_version_tags(NAME, "2", {HELD_TAG: NOT_TESTED})
     set_version_tags(NAME, "3", {HELD_TAG: HELD})
     for wanted, said in (("1", True), ("2", True), ("previous", True), ("3", False)):
-        promote(NAME, wanted)
-        assert ("not tested" in capsys.readouterr().out) == said
+        promoted(wanted)
+        assert ("not tested" in capsys.readouterr().err) == said
     assert aliases(NAME) == {"champion": "3", "previous": "1"}
 
 
 def test_the_champion_stays_although_its_promise_is_broken(three_versions: MlflowClient) -> None:
-    promote(NAME, "1")
+    promoted("1")
     set_version_tags(NAME, "1", BROKEN)
-    assert promote(NAME, "champion") == ("1", None)
+    assert promoted("champion") == ("1", None)
 
 
 def test_a_record_is_added_and_only_gets_worse(three_versions: MlflowClient, tmp_path: Path) -> None:

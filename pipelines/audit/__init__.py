@@ -1,0 +1,1 @@
+"""Reads the record of a registered model, and checks it."""

@@ -1,0 +1,90 @@
+"""Whether the record, and the files of each version, are as they were written."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from inpformer.errors import UserError
+from pipelines.platform.ledger import Held
+from pipelines.platform.registry import has_version, version_numbers
+from pipelines.platform.runs import download_run_file
+from pipelines.promote.gate import VERDICT_FILE
+from pipelines.record.chain import Fault, faults, readable
+from pipelines.record.entry import Entry
+from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
+from pipelines.record.versions import about, detector_digest, evidence_digest
+
+
+def verify_record(model_name: str, held: Held) -> list[Fault]:
+    """What is wrong with the entries, and with the files that they hold digests of."""
+    entries = readable(held.texts)
+    found = list(faults(model_name, held.texts, held.head))
+    for entry in entries:
+        if entry.kind in (REGISTRATION, RECALIBRATION) and entry.version is not None:
+            found += _files(model_name, entry.version, entry)
+        elif entry.kind == VERDICT:
+            found += _verdict(entry)
+    return found
+
+
+def verify_export(model_name: str, exported: Held, held: Held) -> list[Fault]:
+    """What is wrong with an export, and what of it MLflow does not have any more."""
+    found = list(faults(model_name, exported.texts))
+    for number, text in exported.texts.items():
+        if number not in held.texts:
+            found.append(Fault("is in the export, and missing in MLflow", number))
+        elif held.texts[number] != text:
+            found.append(Fault("is another in MLflow than in the export", number))
+    return found
+
+
+def unrecorded(model_name: str, entries: Sequence[Entry]) -> list[str]:
+    """The versions that no entry tells the making of: older than the record, or made past it."""
+    return [number for number in version_numbers(model_name) if about(entries, number) is None]
+
+
+def _files(model_name: str, number: str, entry: Entry) -> Iterator[Fault]:
+    if not has_version(model_name, number):
+        yield Fault("is in the record and was deleted from the registry", version=number)
+        return
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+        for what, digest in (("detector", detector_digest), ("evidence", evidence_digest)):
+            try:
+                now = digest(model_name, number, Path(folder))
+            except UserError as error:
+                yield Fault(f"its {what} cannot be fetched: {error}", version=number)
+                continue
+            if now != entry.text_of(what):
+                yield Fault(
+                    f"its {what} was changed: digest {_brief(now)}, {_brief(entry.text_of(what))} when it was "
+                    f"registered (entry {entry.number})",
+                    version=number,
+                )
+
+
+def _verdict(entry: Entry) -> Iterator[Fault]:
+    """The verdict's file, in the run that it was logged to."""
+    page = entry.text_of("page") or ""
+    run_id, _, path = page.removeprefix("runs:/").partition("/")
+    if not page.startswith("runs:/") or not path:
+        return
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+        try:
+            file = download_run_file(run_id, f"{path.rpartition('/')[0]}/{VERDICT_FILE}", Path(folder))
+        except UserError as error:
+            yield Fault(f"its evidence cannot be fetched: {error}", entry.number)
+            return
+        now = hashlib.sha256(file.read_bytes()).hexdigest()
+    if now != entry.text_of("evidence"):
+        yield Fault(f"its evidence was changed: {VERDICT_FILE} has the digest {_brief(now)}", entry.number)
+
+
+def _brief(digest: str | None) -> str:
+    return digest[:12] if digest else "none"
+
+
+def counted(held: Held) -> tuple[int, int]:
+    """How many entries, and versions, were looked at."""
+    made = {entry.version for entry in readable(held.texts) if entry.kind in (REGISTRATION, RECALIBRATION)}
+    return len(held.texts), len(made)

@@ -1,0 +1,183 @@
+"""The verdict as one HTML page with its pictures in it, without script, for whoever answers for the line."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from pipelines.gate.page import STYLE, thumbnail
+from pipelines.promote.compare import MEASURES, Compared
+from pipelines.promote.cost import Cost
+from pipelines.promote.decide import NAMES, Decisions
+from pipelines.promote.flips import Flip, Flips, Seen
+from pipelines.promote.verdict import BETTER, NOT_WORSE, WORSE, Outcome
+
+OUTLINE = (215, 48, 31)
+COLOURS: Mapping[Outcome, str] = {BETTER: "ok", NOT_WORSE: "ok", WORSE: "error"}
+
+OWN_STYLE = """
+.verdict { padding: .8rem 1.2rem; border-left: 6px solid #9a5b00; background: #f6f6f4; margin: 1.2rem 0 }
+.verdict.ok { border-color: #1a7f37 } .verdict.error { border-color: #c0191b }
+.verdict b { font-size: 1.3rem } .forest { max-width: 100% }
+th { text-align: left; font-weight: 600; padding: .25rem 1.5rem .25rem 0; vertical-align: bottom }
+td { font-variant-numeric: tabular-nums } td.bad { color: #c0191b } td.good { color: #1a7f37 } td small { color: #666 }
+.wide { overflow-x: auto } .finding.gain { border-color: #1a7f37 } .finding.same { border-color: #999 }
+.findings.flips { grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)) }
+.flips figure { width: 150px } .flips figure img { width: 150px }
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows. `names` are the challenger's and the other's; `notes` are sentences on how it was weighed;
+    `costs` are by name, of those that were measured, and `broken` the budgets that the challenger breaks.
+    """
+
+    outcome: Outcome
+    sentence: str
+    allows: bool
+    names: tuple[str, str]
+    notes: Sequence[str]
+    compared: Sequence[Compared]
+    decisions: Decisions
+    costs: Mapping[str, Cost]
+    broken: Sequence[str]
+    flips: Flips
+
+
+def page(shown: Shown, forest: Path) -> str:
+    """The whole page; `forest` is the picture of the differences."""
+    one, two = map(escape, shown.names)
+    kind = COLOURS.get(shown.outcome, "") if shown.allows or shown.outcome == WORSE else ""
+    allowed = "It may be promoted." if shown.allows else "It is not promoted without --force."
+    notes = "".join(f"<li>{escape(note)}</li>" for note in shown.notes)
+    picture = b64encode(forest.read_bytes()).decode()
+    title = f"{shown.names[0]} against {shown.names[1]}"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+        f'<div class="verdict {kind}" id="verdict"><b>{escape(shown.outcome)}</b>'
+        f"<p>{escape(shown.sentence)}</p><p>{allowed}</p></div>"
+        f"<h2>What differs</h2>{_means(shown.compared, one, two)}"
+        f'<img class="forest" id="forest" alt="differences" src="data:image/png;base64,{picture}">'
+        f"<h2>Each category</h2>{_categories(shown.compared)}"
+        f"<h2>Decisions</h2>{_decisions(shown.decisions, one, two)}"
+        f"<h2>Costs</h2>{_costs(shown.costs, shown.broken)}"
+        f"<h2>Decided differently</h2>{_flips(shown.flips)}"
+        f"<h2>How it was weighed</h2><ul>{notes}</ul></body></html>\n"
+    )
+
+
+def _means(compared: Sequence[Compared], one: str, two: str) -> str:
+    rows = "".join(
+        f"<tr><td>{NAMES[c.measure]}</td><td>{c.challenger:.3f}</td><td>{c.other:.3f}</td>{_difference(c)}"
+        f"<td>{c.margin:.3g}</td><td>{c.parts}</td></tr>"
+        for c in compared
+        if c.category is None
+    )
+    head = ("mean over the categories", one, two, "difference", "may fall by", "parts that bound it")
+    return _table(head, rows, "means")
+
+
+def _categories(compared: Sequence[Compared]) -> str:
+    by_category: dict[str, dict[str, Compared]] = {}
+    for c in compared:
+        if c.category is not None:
+            by_category.setdefault(c.category, {})[c.measure] = c
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(_difference(own.get(measure)) for measure in MEASURES)}</tr>"
+        for name, own in by_category.items()
+    )
+    return _table(("category", *(NAMES[measure] for measure in MEASURES)), rows, "categories")
+
+
+def _difference(c: Compared | None) -> str:
+    if c is None:
+        return "<td>–</td>"
+    kind = "good" if c.held else "bad" if c.high < 0 else ""
+    return f'<td class="{kind}">{c.difference:+.3f} <small>[{c.low:+.3f}, {c.high:+.3f}]</small></td>'
+
+
+def _decisions(found: Decisions, one: str, two: str) -> str:
+    rows = (
+        f"<tr><td>{one} right</td><td>{found.both}</td><td>{found.challenger_alone}</td></tr>"
+        f"<tr><td>{one} wrong</td><td>{found.other_alone}</td><td>{found.neither}</td></tr>"
+    )
+    said = (
+        "Parts of all categories. Right: a defective part does not PASS, a good one does not FAIL. As unequal a split "
+        f"of those that one alone decides right comes about by chance with p {found.p_value:.2g} (McNemar, exact)."
+    )
+    return _table(("", f"{two} right", f"{two} wrong"), rows, "decisions") + f"<p>{said}</p>"
+
+
+def _costs(costs: Mapping[str, Cost], broken: Sequence[str]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{c.p50_ms:.1f} ms</td><td>{c.p99_ms:.1f} ms</td><td>{c.memory_mb:.0f} MB</td>"
+        f"<td>{c.images}</td></tr>"
+        for name, c in costs.items()
+    )
+    if len(costs) > 1:
+        one, two = list(costs.values())[:2]
+        ratios = (one.p50_ms / two.p50_ms, one.p99_ms / two.p99_ms, one.memory_mb / two.memory_mb)
+        rows += f"<tr><td>ratio</td>{''.join(f'<td>{ratio:.2f}</td>' for ratio in ratios)}<td></td></tr>"
+    said = "".join(f'<p class="verdict error">{escape(one)}</p>' for one in broken)
+    head = ("", "an image, median", "an image, 99th percentile", "peak memory", "images")
+    return _table(head, rows, "costs") + f"<p>One image at a time, one thread, on this machine.</p>{said}"
+
+
+def _flips(flips: Flips) -> str:
+    if not flips.count:
+        return "<p>Both decide alike about every test image.</p>"
+    more = flips.count - len(flips.clearest)
+    said = f"{flips.count} test images, the clearest first" + (f"; {more} more are not shown" if more else "")
+    shown = "".join(_flip(flip, flips.names) for flip in flips.clearest)
+    return f'<p>{said}. The red outline is the true defect.</p><div class="findings flips">{shown}</div>'
+
+
+def _flip(flip: Flip, names: Sequence[str]) -> str:
+    row = flip.row
+    truth = f"defective ({row.defect})" if row.label else "good"
+    kind = {True: "gain", False: "error", None: "same"}[flip.better]
+    figures = [_figure(_outlined(flip.seen[0]), f"it is {truth}")]
+    for seen, name in zip(flip.seen, names, strict=True):
+        caption = f"{name}: {seen.decision}, {seen.score:.3f} against {seen.threshold:.3f}"
+        figures.append(_figure(_coloured(seen), caption))
+    where = f"<p><b>{escape(row.category)}</b>: {escape(row.path)}</p>"
+    return f'<div class="finding {kind}">{where}<div class="pictures">{"".join(figures)}</div></div>'
+
+
+def _figure(image: Image.Image, caption: str) -> str:
+    return f'<figure><img src="{thumbnail(image)}" alt=""><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _outlined(seen: Seen) -> Image.Image:
+    pixels = np.array(seen.picture.convert("RGB"))
+    pixels[_edge(seen.mask)] = OUTLINE
+    return Image.fromarray(pixels)
+
+
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Some pixels wide in maps of any size: thumbnails are small."""
+    width = max(1, mask.shape[0] // 128)
+    edge: NDArray[np.bool_] = ndimage.binary_dilation(mask, iterations=width) & ~mask
+    return edge
+
+
+def _coloured(seen: Seen) -> Image.Image:
+    """The threshold is in the middle of the colours."""
+    top = 2 * seen.threshold if seen.threshold > 0 else float(seen.anomaly_map.max()) or 1.0
+    scaled = np.clip(seen.anomaly_map / top, 0, 1)
+    return Image.fromarray((colormaps["inferno"](scaled)[..., :3] * 255).astype(np.uint8))
+
+
+def _table(head: Sequence[str], rows: str, name: str) -> str:
+    """`head` and `rows` are escaped."""
+    columns = "".join(f"<th>{one}</th>" for one in head)
+    return f'<div class="wide"><table id="{name}"><tr>{columns}</tr>{rows}</table></div>'

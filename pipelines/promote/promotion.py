@@ -1,0 +1,177 @@
+"""Promotion: the gate weighs a version against the champion; what passes becomes the champion, or is proposed."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpformer.errors import UserError
+from pipelines.platform.registry import Version, find_version
+from pipelines.promote.approval import approved, open_proposal, propose, say_open
+from pipelines.promote.fitness import check_promise, check_thresholds
+from pipelines.promote.protocol import move, ready
+from pipelines.promote.screen import show
+from pipelines.promote.settings import PromoteSettings
+from pipelines.promote.verdict import Verdict
+from pipelines.record.entry import checked_reason
+from pipelines.record.record import Record
+from pipelines.record.steps import FORCED, PROMOTION, REFUSAL, VERDICT, State
+
+Weigh = Callable[[str, Version, Version | None, PromoteSettings, Path], Verdict]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A version, the champion that it would follow (None if there is none), and the record that this was read from."""
+
+    record: Record
+    state: State
+    version: Version
+    champion: Version | None
+    settings: PromoteSettings
+
+    @property
+    def model_name(self) -> str:
+        """The registered model."""
+        return self.record.model_name
+
+    @property
+    def serves(self) -> bool:
+        """Whether the version is the champion already."""
+        return self.version.number == self.state.champion
+
+
+def begin(model_name: str, wanted: str, settings: PromoteSettings) -> Begun:
+    """Finishes what others began, and finds `wanted`, a version or an alias. Raises UserError if there is none."""
+    record = Record.open(model_name)
+    state = ready(record, settings.drift)
+    champion = find_version(model_name, state.champion) if state.champion else None
+    return Begun(record, state, find_version(model_name, wanted), champion, settings)
+
+
+def promote(
+    model_name: str, wanted: str, settings: PromoteSettings, weigh: Weigh, accept_broken: bool = False
+) -> State:
+    """Has `wanted`, a version or an alias, weighed against the champion, and makes it the champion if the verdict
+    allows that; where a second person must approve, it is proposed instead. Returns the state after it.
+
+    The champion again changes nothing. Raises UserError for a version that is refused, which is recorded, and
+    OvertakenError where somebody else moved the aliases meanwhile.
+    """
+    begun = begin(model_name, wanted, settings)
+    record, state, number = begun.record, begun.state, begun.version.number
+    if begun.serves:
+        return say_nothing_changes(begun)
+    entries = record.entries()
+    show(model_name, f"promote version {number}", state, begun.champion, begun.version, entries)
+    if settings.approval and (proposal := open_proposal(entries, state, number)):
+        if approval := approved(entries, proposal):
+            return move(record, state, PROMOTION, number, {"proposal": proposal.number, "approval": approval.number})
+        say_open(model_name, proposal)
+        return state
+    verdict = weighed(begun, weigh, accept_broken)
+    evidence = {"outcome": verdict.outcome, "evidence": verdict.digest}
+    if settings.approval:
+        say_open(model_name, propose(record, state, number, evidence))
+        return state
+    return move(record, state, PROMOTION, number, evidence)
+
+
+def weighed(begun: Begun, weigh: Weigh, accept_broken: bool) -> Verdict:
+    """The verdict that allows a promotion; it is recorded whichever way it falls. Raises UserError, after recording the
+    refusal, for one that does not, and for a version that is not fit to serve.
+    """
+    try:
+        check_thresholds(begun.model_name, begun.version)
+        check_promise(begun.model_name, begun.version, accept_broken)
+    except UserError as error:
+        refuse(begun, str(error))
+        raise
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+        verdict = weigh(begun.model_name, begun.version, begun.champion, begun.settings, Path(folder))
+    begun.record.append(VERDICT, begun.version.number, _details(verdict))
+    if not verdict.allows:
+        refuse(begun, verdict.sentence, outcome=verdict.outcome, evidence=verdict.digest)
+        raise RefusedError(begun, verdict)
+    return verdict
+
+
+class RefusedError(UserError):
+    """The gate does not allow a promotion; `verdict` says why."""
+
+    def __init__(self, begun: Begun, verdict: Verdict) -> None:
+        super().__init__(
+            f"{begun.model_name} version {begun.version.number} is not promoted: {verdict.sentence} Look at "
+            f"{verdict.page}; to promote it all the same: --force REASON."
+        )
+        self.verdict = verdict
+
+
+def check(model_name: str, wanted: str, settings: PromoteSettings, weigh: Weigh) -> dict[str, Any]:
+    """Whether `wanted` may be promoted, and why, for a machine: `allowed`, `why` and the verdict. No alias moves."""
+    begun = begin(model_name, wanted, settings)
+    entries = begun.record.entries()
+    show(model_name, f"weigh version {begun.version.number}", begun.state, begun.champion, begun.version, entries)
+    verdict: Verdict | None = None
+    why = "it is the champion"
+    allowed = begun.serves
+    if not begun.serves:
+        try:
+            verdict = weighed(begun, weigh, accept_broken=False)
+            allowed, why = True, verdict.sentence
+        except RefusedError as error:
+            verdict, why = error.verdict, error.verdict.sentence
+    return {
+        "model": model_name,
+        "challenger": begun.version.number,
+        "champion": begun.state.champion,
+        "allowed": allowed,
+        "why": why,
+        "verdict": verdict.as_json() if verdict else None,
+    }
+
+
+def force(model_name: str, wanted: str, settings: PromoteSettings, reason: str) -> State:
+    """Makes `wanted` the champion without asking the gate, or a second person; the reason is recorded."""
+    reason = checked_reason(reason)
+    begun = begin(model_name, wanted, settings)
+    if begun.serves:
+        return say_nothing_changes(begun)
+    number = begun.version.number
+    what = f"force version {number}, past the gate: {reason}"
+    show(model_name, what, begun.state, begun.champion, begun.version, begun.record.entries())
+    try:
+        check_thresholds(model_name, begun.version)
+    except UserError as error:
+        refuse(begun, str(error))
+        raise
+    return move(begun.record, begun.state, FORCED, number, {"reason": reason})
+
+
+def say_nothing_changes(begun: Begun) -> State:
+    """Of what was asked for and is so already."""
+    print(f"{begun.model_name} version {begun.version.number} is @champion: nothing changes", file=sys.stderr)
+    return begun.state
+
+
+def refuse(begun: Begun, why: str, **details: str) -> None:
+    """Records that a version was refused."""
+    begun.record.append(REFUSAL, begun.version.number, {"from": begun.state.champion, "why": _short(why), **details})
+
+
+def _details(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "against": verdict.champion,
+        "outcome": verdict.outcome,
+        "allows": verdict.allows,
+        "sentence": _short(verdict.sentence),
+        "evidence": verdict.digest,
+        "page": _short(verdict.page),
+    }
+
+
+def _short(text: str) -> str:
+    """As much of a sentence as an entry holds; all of it stands in the evidence."""
+    return text if len(text) <= 1500 else f"{text[:1500]}…"

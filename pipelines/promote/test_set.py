@@ -1,0 +1,51 @@
+"""Which test images a challenger is weighed on: those that it was registered with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpformer.errors import UserError
+from pipelines.gate.linked import Linked, read_linked
+from pipelines.manifest.table import Manifest, Row, read_manifest
+from pipelines.platform.registry import Version, download_evidence
+from pipelines.register.evidence import LINKED_FILE, MANIFEST_FILE
+
+RECALIBRATED_TAG = "recalibrated.from"
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """The manifest that a version keeps, and which images show one part; `version` is the one that keeps it."""
+
+    manifest: Manifest
+    linked: Linked
+    version: str
+
+
+def test_images(model_name: str, challenger: Version, champion: Version | None, folder: Path) -> TestImages:
+    """The challenger's, which are the newer ones; of a recalibrated version those of the version that it came from; of
+    one that keeps none, as it was imported, the champion's. Files are fetched into `folder`.
+
+    Raises UserError if none of these versions keeps a manifest.
+    """
+    numbers = [challenger.number]
+    if origin := challenger.tags.get(RECALIBRATED_TAG):
+        numbers.append(origin)
+    if champion is not None:
+        numbers.append(champion.number)
+    for number in dict.fromkeys(numbers):
+        kept = download_evidence(model_name, number, MANIFEST_FILE, folder / number)
+        if kept is not None:
+            links = download_evidence(model_name, number, LINKED_FILE, folder / number)
+            return TestImages(read_manifest(kept), Linked() if links is None else read_linked(links), number)
+    raise UserError(
+        f"{model_name} version {challenger.number} keeps no list of its test images, as it was imported, "
+        "recalibrated or registered by an older program, so that nothing can be weighed: train and register one with "
+        "`dvc repro`, or promote it with --force."
+    )
+
+
+def comparable(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:
+    """The test images of each of the categories that has good and defective ones, by category."""
+    by_category = {name: [row for row in rows if row.category == name] for name in sorted(categories)}
+    return {name: own for name, own in by_category.items() if len({row.label > 0 for row in own}) == 2}
