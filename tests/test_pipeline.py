@@ -311,6 +311,19 @@ def test_the_registered_version_is_the_detector(checkout: Checkout, use_registry
     assert not [f for f in folder.rglob("*") if f.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
+def test_a_version_is_made_again_from_its_own_evidence(checkout: Checkout) -> None:
+    before = (checkout.folder / "params.yaml").read_text()
+    checkout.set({"train": {"seed": 7}})  # what stands here now is not what the version was made with
+    try:
+        output = checkout.run(["python", "-m", "pipelines.reproduce", "1"])
+    finally:
+        (checkout.folder / "params.yaml").write_text(before)
+    assert "inpformer version 1 is reproduced, byte for byte" in output
+    assert not (checkout.folder / ".reproduce/1").exists()
+    assert checkout.aliases() == {"challenger": "1"}
+    assert [version.version for version in checkout.client.search_model_versions("name = 'inpformer'")] in ([1], ["1"])
+
+
 def test_the_pyfunc_scores_as_the_detector_does(checkout: Checkout, use_registry: None) -> None:
     with (checkout.folder / "reports/scores.csv").open() as f:
         row = next(csv.DictReader(f))

@@ -12,6 +12,7 @@ from pipelines.platform.ray_address import JOB_VARIABLE
 ROOT = Path(__file__).resolve().parents[2]
 # Where there is no repository, as in a job's working directory.
 COMMIT_VARIABLE = "INPFORMER_COMMIT"
+LOCK_FILE = Path("dvc.lock")
 # How many files a sentence names.
 NAMED = 8
 # Written by the pipeline itself while it runs: a change there is not a change of the code.

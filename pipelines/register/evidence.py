@@ -55,6 +55,8 @@ def gather(
         shutil.copy(file, folder / "gate")
     # Whoever weighs this version against a later one judges the same images again.
     shutil.copyfile(args.manifest, folder / MANIFEST_FILE)
+    if provenance.LOCK_FILE.is_file():
+        shutil.copy(provenance.LOCK_FILE, folder)  # by which hash DVC knows the images
     hashed = (args.manifest, args.features, args.model, args.detector, args.evaluation, PARAMS_FILE)
     made_of = {
         "run_id": run.run_id,

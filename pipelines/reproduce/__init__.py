@@ -1,0 +1,1 @@
+"""Reproduction: a registered version is made again from its commit, data and parameters, and compared."""
