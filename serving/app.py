@@ -26,5 +26,5 @@ def build(settings: Settings) -> Application:
     ingress = serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, max_queued_requests=100)(
         Ingress
     )
-    application: Application = ingress.bind(inspector.bind(settings), settings.max_upload_mb)
+    application: Application = ingress.bind(inspector.bind(settings), settings)
     return application

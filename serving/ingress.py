@@ -4,6 +4,7 @@ Imports neither torch nor MLflow: a replica of it starts fast and stays small.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,7 +18,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
+from serving import webhook
 from serving.answers import Health, Problem, RequestError, Verdict
+from serving.settings import Settings
 from serving.upload import FIELD, read_upload
 
 T = TypeVar("T")
@@ -74,9 +77,10 @@ async def _ask(response: Awaitable[T]) -> T:
 class Ingress:
     """Routes of the service. `inspector` is the handle of the deployment `serving.inspector.Inspector`."""
 
-    def __init__(self, inspector: DeploymentHandle[Any], max_upload_mb: float) -> None:
+    def __init__(self, inspector: DeploymentHandle[Any], settings: Settings) -> None:
         self._inspector = inspector
-        self._max_bytes = int(max_upload_mb * 2**20)
+        self._max_bytes = int(settings.max_upload_mb * 2**20)
+        self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._page = PAGE.read_text()
 
     @app.post(
@@ -108,6 +112,20 @@ class Ingress:
             return await asyncio.wait_for(_ask(self._inspector.health.remote()), HEALTH_SECONDS)
         except TimeoutError:
             raise RequestError(503, "no model is loaded, or too many requests wait for it.") from None
+
+    @app.post(webhook.PATH, status_code=204, responses={status: {"model": Problem} for status in (401, 404, 413)})
+    async def registry_changed(self, request: Request) -> None:
+        """MLflow's webhook: the service looks at the alias at once."""
+        if not self._webhook_secret:
+            raise RequestError(404, f"no webhook is expected: set {webhook.SECRET_VARIABLE} where the service starts.")
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > webhook.LARGEST_BODY:
+                raise RequestError(413, f"a webhook has at most {webhook.LARGEST_BODY} bytes.")
+        if not webhook.is_signed(self._webhook_secret, request.headers, bytes(body), time.time()):
+            raise RequestError(401, f"the signature is not one of {webhook.SECRET_VARIABLE} in the last minutes.")
+        await _ask(self._inspector.look.remote())
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page(self) -> str:

@@ -68,6 +68,7 @@ class Inspector:
         self._served = load(self._registry, settings, version, self._one_inference)
         self._update_error: str | None = None
         self._refused: Refused | None = None
+        self._look = threading.Event()
         threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
 
     def judge(self, upload: bytes, category: str | None, with_map: bool) -> Verdict | RequestError:
@@ -125,9 +126,14 @@ class Inspector:
             update_error=self._update_error,
         )
 
+    async def look(self) -> None:
+        """Looks at the alias now."""
+        self._look.set()
+
     def _follow_alias(self) -> None:
         while True:
-            time.sleep(self._settings.poll_seconds)
+            self._look.wait(self._settings.poll_seconds)
+            self._look.clear()
             try:
                 self._update()
                 self._update_error = None

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from serving.webhook import webhook_secret
 
 
 def default_tracking_uri() -> str:
@@ -16,7 +18,8 @@ class Settings(BaseModel):
 
     `encoder_weights` says where the encoder's weights lie on the serving machines, if not where they lay when the
     model was trained. `cpus` are booked for the model and are its torch threads; with `gpus`, which may be a fraction,
-    it computes on the GPU that Ray gives it.
+    it computes on the GPU that Ray gives it. With `webhook_secret`, from the environment, MLflow may say that
+    an alias moved (see `serving.webhook`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,3 +32,4 @@ class Settings(BaseModel):
     encoder_weights: str | None = None
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)
+    webhook_secret: SecretStr = Field(default_factory=lambda: SecretStr(webhook_secret()))

@@ -145,3 +145,21 @@ def test_serve_deploy_serves_the_champion(ray_head: RayHead, config: dict[str, A
         eventually(healthy)
         answer = client.post("/v1/predict?category=nut", content=as_file(picture())).json()
     assert (answer["decision"], answer["model_version"]) == ("FAIL", 1)
+
+
+def test_the_registry_takes_its_secrets_by_reference() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "deploy/registry.yaml").read_text()))
+    assert [document["kind"] for document in documents] == ["Service", "StatefulSet", "Service", "Deployment"]
+    known = {name for name in dir(mlflow.environment_variables) if name.strip("_").startswith("MLFLOW_")}
+    known |= {"MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_BACKEND_STORE_URI"}
+    for document in (documents[1], documents[3]):
+        labels = document["spec"]["template"]["metadata"]["labels"]
+        assert document["spec"]["selector"]["matchLabels"] == labels
+        for container in document["spec"]["template"]["spec"]["containers"]:
+            for variable in container["env"]:
+                name = variable["name"]
+                assert not name.strip("_").startswith("MLFLOW_") or name in known
+                if re.search("PASSWORD|SECRET|KEY|URI", name):
+                    assert list(variable["valueFrom"]) == ["secretKeyRef"]
+    config = read("config")["data"]
+    assert "AWS_ENDPOINT_URL" in config

@@ -39,6 +39,7 @@ from serving.app import build
 from serving.inspector import load, map_png
 from serving.registry import DETECTOR_FOLDER, Registry
 from serving.settings import Settings
+from serving.webhook import PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
 from tests.images.test_opening import deep_png, flat, tiled_tiff
 
@@ -131,6 +132,11 @@ def service(ray_cluster: None, store: ModelStore) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
         yield client
     serve.shutdown()
+
+
+def test_without_a_secret_no_webhook_is_expected(service: httpx.Client) -> None:
+    answer = service.post(PATH, content=b"{}")
+    assert (answer.status_code, SECRET_VARIABLE in answer.json()["error"]) == (404, True)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
