@@ -166,7 +166,7 @@ def load(
     Raises UserError if it cannot be loaded, knows no category or gives no finite score.
     """
     device = best_device() if settings.gpus else torch.device("cpu")
-    loaded = registry.load(settings.model, version, settings.encoder_weights, device, encoder)
+    loaded = registry.load(settings.model, version, settings.encoder_weights, device, encoder, settings.verify_key)
     detector = loaded.detector
     if not detector.thresholds:
         raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")

@@ -21,6 +21,7 @@ from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
+from serving import signature as signature_of
 from serving.encoders import EncoderChoice, encoder_digest
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
@@ -84,9 +85,11 @@ class Registry:
         encoder_weights: str | None = None,
         device: torch.device | str = "cpu",
         encoder: Encoder | None = None,
+        verify_key: str | None = None,
     ) -> Loaded:
         """Fetches and loads the detector of a version. `encoder` is one that is on `device` already, shared if it is
-        this version's; `encoder_weights` is where else to look for its weights than where it says.
+        this version's; `encoder_weights` is where else to look for its weights than where it says. With `verify_key`,
+        a file with a public key, only what is signed by it is loaded.
 
         Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
         """
@@ -101,12 +104,30 @@ class Registry:
                     f"version {version} of {model} cannot be fetched ({_reason(error)}): check that its artefacts "
                     f"are still there and that this machine may read them, or point the alias to another version."
                 ) from None
+            if verify_key:
+                self._check_signature(model, version, source, Path(fetched), Path(verify_key))
             try:
                 choice = EncoderChoice(encoder_digest(Path(fetched)), encoder, encoder_weights, _load_encoder)
                 detector = Detector.load(Path(fetched), device=device, load=choice)
                 return Loaded(detector, choice.notice)
             except UserError as error:
                 raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
+
+    def _check_signature(self, model: str, version: int, source: str, detector: Path, key: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+            try:
+                signature = mlflow.artifacts.download_artifacts(
+                    f"{source.rstrip('/')}/{signature_of.SIGNATURE}", dst_path=folder, tracking_uri=self._uri
+                )
+            except Exception as error:  # every artefact store has its own kinds
+                raise UserError(
+                    f"version {version} of {model} has no signature ({_reason(error)}), and only what {key} verifies "
+                    f"is loaded: register it again with INPFORMER_SIGNING_KEY, or point the alias to another version."
+                ) from None
+            try:
+                signature_of.check(detector, Path(signature), key)
+            except UserError as error:
+                raise UserError(f"version {version} of {model}: {error}") from None
 
     def _no_answer(self, error: Exception) -> UserError:
         return UserError(

@@ -1,26 +1,20 @@
 """The whole gate: versions in a real registry on SQLite, judged, compared, written and logged."""
 
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from inpformer.encoders.encoder import Encoder
-from inpformer.errors import UserError
 from pipelines.manifest.table import Manifest
-from pipelines.platform.registry import Version, find_version
-from pipelines.platform.tracking import tracking_uri
+from pipelines.platform.registry import Version
 from pipelines.promote.gate import weigh
 from pipelines.promote.settings import Margins, PromoteSettings
-from pipelines.promote.verdict import BETTER, TOO_FEW, WORSE, Verdict
-from tests.promote.products import NAME, TEST, guessing, looking, of_images, products, registered
+from pipelines.promote.verdict import Verdict
+from tests.promote.products import NAME, guessing, looking, products, registered
 
 WIDE = Margins(0.4, 0.4, 0.4, 0.45, 0.45)
 SETTINGS = PromoteSettings(margins=WIDE, category_margin=0.7, replicates=1000)
