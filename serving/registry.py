@@ -21,6 +21,7 @@ from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
+from serving import record
 from serving import signature as signature_of
 from serving.encoders import EncoderChoice, encoder_digest
 
@@ -77,6 +78,26 @@ class Registry:
                     "run `python -m pipelines.promote` first, or correct the model or the alias."
                 ) from None
             raise self._no_answer(error) from None
+
+    def drift(self, model: str, version: int) -> str | None:
+        """What an operator should know where `version` is @champion and the record of promotions says otherwise; None
+        where it agrees, or there is none. Raises UserError if the registry does not answer.
+        """
+        try:
+            tags = self._client.get_registered_model(record.PLACE.format(model)).tags
+            step = record.last_step(self._client.get_run(tags[record.RUN_TAG]).data.params)
+        except KeyError:
+            return None
+        except Exception as error:  # MLflow passes on what its database driver raises
+            if isinstance(error, MlflowException) and error.error_code in NOT_THERE:
+                return None
+            raise self._no_answer(error) from None
+        if step is None or step.version == str(version):
+            return None
+        return (
+            f"version {version} is @champion, and by the record (entry {step.number}) it is {step.version or 'none'}: "
+            f"the alias was moved by hand. The next `python -m pipelines.promote` records that."
+        )
 
     def load(
         self,
