@@ -27,7 +27,9 @@ OWN_STYLE = """
 .verdict.ok { border-color: #1a7f37 } .verdict.error { border-color: #c0191b }
 .verdict b { font-size: 1.3rem } .forest { max-width: 100% }
 th { text-align: left; font-weight: 600; padding: .25rem 1.5rem .25rem 0; vertical-align: bottom }
-td { font-variant-numeric: tabular-nums } td.bad { color: #c0191b } td.good { color: #1a7f37 } td small { color: #666 }
+td { font-variant-numeric: tabular-nums } td.bad { color: #c0191b } td.good { color: #1a7f37 }
+td small { color: #666; white-space: nowrap }
+#categories small { display: block }
 .wide { overflow-x: auto } .finding.gain { border-color: #1a7f37 } .finding.same { border-color: #999 }
 .findings.flips { grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)) }
 .flips figure { width: 150px } .flips figure img { width: 150px }
@@ -60,6 +62,7 @@ def page(shown: Shown, forest: Path) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in shown.notes)
     picture = b64encode(forest.read_bytes()).decode()
     title = f"{shown.names[0]} against {shown.names[1]}"
+    title = title[0].upper() + title[1:]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
