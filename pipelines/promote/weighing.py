@@ -141,7 +141,7 @@ def scope_of(tests: Tested, pair: Pair) -> Scope:
     if moved := same_promise(pair, sorted(rows)):
         notes.append(
             "recall and specificity are those at the weaker of both promises, with thresholds made anew from each "
-            f"one's held-out images, for {', '.join(moved)}: as they stand, they promise different false-alarm rates"
+            f"one's held-out images, for {', '.join(moved)}: as they stand, they promise different rates"
         )
     if len({(one.encoder.transform, one.tiling) for one in pair.both}) > 1:
         notes.append(

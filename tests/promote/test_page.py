@@ -127,6 +127,19 @@ def test_the_clearest_flips_come_first_and_say_who_was_right() -> None:
     assert Flip.of(Image.new("RGB", (80, 60)), judged, review, [frame] * 2).better is None  # REVIEW, PASS: both right
 
 
+@pytest.mark.parametrize("shape", [(600, 2100), (2100, 600), (3, 1000), (256, 256)])
+def test_maps_of_large_images_are_kept_small_and_keep_their_peak(shape: tuple[int, int]) -> None:
+    heat, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    heat[1, 40], mask[1, 40] = 9, True
+    judged = [Judged(flip(0, 1, (1, 1)).row, score, heat, mask) for score in (0.5, 2.0)]
+    frame = Frame((shape[1], shape[0]), (0, 0, shape[1], shape[0]), shape)
+    image = Image.new("RGB", (shape[1], shape[0]))
+    for seen in Flip.of(image, judged, [limits(1.0)] * 2, [frame] * 2).seen:
+        assert max(seen.anomaly_map.shape) <= 256
+        assert seen.anomaly_map.shape == seen.mask.shape == seen.picture.size[::-1]
+        assert (seen.anomaly_map.max(), seen.mask.sum()) == (9, 1)
+
+
 def test_a_picture_of_many_categories_shows_those_nearest_to_a_margin(tmp_path: Path) -> None:
     many = [replace(compared()[0], category=f"c{n:03}", low=-0.2 + n / 1000, margin=0.15) for n in range(300)]
     draw_forest([compared()[0], *many], tmp_path / "many.png")
