@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from inpformer.metrics.bootstrap import image_replicates, mean_replicates
+from inpformer.metrics.bootstrap import PixelReplicateStream, image_replicates, mean_replicates
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.paired import Paired, mean_of
 from inpformer.metrics.settings import BootstrapSettings
@@ -111,3 +111,35 @@ def _rounded(scores: NDArray[np.float64], levels: int | None) -> NDArray[np.floa
     low, high = -3.0, 6.0
     step = (high - low) / levels
     return np.where(np.abs(scores) < -LOWEST / 2, np.round(scores / step) * step, scores)
+
+
+def places(sizes: Sizes, replicates: int, measure: str, rare: float, good: bool = False) -> Draw:
+    """P-AP or AUPRO of one category's maps in which the champion finds every defect: of a share `rare` of the defective
+    parts the challenger sees nothing; with `good` it sees defects all over a share of the good ones instead.
+    """
+    side = 12
+    mask = np.zeros((side, side), bool)
+    mask[4:7, 4:7] = True
+    nothing = np.zeros_like(mask)
+
+    def draw(rng: Rng) -> Paired:
+        settings = BootstrapSettings(replicates, seed=int(rng.integers(2**31)))
+        found = []
+        odd = rng.random(2 * sizes.parts) < rare
+        noise = np.round(rng.normal(size=(2 * sizes.parts, side, side)), 1).astype(np.float32)
+        for worse in (True, False):
+            with PixelReplicateStream(settings, smooth=True) as stream:
+                for number, one in enumerate(noise):
+                    defective = number >= sizes.parts
+                    seen = one + 20.0 * (mask & defective)
+                    if worse and odd[number]:
+                        if defective and not good:
+                            seen = np.where(mask, LOWEST, one)
+                        elif good and not defective:
+                            seen = one - LOWEST
+                    stream.add(seen.astype(np.float32), mask if defective else nothing)
+                found.append(stream.result()[measure])
+        difference = found[0] - found[1]
+        return Paired(float(difference[0]), difference[1:], sizes.parts)
+
+    return draw

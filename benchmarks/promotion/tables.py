@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from benchmarks.promotion.populations import Draw, Sizes, separations, shares
+from benchmarks.promotion.populations import Draw, Sizes, places, separations, shares
 from inpformer.metrics.paired import Paired
+from inpformer.metrics.pixel import AUPRO_FPR_LIMIT
 from inpformer.metrics.proportion import Proportion
 
 LEVEL, MEASURES = 0.05, 5
@@ -54,6 +55,19 @@ def worse_models(margin: float, replicates: int) -> Iterator[tuple[str, Draw]]:
     yield "AUROC, 3 categories of 20 + 20", separations(Sizes(20, 3), replicates, 0.95, margin)
 
 
+def unseen_places(margin: float, replicates: int) -> Iterator[tuple[str, Draw]]:
+    """The same of pixel measures."""
+    # With the champion's 1 the challenger's is 1 - share, but for P-AP's chance to find what it does not see.
+    for measure in ("aupro", "pixel_ap"):
+        yield f"{measure}, rare kind of defective part, 60 + 60", places(Sizes(60), replicates, measure, margin)
+
+
+def beyond(margin: float, replicates: int) -> Iterator[tuple[str, Draw]]:
+    """What the gate does not bound by pixel measures, as a rare good part costs these more than its share."""
+    seldom = margin * AUPRO_FPR_LIMIT  # of all pixels, what takes so much of the area below this rate
+    yield "aupro, whole map of a rare good part, 60 + 60", places(Sizes(60), replicates, "aupro", seldom, good=True)
+
+
 def equal_models(replicates: int) -> Iterator[tuple[str, Draw]]:
     """Models that are equally good."""
     for n in (20, 100):
@@ -79,6 +93,11 @@ def run(draws: int, replicates: int, margin: float) -> None:
     print(f"| worse by exactly {margin:g} | promoted | 95 % interval |\n|---|---|---|", flush=True)
     for name, draw in worse_models(margin, replicates):
         _line(name, rate(draw, shown_not_worse(margin), draws))
+    for name, draw in unseen_places(margin, replicates):
+        _line(name, rate(draw, shown_not_worse(margin), draws // 4))
+    print("\n| beyond what is bounded | promoted | 95 % interval |\n|---|---|---|", flush=True)
+    for name, draw in beyond(margin, replicates):
+        _line(name, rate(draw, shown_not_worse(margin), draws // 4))
     print("\n| equal | called better by a measure | 95 % interval |\n|---|---|---|", flush=True)
     for name, draw in equal_models(replicates):
         _line(name, rate(draw, called_better, draws))

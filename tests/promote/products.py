@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,15 +78,3 @@ def registered(detector: Detector, manifest: Manifest | None, folder: Path, name
         write_linked(Linked(True), evidence / LINKED_FILE)
     run = Run.open(name, name, {}, {})
     return find_version(NAME, register(run, folder / name / "detector", NAME, Evidence("", {}, evidence)))
-
-
-def of_images(manifest: Manifest, kept: int) -> Manifest:
-    """With so many test images of each category and class."""
-    rows, counts = [], dict[tuple[str, int], int]()
-    for row in manifest.rows:
-        place = (row.category, row.label)
-        if row.split == "test":
-            counts[place] = counts.get(place, 0) + 1
-        if row.split != "test" or counts[place] <= kept:
-            rows.append(row)
-    return replace(manifest, rows=rows)
