@@ -322,7 +322,7 @@ def test_plots_show(checkout: Checkout) -> None:
 
 
 def test_an_experiment_is_a_second_run_and_the_demo_serves_it(checkout: Checkout) -> None:
-    checkout.run(["python", "-m", "pipelines.promote"])
+    checkout.run(["python", "-m", "pipelines.promote", "--force", "a test"])
     output = checkout.run(["dvc", "exp", "run", "-S", "train.inp_former.num_prototypes=4"])
     assert "Running stage 'train'" in output
     assert "Running stage 'features'" not in output
@@ -348,7 +348,7 @@ def test_what_was_asked_for_last_is_promoted_though_nothing_is_computed(checkout
     record = json.loads((checkout.folder / "artifacts/version.json").read_text())
     assert (record["version"], record["run_id"]) == ("1", first.run_id)
     assert json.loads((checkout.folder / "artifacts/run.json").read_text())["run_id"] == first.run_id
-    said = checkout.run(["python", "-m", "pipelines.promote"])
+    said = checkout.run(["python", "-m", "pipelines.promote", "--force", "a test"])
     assert first.description.splitlines()[1] in said
     assert checkout.aliases() == {"challenger": "1", "champion": "1", "previous": "2"}
     # Other thresholds are another version; those of the first run are as they were.
