@@ -6,21 +6,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inpformer.errors import UserError
-from pipelines.platform.ledger import Held
+from pipelines.platform.ledger import Held, Ledger
 from pipelines.platform.registry import DETECTOR_FOLDER, download_signature, has_version, version_numbers
 from pipelines.platform.runs import download_run_file
 from pipelines.platform.signing import VERIFY_KEY, folder_fault, text_fits, verify_key
 from pipelines.promote.gate import VERDICT_FILE
 from pipelines.record.chain import Fault, faults, readable
-from pipelines.record.entry import Entry
+from pipelines.record.entry import Entry, parse
 from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
 from pipelines.record.versions import about, detector_digest, evidence_digest
 
 
-def verify_record(model_name: str, held: Held) -> list[Fault]:
+def verify_record(ledger: Ledger) -> list[Fault]:
     """What is wrong with the entries, and with the files that they hold digests of."""
+    model_name, held = ledger.model_name, ledger.read()
     entries = readable(held.texts)
-    found = [*faults(model_name, held.texts, held.head), *unsigned(held)]
+    found = [*faults(model_name, held.texts, held.head), *unsigned(held), *rivals(ledger)]
     for entry in entries:
         if entry.kind in (REGISTRATION, RECALIBRATION) and entry.version is not None:
             found += _files(model_name, entry.version, entry)
@@ -38,6 +39,17 @@ def verify_export(model_name: str, exported: Held, held: Held) -> list[Fault]:
         elif held.texts[number] != text:
             found.append(Fault("is another in MLflow than in the export", number))
     return found
+
+
+def rivals(ledger: Ledger) -> Iterator[Fault]:
+    """Other records of the same model: somebody pointed the registry at another run."""
+    for run_id, text in ledger.others().items():
+        try:
+            model = parse(text).model
+        except ValueError:
+            continue
+        if model == ledger.model_name:
+            yield Fault(f"run {run_id} is a record of {model} too, and the registry points at {ledger.run_id}", 1)
 
 
 def unsigned(held: Held) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from pipelines.audit import __main__ as command
-from pipelines.audit.commands import held_of
+from pipelines.audit.commands import ledger_of
 from pipelines.audit.export import read_export, write_export
 from pipelines.audit.verify import unrecorded, verify_record
 from pipelines.platform.registry import Evidence, folder_digest, register
@@ -87,7 +87,7 @@ def test_a_file_of_a_version_that_changed_is_found(
     recorded: MlflowClient, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(files_of(recorded))
-    (fault,) = verify_record(NAME, held_of(NAME))
+    (fault,) = verify_record(ledger_of(NAME))
     assert fault.version == "1"
     with pytest.raises(SystemExit) as ended:
         run_audit(monkeypatch, "verify")
@@ -120,7 +120,20 @@ def test_an_entry_that_was_altered_in_the_database_is_found(
     recorded: MlflowClient, change: Callable[[], None], number: int
 ) -> None:
     change()
-    assert number in {fault.number for fault in verify_record(NAME, held_of(NAME))}
+    assert number in {fault.number for fault in verify_record(ledger_of(NAME))}
+
+
+def test_a_registry_that_was_pointed_at_another_record_is_found(recorded: MlflowClient) -> None:
+    ours = ledger_of(NAME)
+    other = recorded.create_run(recorded.get_experiment_by_name("inpformer-record").experiment_id).info.run_id
+    texts = ours.read().texts
+    for number in (1, 2):
+        recorded.log_param(other, f"{number:06d}", texts[number])
+    recorded.set_registered_model_tag(f"{NAME}-record", "inpformer.record.run", other)
+    recorded.delete_registered_model_tag(f"{NAME}-record", "inpformer.record.head")
+    recorded.delete_run(ours.run_id)
+    (fault,) = verify_record(ledger_of(NAME))
+    assert ours.run_id in fault.what
 
 
 def test_a_version_that_was_deleted_or_made_past_the_record_is_said(
@@ -128,9 +141,9 @@ def test_a_version_that_was_deleted_or_made_past_the_record_is_said(
 ) -> None:
     recorded.create_model_version(NAME, source="file:///nowhere")
     assert unrecorded(NAME, Record.open(NAME).entries()) == ["2"]
-    assert verify_record(NAME, held_of(NAME)) == []
+    assert verify_record(ledger_of(NAME)) == []
     recorded.delete_model_version(NAME, "1")
-    (fault,) = verify_record(NAME, held_of(NAME))
+    (fault,) = verify_record(ledger_of(NAME))
     assert (fault.version, "deleted" in fault.what) == ("1", True)
 
 
@@ -152,8 +165,8 @@ def test_an_export_shows_what_mlflow_has_lost(
 
 
 def test_an_export_that_was_altered_is_found(recorded: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_export(held_of(NAME), Path("record.jsonl"))
-    assert read_export(Path("record.jsonl")).texts == held_of(NAME).texts
+    write_export(ledger_of(NAME).read(), Path("record.jsonl"))
+    assert read_export(Path("record.jsonl")).texts == ledger_of(NAME).read().texts
     whole = Path("record.jsonl").read_text()
     Path("record.jsonl").write_text(whole.replace('"better"', '"worse"'))
     with pytest.raises(SystemExit):
@@ -167,12 +180,12 @@ def test_an_export_that_was_altered_is_found(recorded: MlflowClient, monkeypatch
 def test_nonsense_in_the_record_is_exported_too(recorded: MlflowClient) -> None:
     recorded.log_param(Record.open(NAME).ledger.run_id, "000005", "nonsense")
     recorded.log_param(Record.open(NAME).ledger.run_id, "000006", '{"a":  1}')
-    write_export(held_of(NAME), Path("record.jsonl"))
-    assert read_export(Path("record.jsonl")).texts == held_of(NAME).texts
+    write_export(ledger_of(NAME).read(), Path("record.jsonl"))
+    assert read_export(Path("record.jsonl")).texts == ledger_of(NAME).read().texts
 
 
 def test_without_a_record_nothing_is_verified_and_nothing_is_made(registry: MlflowClient) -> None:
     registry.create_registered_model(NAME)
     with pytest.raises(UserError, match="has no record yet"):
-        held_of(NAME)
+        ledger_of(NAME)
     assert [model.name for model in registry.search_registered_models()] == [NAME]

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from pipelines.audit.commands import held_of
+from pipelines.audit.commands import ledger_of
 from pipelines.audit.export import read_export, write_export
 from pipelines.audit.verify import verify_export, verify_record
 from pipelines.platform.registry import Evidence, folder_digest, register
@@ -75,7 +75,7 @@ def test_a_signed_version_verifies_and_is_served(
     registry: MlflowClient, detector: Detector, tmp_path: Path, keys: Path
 ) -> None:
     made(detector, tmp_path / "detector")
-    assert verify_record(NAME, held_of(NAME)) == []
+    assert verify_record(ledger_of(NAME)) == []
     served = Registry(tracking_uri()).load(NAME, 1, verify_key=str(keys)).detector
     assert served.thresholds == detector.thresholds
 
@@ -99,7 +99,7 @@ def test_what_does_not_verify_is_not_served(
         keys.write_bytes(key_pair(tmp_path, "theirs")[1].read_bytes())
     with pytest.raises(UserError, match="version 1 of inpformer"):
         Registry(tracking_uri()).load(NAME, 1, verify_key=str(keys))
-    assert "1" in {fault.version for fault in verify_record(NAME, held_of(NAME))}
+    assert "1" in {fault.version for fault in verify_record(ledger_of(NAME))}
 
 
 def test_an_entry_that_was_written_by_another_hand_is_found(
@@ -112,10 +112,10 @@ def test_an_entry_that_was_written_by_another_hand_is_found(
         Record.open(NAME).append("refusal", "1", {})
         other.delenv(SIGNING_KEY)
         Record.open(NAME).append("refusal", "1", {})
-    faults = verify_record(NAME, held_of(NAME))
+    faults = verify_record(ledger_of(NAME))
     assert [fault.number for fault in faults] == [2, 3]  # the chain alone is without fault
-    write_export(held_of(NAME), tmp_path / "record.jsonl")
-    found = verify_export(NAME, read_export(tmp_path / "record.jsonl"), held_of(NAME))
+    write_export(ledger_of(NAME).read(), tmp_path / "record.jsonl")
+    found = verify_export(NAME, read_export(tmp_path / "record.jsonl"), ledger_of(NAME).read())
     assert [fault.number for fault in found] == [2, 3]
 
 
@@ -125,16 +125,16 @@ def test_what_is_older_than_the_key_is_held_by_the_chain_and_signed_when_it_is_r
     made(detector, tmp_path / "detector")
     private, public = key_pair(tmp_path, "ours")
     monkeypatch.setenv(VERIFY_KEY, str(public))
-    faults = verify_record(NAME, held_of(NAME))
+    faults = verify_record(ledger_of(NAME))
     assert [(fault.number, fault.version) for fault in faults] == [(1, None), (None, "1")]
     monkeypatch.setenv(SIGNING_KEY, str(private))
     made(detector, tmp_path / "detector")
     Record.open(NAME).append("refusal", "1", {})
-    assert verify_record(NAME, held_of(NAME)) == []
+    assert verify_record(ledger_of(NAME)) == []
     with sqlite3.connect("mlflow.db") as database:
         database.execute("DELETE FROM params WHERE key LIKE '%.signature'")
     database.close()
-    assert [fault.number for fault in verify_record(NAME, held_of(NAME))] == [2]
+    assert [fault.number for fault in verify_record(ledger_of(NAME))] == [2]
 
 
 def test_a_key_that_is_none_is_refused_before_anything_is_made(
