@@ -281,6 +281,8 @@ def test_a_version_keeps_its_evidence_and_says_what_it_was_made_of(checkout: Che
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/inpformer/{version.version}")) / "evidence"
     for name in ("evaluation.json", "metrics.md", "scores.csv"):
         assert (folder / name).read_bytes() == (checkout.folder / "reports" / name).read_bytes()
+    for name, kept in (("manifest.parquet", "manifest.parquet"), ("linked.json", "gate/linked.json")):
+        assert (folder / kept).read_bytes() == (checkout.folder / "artifacts" / name).read_bytes()
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert {"curves.png", "histograms.png", "intervals.png", "thresholds.png", "worst.png"} <= names
     assert (folder / "gate/index.html").is_file()
