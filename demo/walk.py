@@ -49,6 +49,14 @@ def run(*command: str) -> None:
         raise UserError(f"`{' '.join(command)}` ended with status {done.returncode}: mend what it says, run again.")
 
 
+def promote() -> None:
+    """Asks the gate. The demo goes on where that refuses, as its data may be too few to say, and records why."""
+    try:
+        run("python", "-m", "pipelines.promote")
+    except UserError:
+        run("python", "-m", "pipelines.promote", "--force", "the demo shows the service whatever the gate says")
+
+
 @contextlib.contextmanager
 def service() -> Iterator[str]:
     """Serves the champion on a free port of loopback; yields its address; stops it at the end."""
@@ -107,7 +115,7 @@ def walk() -> None:
     data = read_section("manifest", ManifestSettings).data
     print(f"data {data} -> dvc repro -> promote -> serve -> one unseen defective image", flush=True)
     run("dvc", "repro")
-    run("python", "-m", "pipelines.promote")
+    promote()
     manifest = read_manifest(MANIFEST)
     row = unseen_defect(manifest.split("test"))
     path = manifest.root / row.path

@@ -85,6 +85,10 @@ class Health(BaseModel):
         description="What an operator should know of the version that is served, such as that the encoder's weights "
         "given by setting are not its own; else null."
     )
+    drift: str | None = Field(
+        description="That the alias is not where the record of promotions says, as somebody moved it by hand; null "
+        "where both agree, or there is no record."
+    )
     update_error: str | None = Field(
         description="Why the last look at the registry or the last load of a newer version failed; null if it did "
         "not. `model_version` keeps serving meanwhile."

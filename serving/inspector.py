@@ -18,6 +18,7 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.errors import BrokenScoreError, UserError
 from inpformer.images.opening import TooLargeError
 from inpformer.judging.detector import Detector
+from serving import record
 from serving.answers import DefectRegion, Health, RequestError, Verdict
 from serving.registry import Registry
 from serving.settings import Settings
@@ -25,6 +26,8 @@ from serving.upload import decode
 
 # A version that could not be loaded is tried again after this long, not at every look at the registry.
 RETRY_SECONDS = 60.0
+# So often the record is read, which grows: a few hundred kilobytes after a thousand entries.
+RECORD_SECONDS = 60.0
 log = logging.getLogger("ray.serve")
 
 
@@ -67,6 +70,8 @@ class Inspector:
         version = self._registry.version(settings.model, settings.alias)
         self._served = load(self._registry, settings, version, self._one_inference)
         self._update_error: str | None = None
+        self._drift: str | None = None
+        self._look_again_at = time.monotonic()
         self._refused: Refused | None = None
         self._look = threading.Event()
         threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
@@ -123,6 +128,7 @@ class Inspector:
             categories=sorted(served.detector.thresholds),
             device=served.detector.encoder.device.type,
             notice=served.notice,
+            drift=self._drift,
             update_error=self._update_error,
         )
 
@@ -136,12 +142,25 @@ class Inspector:
             self._look.clear()
             try:
                 self._update()
+                self._look_at_record()
                 self._update_error = None
             except Exception as error:  # whatever it is, the version that is loaded keeps serving
                 reason = str(error) or type(error).__name__
                 if reason != self._update_error:
                     log.warning("version %d keeps serving: %s", self._served.version, reason)
                 self._update_error = reason
+
+    def _look_at_record(self) -> None:
+        """Says where the alias is not what the record of promotions left: once a minute, and of each new version once
+        its promotion had the time to be recorded.
+        """
+        if self._settings.alias != record.CHAMPION or time.monotonic() < self._look_again_at:
+            return
+        drift = self._registry.drift(self._settings.model, self._served.version)
+        if drift and drift != self._drift:
+            log.warning("%s", drift)
+        self._drift = drift
+        self._look_again_at = time.monotonic() + RECORD_SECONDS
 
     def _update(self) -> None:
         version = self._registry.version(self._settings.model, self._settings.alias)
@@ -157,6 +176,7 @@ class Inspector:
             raise
         log.info("version %d replaces version %d", version, self._served.version)
         self._served = served
+        self._look_again_at = time.monotonic() + self._settings.poll_seconds
 
 
 def load(
@@ -172,7 +192,7 @@ def load(
     Raises UserError if it cannot be loaded, knows no category or gives no finite score.
     """
     device = best_device() if settings.gpus else torch.device("cpu")
-    loaded = registry.load(settings.model, version, settings.encoder_weights, device, encoder)
+    loaded = registry.load(settings.model, version, settings.encoder_weights, device, encoder, settings.verify_key)
     detector = loaded.detector
     if not detector.thresholds:
         raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")

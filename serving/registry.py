@@ -21,6 +21,8 @@ from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
+from serving import record
+from serving import signature as signature_of
 from serving.encoders import EncoderChoice, encoder_digest
 
 # Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
@@ -77,6 +79,26 @@ class Registry:
                 ) from None
             raise self._no_answer(error) from None
 
+    def drift(self, model: str, version: int) -> str | None:
+        """What an operator should know where `version` is @champion and the record of promotions says otherwise; None
+        where it agrees, or there is none. Raises UserError if the registry does not answer.
+        """
+        try:
+            tags = self._client.get_registered_model(record.PLACE.format(model)).tags
+            step = record.last_step(self._client.get_run(tags[record.RUN_TAG]).data.params)
+        except KeyError:
+            return None
+        except Exception as error:  # MLflow passes on what its database driver raises
+            if isinstance(error, MlflowException) and error.error_code in NOT_THERE:
+                return None
+            raise self._no_answer(error) from None
+        if step is None or step.version == str(version):
+            return None
+        return (
+            f"version {version} is @champion, and by the record (entry {step.number}) it is {step.version or 'none'}: "
+            f"the alias was moved by hand. The next `python -m pipelines.promote` records that."
+        )
+
     def load(
         self,
         model: str,
@@ -84,9 +106,11 @@ class Registry:
         encoder_weights: str | None = None,
         device: torch.device | str = "cpu",
         encoder: Encoder | None = None,
+        verify_key: str | None = None,
     ) -> Loaded:
         """Fetches and loads the detector of a version. `encoder` is one that is on `device` already, shared if it is
-        this version's; `encoder_weights` is where else to look for its weights than where it says.
+        this version's; `encoder_weights` is where else to look for its weights than where it says. With `verify_key`,
+        a file with a public key, only what is signed by it is loaded.
 
         Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
         """
@@ -101,12 +125,30 @@ class Registry:
                     f"version {version} of {model} cannot be fetched ({_reason(error)}): check that its artefacts "
                     f"are still there and that this machine may read them, or point the alias to another version."
                 ) from None
+            if verify_key:
+                self._check_signature(model, version, source, Path(fetched), Path(verify_key))
             try:
                 choice = EncoderChoice(encoder_digest(Path(fetched)), encoder, encoder_weights, _load_encoder)
                 detector = Detector.load(Path(fetched), device=device, load=choice)
                 return Loaded(detector, choice.notice)
             except UserError as error:
                 raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
+
+    def _check_signature(self, model: str, version: int, source: str, detector: Path, key: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+            try:
+                signature = mlflow.artifacts.download_artifacts(
+                    f"{source.rstrip('/')}/{signature_of.SIGNATURE}", dst_path=folder, tracking_uri=self._uri
+                )
+            except Exception as error:  # every artefact store has its own kinds
+                raise UserError(
+                    f"version {version} of {model} has no signature ({_reason(error)}), and only what {key} verifies "
+                    f"is loaded: register it again with INPFORMER_SIGNING_KEY, or point the alias to another version."
+                ) from None
+            try:
+                signature_of.check(detector, Path(signature), key)
+            except UserError as error:
+                raise UserError(f"version {version} of {model}: {error}") from None
 
     def _no_answer(self, error: Exception) -> UserError:
         return UserError(

@@ -13,13 +13,20 @@ def default_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
+def default_verify_key() -> str | None:
+    """The file of the public key that versions must be signed by, if the environment names one."""
+    named = os.environ.get("INPFORMER_VERIFY_KEY")
+    return str(Path(named).absolute()) if named else None
+
+
 class Settings(BaseModel):
     """`model`@`alias` in the registry at `tracking_uri`, looked up every `poll_seconds`.
 
     `encoder_weights` says where the encoder's weights lie on the serving machines, if not where they lay when the
     model was trained. `cpus` are booked for the model and are its torch threads; with `gpus`, which may be a fraction,
-    it computes on the GPU that Ray gives it. With `webhook_secret`, from the environment, MLflow may say that
-    an alias moved (see `serving.webhook`).
+    it computes on the GPU that Ray gives it. With `verify_key`, the file of a public key on the serving machines, only
+    versions that it verifies are loaded. With `webhook_secret`, from the environment, MLflow may say that an alias moved
+    (see `serving.webhook`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +37,7 @@ class Settings(BaseModel):
     poll_seconds: float = Field(5, gt=0)
     max_upload_mb: float = Field(16, gt=0)
     encoder_weights: str | None = None
+    verify_key: str | None = Field(default_factory=default_verify_key)
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)
     webhook_secret: SecretStr = Field(default_factory=lambda: SecretStr(webhook_secret()))

@@ -1,6 +1,7 @@
 """What tests share: quiet libraries, one Ray cluster a session, one small detector."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no photographs in {SHARED_DATA}")
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    if item.get_closest_marker("browser") and shutil.which("chromium") is None:
+        pytest.skip("no Chromium on this machine")
 
 
 @pytest.fixture(scope="session")

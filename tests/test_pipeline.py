@@ -283,6 +283,8 @@ def test_a_version_keeps_its_evidence_and_says_what_it_was_made_of(checkout: Che
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/inpformer/{version.version}")) / "evidence"
     for name in ("evaluation.json", "metrics.md", "scores.csv"):
         assert (folder / name).read_bytes() == (checkout.folder / "reports" / name).read_bytes()
+    for name, kept in (("manifest.parquet", "manifest.parquet"), ("linked.json", "gate/linked.json")):
+        assert (folder / kept).read_bytes() == (checkout.folder / "artifacts" / name).read_bytes()
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert {"curves.png", "histograms.png", "intervals.png", "thresholds.png", "worst.png"} <= names
     assert (folder / "gate/index.html").is_file()
@@ -342,7 +344,7 @@ def test_plots_show(checkout: Checkout) -> None:
 
 
 def test_an_experiment_is_a_second_run_and_the_demo_serves_it(checkout: Checkout) -> None:
-    checkout.run(["python", "-m", "pipelines.promote"])
+    checkout.run(["python", "-m", "pipelines.promote", "--force", "a test"])
     output = checkout.run(["dvc", "exp", "run", "-S", "train.inp_former.num_prototypes=4"])
     assert "Running stage 'train'" in output
     assert "Running stage 'features'" not in output
@@ -368,7 +370,7 @@ def test_what_was_asked_for_last_is_promoted_though_nothing_is_computed(checkout
     record = json.loads((checkout.folder / "artifacts/version.json").read_text())
     assert (record["version"], record["run_id"]) == ("1", first.run_id)
     assert json.loads((checkout.folder / "artifacts/run.json").read_text())["run_id"] == first.run_id
-    said = checkout.run(["python", "-m", "pipelines.promote"])
+    said = checkout.run(["python", "-m", "pipelines.promote", "--force", "a test"])
     assert first.description.splitlines()[1] in said
     assert checkout.aliases() == {"challenger": "1", "champion": "1", "previous": "2"}
     # Other thresholds are another version; those of the first run are as they were.

@@ -157,11 +157,11 @@ def _draws(
     rng = np.random.default_rng(settings.seed)
     draws = np.ones((1 + settings.replicates, group_anomalous.size), np.float32 if smooth else np.uint16)
     for members in filter(len, (np.flatnonzero(group_anomalous), np.flatnonzero(~group_anomalous))):
+        if smooth:
+            weights = rng.standard_exponential((settings.replicates, members.size), np.float32)
+            draws[1:, members] = weights * (members.size / weights.sum(axis=1, keepdims=True))
+            continue
         for row in draws[1:]:
-            if smooth:
-                weights = rng.exponential(size=members.size)
-                row[members] = weights * (members.size / weights.sum())
-                continue
             row[members] = np.bincount(rng.integers(members.size, size=members.size), minlength=members.size)
     return draws[:, group]
 

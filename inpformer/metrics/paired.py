@@ -16,6 +16,9 @@ from math import ceil, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+# Of the order in which the unseen part's weights are met: another than any of the draws'.
+UNSEEN_SEED = 2005
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -57,7 +60,7 @@ class Paired:
         """The weight of the part that the sample lacks, by replicate: [r]. Its distribution, Beta(1, n), is met evenly,
         so that chance has no part in it but for the order.
         """
-        places = np.random.default_rng(self.parts).permutation(self.replicates.size)
+        places = np.random.default_rng((self.parts, UNSEEN_SEED)).permutation(self.replicates.size)
         return np.asarray(1 - (1 - (places + 0.5) / self.replicates.size) ** (1 / self.parts))
 
 

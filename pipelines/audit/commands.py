@@ -19,9 +19,10 @@ from pipelines.register.settings import RegisterSettings
 def run(args: Namespace) -> None:
     """Exits 1 if something is not as it was written."""
     model_name = read_section("register", RegisterSettings).model_name
-    held = held_of(model_name)
+    ledger = ledger_of(model_name)
+    held = ledger.read()
     if args.what == "verify":
-        _verify(model_name, held, args)
+        _verify(ledger, held, args)
     elif args.what == "since":
         _since(model_name, held, args.time)
     elif args.what == "export":
@@ -34,20 +35,21 @@ def run(args: Namespace) -> None:
         print(json.dumps(decision(model_name, entries, args.image, args.time, args.category), indent=2))
 
 
-def held_of(model_name: str) -> Held:
-    """What MLflow holds of the record; nothing is written. Raises UserError if there is none."""
+def ledger_of(model_name: str) -> Ledger:
+    """Where the record is; nothing is written. Raises UserError if there is none."""
     ledger = Ledger.find(model_name)
     if ledger is None:
         raise UserError(
             f"{model_name} has no record yet: `dvc repro` registers a version, and `python -m pipelines.promote` "
             f"promotes one; both write the record."
         )
-    return ledger.read()
+    return ledger
 
 
-def _verify(model_name: str, held: Held, args: Namespace) -> None:
+def _verify(ledger: Ledger, held: Held, args: Namespace) -> None:
+    model_name = ledger.model_name
     if args.file is None:
-        found = verify_record(model_name, held)
+        found = verify_record(ledger)
     else:
         exported = read_export(args.file)
         found = verify_export(model_name, exported, held)

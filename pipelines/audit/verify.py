@@ -6,20 +6,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inpformer.errors import UserError
-from pipelines.platform.ledger import Held
-from pipelines.platform.registry import has_version, version_numbers
+from pipelines.platform.ledger import Held, Ledger
+from pipelines.platform.registry import DETECTOR_FOLDER, download_signature, has_version, version_numbers
 from pipelines.platform.runs import download_run_file
+from pipelines.platform.signing import VERIFY_KEY, folder_fault, text_fits, verify_key
 from pipelines.promote.gate import VERDICT_FILE
 from pipelines.record.chain import Fault, faults, readable
-from pipelines.record.entry import Entry
+from pipelines.record.entry import Entry, parse
 from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
 from pipelines.record.versions import about, detector_digest, evidence_digest
 
 
-def verify_record(model_name: str, held: Held) -> list[Fault]:
+def verify_record(ledger: Ledger) -> list[Fault]:
     """What is wrong with the entries, and with the files that they hold digests of."""
+    model_name, held = ledger.model_name, ledger.read()
     entries = readable(held.texts)
-    found = list(faults(model_name, held.texts, held.head))
+    found = [*faults(model_name, held.texts, held.head), *unsigned(held), *rivals(ledger)]
     for entry in entries:
         if entry.kind in (REGISTRATION, RECALIBRATION) and entry.version is not None:
             found += _files(model_name, entry.version, entry)
@@ -30,13 +32,42 @@ def verify_record(model_name: str, held: Held) -> list[Fault]:
 
 def verify_export(model_name: str, exported: Held, held: Held) -> list[Fault]:
     """What is wrong with an export, and what of it MLflow does not have any more."""
-    found = list(faults(model_name, exported.texts))
+    found = [*faults(model_name, exported.texts), *unsigned(exported)]
     for number, text in exported.texts.items():
         if number not in held.texts:
             found.append(Fault("is in the export, and missing in MLflow", number))
         elif held.texts[number] != text:
             found.append(Fault("is another in MLflow than in the export", number))
     return found
+
+
+def rivals(ledger: Ledger) -> Iterator[Fault]:
+    """Other records of the same model: somebody pointed the registry at another run."""
+    for run_id, text in ledger.others().items():
+        try:
+            model = parse(text).model
+        except ValueError:
+            continue
+        if model == ledger.model_name:
+            yield Fault(f"run {run_id} is a record of {model} too, and the registry points at {ledger.run_id}", 1)
+
+
+def unsigned(held: Held) -> Iterator[Fault]:
+    """Where a public key is configured: the entries without its signature, from the first one that has any. Those
+    before, from when there was no key, are held by the chain.
+    """
+    key = verify_key()
+    if key is None or not held.texts:
+        return
+    first = min((number for number in held.signatures if number in held.texts), default=None)
+    if first is None:
+        yield Fault(f"no entry is signed, and {VERIFY_KEY} names a key: this one is the last", max(held.texts))
+        return
+    for number, text in held.texts.items():
+        if number >= first and number not in held.signatures:
+            yield Fault("is not signed", number)
+        elif number >= first and not text_fits(text, held.signatures[number], key):
+            yield Fault("was not signed by that key, or altered since", number)
 
 
 def unrecorded(model_name: str, entries: Sequence[Entry]) -> list[str]:
@@ -61,6 +92,22 @@ def _files(model_name: str, number: str, entry: Entry) -> Iterator[Fault]:
                     f"registered (entry {entry.number})",
                     version=number,
                 )
+        if (key := verify_key()) is not None:
+            yield from _signature(model_name, number, Path(folder), key)
+
+
+def _signature(model_name: str, number: str, folder: Path, key: Path) -> Iterator[Fault]:
+    """Of the detector folder that was fetched to check its digest."""
+    detector = folder / "detector" / Path(DETECTOR_FOLDER).name
+    try:
+        signature = download_signature(model_name, number, folder)
+    except UserError as error:
+        yield Fault(f"its signature cannot be fetched: {error}", version=number)
+        return
+    if signature is None:
+        yield Fault(f"its detector is not signed, and {VERIFY_KEY} names a key", version=number)
+    elif detector.is_dir() and (wrong := folder_fault(detector, signature, key)):
+        yield Fault(f"its detector's signature does not fit: {wrong}", version=number)
 
 
 def _verdict(entry: Entry) -> Iterator[Fault]:

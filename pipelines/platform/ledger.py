@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mlflow.entities import Param
+from mlflow.entities import Param, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
@@ -110,6 +110,16 @@ class Ledger:
             if _NUMBERED.fullmatch(number):
                 (signatures if key.endswith(SIGNATURE) else texts)[int(number)] = value
         return Held(dict(sorted(texts.items())), signatures, _head(self._noted()))
+
+    @reaching_mlflow
+    def others(self) -> dict[str, str]:
+        """The first texts of all other records, by their runs: deleted ones too, and those that nothing points at."""
+        server = client()
+        experiment = server.get_experiment_by_name(EXPERIMENT)
+        runs = server.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL) if experiment else []
+        first = f"{1:06d}"
+        held = {str(run.info.run_id): run.data.params for run in runs if run.info.run_id != self.run_id}
+        return {run_id: params[first] for run_id, params in held.items() if first in params}
 
     def _noted(self) -> str:
         try:

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from inpformer.errors import UserError
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.runs import Run
+from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, sign_folder, signing_key
 from pipelines.platform.tracking import allowed, client, is_absent, reaching_mlflow, tracking_uri
 
 # Where the detector folder and the evidence lie within a version.
@@ -68,6 +69,8 @@ def register(run: Run, detector: Path, model_name: str, evidence: Evidence) -> s
     digest = folder_digest(detector)
     version = with_detector(model_name, digest)
     number = version.number if version else _make(run, detector, model_name, digest, evidence)
+    if version:
+        sign_version(model_name, number, detector)
     challenge(model_name, number)
     return number
 
@@ -91,6 +94,7 @@ def _make(run: Run, detector: Path, model_name: str, digest: str, evidence: Evid
     server = client()
     model_id = _logged_model(run, digest) or _log_model(run, detector, model_name, digest)
     server.set_terminated(run.run_id, "FINISHED")  # an earlier call may have been cut off in `_log_model`
+    _sign(model_id, detector)
     if evidence.folder is not None:
         server.log_model_artifacts(model_id, str(evidence.folder), EVIDENCE_FOLDER)
     run.log_metrics(evidence.metrics, model_id=model_id)
@@ -106,6 +110,25 @@ def _make(run: Run, detector: Path, model_name: str, digest: str, evidence: Evid
         model_id=model_id,
     )
     return str(made.version)
+
+
+@reaching_mlflow
+def sign_version(model_name: str, number: str, detector: Path) -> None:
+    """Signs a version that was made without a key, where one is configured now; `detector` is what it was made of."""
+    if signing_key() is None or download_signature(model_name, number, None) is not None:
+        return
+    source = str(client().get_model_version(model_name, number).source)
+    if source.startswith("models:/"):
+        _sign(source.removeprefix("models:/"), detector)
+
+
+def _sign(model_id: str, detector: Path) -> None:
+    """Keeps the signature of a detector folder beside it, where a key is configured."""
+    if signing_key() is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+        sign_folder(detector, Path(folder) / SIGNATURE_FILE)
+        client().log_model_artifacts(model_id, folder, SIGNATURE_FOLDER)
 
 
 def _logged_model(run: Run, digest: str) -> str | None:
@@ -240,6 +263,22 @@ def download_all_evidence(model_name: str, number: str, folder: Path) -> Path | 
         return None
     uri = f"{source}/{EVIDENCE_FOLDER}"
     return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+
+
+@reaching_mlflow
+def download_signature(model_name: str, number: str, folder: Path | None) -> Path | None:
+    """Fetches the signature of a version's detector folder, into `folder` if that is given; returns where it lies, None
+    if the version is not signed.
+    """
+    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
+    held = list_artifacts(source, tracking_uri=tracking_uri())
+    if not any(Path(one.path).name == SIGNATURE_FOLDER for one in held):
+        return None
+    name = f"{SIGNATURE_FOLDER}/{SIGNATURE_FILE}"
+    if folder is None:
+        return Path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(download_artifacts(f"{source}/{name}", dst_path=str(folder), tracking_uri=tracking_uri()))
 
 
 @reaching_mlflow

@@ -13,6 +13,7 @@ Everything is recorded in MLflow: python -m pipelines.audit.
 import argparse
 
 from pipelines.platform import command, params
+from pipelines.record.entry import checked_reason
 
 ROLLBACK = "rollback"
 
@@ -55,6 +56,8 @@ def arguments() -> argparse.Namespace:
     }
     if len(both := [name for name, given in asked.items() if given]) > 1:
         parser.error(f"{both[0]} and {both[1]} exclude each other")
+    if args.force is not None:
+        args.force = checked_reason(args.force)
     return args
 
 

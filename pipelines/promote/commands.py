@@ -5,7 +5,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from pipelines.platform.aliases import CHALLENGER, CHAMPION, PREVIOUS
 from pipelines.platform.params import read_section
@@ -61,7 +61,7 @@ def _stdout_for_json() -> Iterator[Callable[[str], None]]:
     real = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(real, "w", closefd=False) as out:
+        with os.fdopen(real, "w", closefd=False) as out, redirect_stdout(sys.stderr):
             yield lambda text: print(text, file=out)
     finally:
         sys.stdout.flush()

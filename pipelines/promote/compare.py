@@ -141,13 +141,14 @@ def parts_by_class(found: Sequence[Rescored]) -> Mapping[str, dict[str, int]]:
 def compared_as(name: str, category: str | None, both: Both, margin: float, level: float, looked_at: int) -> Compared:
     """One of `looked_at` measures, with bounds that are each wrong with probability `level` at most."""
     paired = both.paired
-    needed = paired.needed(margin, level)
+    low = paired.low(level)
+    needed = paired.parts if low > -margin else paired.needed(margin, level)
     return Compared(
         name,
         category,
         both.challenger,
         both.other,
-        paired.low(level),
+        low,
         paired.high(level),
         margin,
         paired.parts,

@@ -18,7 +18,7 @@ NAMES = {
     "specificity": "specificity",
     CHANCE: "image AUROC against chance",
 }
-NAMED = 4  # things in a sentence
+NAMED = 3  # things in a sentence
 
 
 @dataclass(frozen=True)

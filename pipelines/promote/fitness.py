@@ -19,18 +19,21 @@ def check_thresholds(model_name: str, version: Version) -> None:
         )
 
 
-def check_promise(model_name: str, version: Version, accept: bool) -> None:
+def check_promise(model_name: str, version: Version, accept: bool) -> str | None:
     """Raises UserError for a version whose false-alarm rate did not hold, or notes on it that this was accepted, with
-    the numbers: others, found later, are to be accepted anew.
+    the numbers: others, found later, are to be accepted anew. Returns the numbers that are accepted, now or before.
     """
     held, broken = version.tags.get(HELD_TAG, NOT_TESTED), version.tags.get(BROKEN_TAG, "")
     if held == NOT_TESTED:
         print("whether its false-alarm rate holds was not tested on test images", file=sys.stderr, flush=True)
-    if held != NOT_HELD or version.tags.get(ACCEPTED_TAG) == broken:
-        return
+    if held != NOT_HELD:
+        return None
+    if version.tags.get(ACCEPTED_TAG) == broken:
+        return broken
     if not accept:
         raise UserError(
             f"{model_name} version {version.number} did not keep its false-alarm rate: {broken}. Hold out other good "
             f"images and calibrate again, or promote it nevertheless with --accept-broken-promise."
         )
     set_version_tags(model_name, version.number, {ACCEPTED_TAG: broken})
+    return broken

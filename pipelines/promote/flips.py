@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from numpy import bool_, float32
+from numpy import bool_, float32, generic
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,12 +14,16 @@ from pipelines.calibrate.other_device import usual_distance
 from pipelines.evaluate.measure import Judged
 from pipelines.manifest.table import Row
 
+T = TypeVar("T", bound=generic)
 SHOWN = 60
+SIDE = 256  # pixels, of what is kept: maps of tiled images are as large as these
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one version saw of an image: `picture`, `anomaly_map` and true `mask` are of one size."""
+    """What one version saw of an image: `picture`, `anomaly_map` and true `mask` are of one size, of SIDE pixels or
+    less a side; a pixel of the two latter is the largest of those that it stands for.
+    """
 
     decision: Verdict
     score: float
@@ -44,10 +48,7 @@ class Flip:
         cls, image: Image.Image, judged: Sequence[Judged], limits: Sequence[Threshold], frames: Sequence[Frame]
     ) -> "Flip":
         """See above."""
-        one, two = (
-            Seen(limit.decide(j.score), j.score, limit.threshold, frame.visible(image), j.anomaly_map, j.mask)
-            for j, limit, frame in zip(judged, limits, frames, strict=True)
-        )
+        one, two = (_seen(image, j, limit, frame) for j, limit, frame in zip(judged, limits, frames, strict=True))
         beyond = [
             (seen.score - seen.threshold) / (usual_distance(limit) or 1.0)
             for seen, limit in zip((one, two), limits, strict=True)
@@ -59,6 +60,23 @@ class Flip:
         """Whether the challenger is right where the other one is not; None where neither is, or both are."""
         right = [_right(seen.decision, self.row.label) for seen in self.seen]
         return None if right[0] == right[1] else right[0]
+
+
+def _seen(image: Image.Image, judged: Judged, limit: Threshold, frame: Frame) -> Seen:
+    heat, mask = _small(judged.anomaly_map), _small(judged.mask)
+    picture = frame.visible(image).resize((heat.shape[1], heat.shape[0]))
+    return Seen(limit.decide(judged.score), judged.score, limit.threshold, picture, heat, mask)
+
+
+def _small(values: NDArray[T]) -> NDArray[T]:
+    """[H, W] by blocks, each its largest value; what is left over at the far edges is cut off."""
+    step = -(-max(values.shape) // SIDE)
+    if step == 1:
+        return values
+    rows, columns = max(1, values.shape[0] // step), max(1, values.shape[1] // step)
+    whole = values[: rows * step, : columns * step]
+    found: NDArray[T] = whole.reshape(rows, -1, columns, whole.shape[1] // columns).max(axis=(1, 3))
+    return found
 
 
 class Flips:

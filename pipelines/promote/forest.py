@@ -10,7 +10,7 @@ from pipelines.promote.compare import Compared
 from pipelines.promote.decide import NAMES
 
 SHOWN = 40  # categories: those that come nearest to a margin
-WIDTH = 2.6  # inches a measure
+WIDTH = 2.1  # inches a measure
 UNSURE_COLOUR = "#777777"
 
 
@@ -21,7 +21,7 @@ def draw_forest(compared: Sequence[Compared], file: Path) -> None:
     figure, grid = plt.subplots(
         1,
         max(1, len(measures)),
-        figsize=(1.6 + WIDTH * max(1, len(measures)), 1.2 + 0.32 * len(rows)),
+        figsize=(1.6 + WIDTH * max(1, len(measures)), 1.4 + 0.36 * len(rows)),
         sharey=True,
         layout="constrained",
         squeeze=False,
@@ -37,13 +37,13 @@ def draw_forest(compared: Sequence[Compared], file: Path) -> None:
             axes.plot(one.difference, place, "o", color=colour, markersize=6 if category is None else 4)
             axes.plot([-one.margin] * 2, [place - 0.4, place + 0.4], color=BAD_COLOUR, linestyle=":", linewidth=1.5)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_title(NAMES[measure], fontsize=10)
+        axes.set_title(NAMES[measure], fontsize=12)
         axes.grid(axis="x", alpha=0.3)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=10)
     first = grid[0][0]
-    first.set_yticks(range(len(rows)), ["mean" if name is None else _short(name) for name in rows], fontsize=8)
+    first.set_yticks(range(len(rows)), ["mean" if name is None else _short(name) for name in rows], fontsize=11)
     first.set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel("challenger less the other; dotted: the margin", fontsize=9)
+    figure.supxlabel("challenger less the other; dotted: the margin", fontsize=11)
     save(figure, file)
 
 

@@ -23,13 +23,16 @@ OUTLINE = (215, 48, 31)
 COLOURS: Mapping[Outcome, str] = {BETTER: "ok", NOT_WORSE: "ok", WORSE: "error"}
 
 OWN_STYLE = """
+body { overflow-wrap: anywhere } th, td { overflow-wrap: break-word; max-width: 16rem }
 .verdict { padding: .8rem 1.2rem; border-left: 6px solid #9a5b00; background: #f6f6f4; margin: 1.2rem 0 }
 .verdict.ok { border-color: #1a7f37 } .verdict.error { border-color: #c0191b }
 .verdict b { font-size: 1.3rem } .forest { max-width: 100% }
 th { text-align: left; font-weight: 600; padding: .25rem 1.5rem .25rem 0; vertical-align: bottom }
-td { font-variant-numeric: tabular-nums } td.bad { color: #c0191b } td.good { color: #1a7f37 } td small { color: #666 }
+td { font-variant-numeric: tabular-nums } td.bad { color: #c0191b } td.good { color: #1a7f37 }
+td small { color: #666; white-space: nowrap }
+#categories small { display: block }
 .wide { overflow-x: auto } .finding.gain { border-color: #1a7f37 } .finding.same { border-color: #999 }
-.findings.flips { grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)) }
+.findings.flips { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)) }
 .flips figure { width: 150px } .flips figure img { width: 150px }
 """
 
@@ -60,6 +63,7 @@ def page(shown: Shown, forest: Path) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in shown.notes)
     picture = b64encode(forest.read_bytes()).decode()
     title = f"{shown.names[0]} against {shown.names[1]}"
+    title = title[0].upper() + title[1:]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
@@ -82,7 +86,7 @@ def _means(compared: Sequence[Compared], one: str, two: str) -> str:
         for c in compared
         if c.category is None
     )
-    head = ("mean over the categories", one, two, "difference", "may fall by", "parts that bound it")
+    head = ("mean over the categories", one, two, "difference", "may fall by", "parts")
     return _table(head, rows, "means")
 
 

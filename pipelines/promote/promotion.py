@@ -85,13 +85,15 @@ def weighed(begun: Begun, weigh: Weigh, accept_broken: bool) -> Verdict:
     """
     try:
         check_thresholds(begun.model_name, begun.version)
-        check_promise(begun.model_name, begun.version, accept_broken)
+        accepted = check_promise(begun.model_name, begun.version, accept_broken)
     except UserError as error:
         refuse(begun, str(error))
         raise
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
         verdict = weigh(begun.model_name, begun.version, begun.champion, begun.settings, Path(folder))
-    begun.record.append(VERDICT, begun.version.number, _details(verdict))
+    begun.record.append(
+        VERDICT, begun.version.number, {**_details(verdict), "accepted": _short(accepted or "") or None}
+    )
     if not verdict.allows:
         refuse(begun, verdict.sentence, outcome=verdict.outcome, evidence=verdict.digest)
         raise RefusedError(begun, verdict)

@@ -24,7 +24,7 @@ from pipelines.promote.forest import draw_forest
 from pipelines.promote.page import Shown, page
 from pipelines.promote.rescore import Pair, check_there, rescore, same_promise, unseen
 from pipelines.promote.settings import PromoteSettings
-from pipelines.promote.test_set import TestImages, comparable, test_images
+from pipelines.promote.tested import Tested, comparable, images_of
 from pipelines.promote.verdict import BETTER, NOT_WORSE, TOO_FEW, WORSE, Outcome
 
 WORDS: dict[Outcome, str] = {
@@ -70,7 +70,7 @@ def weighed(
     # Whatever works prints how far it is: standard output is for the verdict.
     with tempfile.TemporaryDirectory(prefix="inpformer-") as temporary, redirect_stdout(stderr):
         folder = Path(temporary)
-        tests = test_images(model_name, challenger, champion, folder)
+        tests = images_of(model_name, challenger, champion, folder)
         check_there(tests.manifest.root, tests.manifest.split("test"))
         load = _loading()
         folders = {f"version {challenger.number}": download_detector(model_name, challenger.number, folder / "one")}
@@ -121,7 +121,7 @@ def weighed(
     return Weighed(concluded.outcome, allows, sentence, details, shown)
 
 
-def scope_of(tests: TestImages, pair: Pair) -> Scope:
+def scope_of(tests: Tested, pair: Pair) -> Scope:
     """Gives both detectors thresholds at the same promise, and says what can be compared."""
     mine, theirs = (set(one.thresholds) for one in pair.both)
     test = [row for row in tests.manifest.split("test") if row.category in mine & theirs]
@@ -141,7 +141,7 @@ def scope_of(tests: TestImages, pair: Pair) -> Scope:
     if moved := same_promise(pair, sorted(rows)):
         notes.append(
             "recall and specificity are those at the weaker of both promises, with thresholds made anew from each "
-            f"one's held-out images, for {', '.join(moved)}: the versions as they stand promise different false-alarm rates"
+            f"one's held-out images, for {', '.join(moved)}: as they stand, they promise different rates"
         )
     if len({(one.encoder.transform, one.tiling) for one in pair.both}) > 1:
         notes.append(
@@ -181,7 +181,7 @@ def details_of(
     model_name: str,
     challenger: Version,
     champion: Version | None,
-    tests: TestImages,
+    tests: Tested,
     scope: Scope,
     settings: PromoteSettings,
 ) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.platform.aliases import CHAMPION, PREVIOUS
 from pipelines.platform.ledger import Held, Ledger
 from pipelines.platform.registry import aliases
+from pipelines.platform.signing import sign_text
 from pipelines.record.chain import faults, readable
 from pipelines.record.entry import Entry, digest_of, make
 from pipelines.record.older import settle_note
@@ -56,7 +57,7 @@ class Record:
         last = max(held.texts, default=0)
         before = digest_of(held.texts[last]) if last else ""
         entry = make(self.model_name, last + 1, before, kind, version, details)
-        if not self.ledger.write(entry.number, entry.text):
+        if not self.ledger.write(entry.number, entry.text, sign_text(entry.text)):
             return None
         self.ledger.note_head(entry.number, entry.digest)
         return entry

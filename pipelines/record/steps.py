@@ -41,7 +41,8 @@ class State:
 
 def is_intent(entry: Entry) -> bool:
     """Whether aliases are to move after it."""
-    return entry.kind in (PROMOTION, ROLLBACK, FORCED) or _puts_back(entry)
+    named = entry.kind in (PROMOTION, ROLLBACK, FORCED) and entry.text_of("to") is not None
+    return named or _puts_back(entry)
 
 
 def is_step(entry: Entry) -> bool:

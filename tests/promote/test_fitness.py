@@ -10,6 +10,7 @@ from inpformer.errors import UserError
 from pipelines.evaluate.promise import BROKEN_TAG, HELD, HELD_TAG, NOT_HELD, NOT_TESTED
 from pipelines.platform.registry import aliases, find_version, set_version_tags
 from pipelines.promote.fitness import ACCEPTED_TAG
+from pipelines.record.record import Record
 from pipelines.register.version import tell_promise
 from tests.evaluate.test_promise import cast_parts
 from tests.platform.test_registry import NAME
@@ -48,6 +49,7 @@ def test_who_accepts_it_is_held_to_those_numbers(three_versions: MlflowClient) -
     set_version_tags(NAME, "2", BROKEN)
     assert promoted("2", accept=True) == ("2", "1")
     assert tags_of("2")[ACCEPTED_TAG] == NUMBERS
+    assert [e.details.get("accepted") for e in Record.open(NAME).entries() if e.kind == "verdict"] == [None, NUMBERS]
     assert promoted("3") == ("3", "2")
     assert promoted("previous") == ("2", "3")  # accepted before
     promoted("3")

@@ -210,6 +210,7 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "categories": ["bolt", "nut", "pin"],
         "device": "cpu",
         "notice": None,
+        "drift": None,
         "update_error": None,
     }
     page = service.get("/")

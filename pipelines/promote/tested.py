@@ -14,7 +14,7 @@ RECALIBRATED_TAG = "recalibrated.from"
 
 
 @dataclass(frozen=True)
-class TestImages:
+class Tested:
     """The manifest that a version keeps, and which images show one part; `version` is the one that keeps it."""
 
     manifest: Manifest
@@ -22,7 +22,7 @@ class TestImages:
     version: str
 
 
-def test_images(model_name: str, challenger: Version, champion: Version | None, folder: Path) -> TestImages:
+def images_of(model_name: str, challenger: Version, champion: Version | None, folder: Path) -> Tested:
     """The challenger's, which are the newer ones; of a recalibrated version those of the version that it came from; of
     one that keeps none, as it was imported, the champion's. Files are fetched into `folder`.
 
@@ -37,7 +37,7 @@ def test_images(model_name: str, challenger: Version, champion: Version | None, 
         kept = download_evidence(model_name, number, MANIFEST_FILE, folder / number)
         if kept is not None:
             links = download_evidence(model_name, number, LINKED_FILE, folder / number)
-            return TestImages(read_manifest(kept), Linked() if links is None else read_linked(links), number)
+            return Tested(read_manifest(kept), Linked() if links is None else read_linked(links), number)
     raise UserError(
         f"{model_name} version {challenger.number} keeps no list of its test images, as it was imported, "
         "recalibrated or registered by an older program, so that nothing can be weighed: train and register one with "

@@ -1,0 +1,45 @@
+"""What the record of a model says of its champion. The pipeline writes it, into the parameters of a run; here it is
+only read, to see whether somebody moved the alias past it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# The registered model beside a model, and its tag with the run of the record.
+PLACE, RUN_TAG = "{}-record", "inpformer.record.run"
+CHAMPION = "champion"
+# After these the aliases are to move; after those they stand as the entry says.
+INTENTS = ("promotion", "rollback", "forced")
+STEPS = ("promoted", "reverted", "abandoned", "taken over")
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """The entry that says where the champion stands; `version` None: there is none."""
+
+    number: int
+    version: str | None
+
+
+def last_step(params: Mapping[str, str]) -> LastStep | None:
+    """Of a record's parameters; None where they say nothing, or the aliases are moving just now."""
+    found: LastStep | None = None
+    for key in sorted(key for key in params if len(key) == 6 and key.isdecimal()):
+        entry = _read(params[key])
+        kind = entry.get("kind")
+        drift = kind == "drift"
+        if kind in INTENTS or (drift and entry.get("policy") == "revert"):
+            found = None
+        elif kind in STEPS or drift:
+            found = LastStep(int(key), entry.get(CHAMPION))
+    return found
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
