@@ -25,8 +25,8 @@ class Settings(BaseModel):
     `encoder_weights` says where the encoder's weights lie on the serving machines, if not where they lay when the
     model was trained. `cpus` are booked for the model and are its torch threads; with `gpus`, which may be a fraction,
     it computes on the GPU that Ray gives it. With `verify_key`, the file of a public key on the serving machines, only
-    versions that it verifies are loaded. With `webhook_secret`, from the environment, MLflow may say that an alias moved
-    (see `serving.webhook`).
+    versions that it verifies are loaded. With `webhook_secret`, from the environment, MLflow may say that an alias
+    moved (see `serving.webhook`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
