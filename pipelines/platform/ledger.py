@@ -66,6 +66,8 @@ class Ledger:
         if found := cls.find(model_name):
             return found
         server = client()
+        # Refused to who may not change the model: the record's run would be theirs, and closed to who may.
+        server.set_registered_model_tag(model_name, RECORD_TAG, _place(model_name))
         tags = {RECORD_TAG: model_name}
         run = server.create_run(experiment_id(server, EXPERIMENT), run_name=f"record of {model_name}", tags=tags)
         run_id = str(run.info.run_id)

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Where there is no repository, as in a job's working directory.
 COMMIT_VARIABLE = "INPFORMER_COMMIT"
 LOCK_FILE = Path("dvc.lock")
+# How many threads sum up, and so in which order: null for as many as the machine has cores.
+THREADS = "OMP_NUM_THREADS"
 # How many files a sentence names.
 NAMED = 8
 # Written by the pipeline itself while it runs: a change there is not a change of the code.

@@ -1,5 +1,5 @@
 """How aliases move: what is to be done is in the record before anything moves, so that whoever comes next, whatever was
-killed, can finish it.
+killed, can finish or undo it.
 
 MLflow sets one alias at a time and knows no condition. The record does: an intent is written where nobody has written
 another one since the aliases were read, and whoever moves an alias looks before each write whether its intent is open.
@@ -44,15 +44,15 @@ class OvertakenError(UserError):
 
 
 def ready(record: Record, policy: DriftPolicy, lease: float = LEASE) -> State:
-    """The state that a command starts from: what others began is finished, what was moved by hand is recorded, and
-    accepted or put back.
+    """The state that a command starts from: what others began is finished or undone, and what was moved by hand is
+    recorded, and accepted or put back.
     """
     while True:
         entries = record.entries()
         state = state_of(entries)
         if state.open is not None:
             _await(record, state.open, lease)
-            carry_out(record, state.open)
+            _settle(record, state, state.open)
             continue
         held = aliases(record.model_name)
         if {CHAMPION: held.get(CHAMPION), PREVIOUS: held.get(PREVIOUS)} == {
@@ -77,6 +77,18 @@ def move(record: Record, seen: State, kind: str, to: str, details: Mapping[str, 
     if given_up := [e for e in entries if e.kind == ABANDONED and e.details.get("closes") == intent.number]:
         raise UserError(f"{record.model_name} version {to} is not promoted: {given_up[0].text_of('why')} meanwhile.")
     return state_of(entries)
+
+
+def _settle(record: Record, state: State, intent: Entry) -> None:
+    """Finishes what another process began, where it had moved the champion, and undoes it where it had not: its writer
+    may not be allowed to move an alias, and whoever settles it is.
+    """
+    if intent.kind == DRIFT or aliases(record.model_name).get(CHAMPION) == target(intent)[CHAMPION]:
+        carry_out(record, intent)
+    elif _is_open(record.entries(), intent):
+        if aliases(record.model_name).get(PREVIOUS) != state.previous:
+            set_alias(record.model_name, PREVIOUS, state.previous)
+        _close(record, intent, ABANDONED, "it was cut off before the champion moved")
 
 
 def carry_out(record: Record, intent: Entry) -> None:
@@ -128,7 +140,7 @@ def unmoved(entries: Sequence[Entry], seen: State) -> None:
 def _await(record: Record, intent: Entry, lease: float) -> None:
     """Returns when an intent is finished, its process is gone, or its lease is over."""
     if _gone(intent):
-        print(f"finishing what was cut off: {said(intent)}", file=sys.stderr)
+        print(f"it was cut off: {said(intent)}", file=sys.stderr)
         return
     age = max(0.0, (datetime.now(UTC) - intent.time).total_seconds())
     end = time.monotonic() + max(0.0, lease - age)

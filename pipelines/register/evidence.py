@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -65,6 +66,7 @@ def gather(
         "git.commit": provenance.git_commit(),
         "git.uncommitted": provenance.uncommitted(),
         "ray.job": provenance.ray_job(),
+        "threads": {"cores": os.cpu_count(), provenance.THREADS: os.environ.get(provenance.THREADS)},
         "sha256": {path.as_posix(): file_digest(path) for path in hashed},
         "params": read_all(),
     }

@@ -40,8 +40,8 @@ def verdict(name: str, found: Difference) -> str:
     """How equal they are, in a sentence."""
     if found.equal:
         return f"{name} is reproduced, byte for byte"
-    amounts = f"tensors by up to {found.tensors:.2g} of their largest value ({found.tensor})"
-    amounts += f", thresholds by up to {found.thresholds:.2g}"
+    amounts = f"thresholds differ by up to {found.thresholds:.2g} of themselves"
+    amounts += f", tensors by up to {found.tensors:.2g} of their largest value ({found.tensor})"
     if found.rounding:
-        return f"{name} is reproduced up to rounding: {amounts}, where {ROUNDING:g} is allowed, for {WHY}"
-    return f"{name} differs: {amounts}; up to {ROUNDING:g} would come of {WHY}"
+        return f"{name} is reproduced up to rounding: {amounts}; {ROUNDING:g} of the thresholds is allowed, for {WHY}"
+    return f"{name} is another one: {amounts}; up to {ROUNDING:g} of the thresholds would come of {WHY}"

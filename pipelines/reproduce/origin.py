@@ -10,7 +10,7 @@ import yaml
 
 from inpformer.errors import UserError
 from pipelines.platform.params import PARAMS_FILE
-from pipelines.platform.provenance import LOCK_FILE
+from pipelines.platform.provenance import LOCK_FILE, THREADS
 from pipelines.platform.registry import download_evidence
 
 PROVENANCE = "provenance.json"
@@ -19,7 +19,8 @@ PROVENANCE = "provenance.json"
 @dataclass(frozen=True)
 class Origin:
     """`commit` and `params` of a version, and `data`, the path of its images, with their `digest` in the manifest and
-    what DVC knows of them: md5, size and number of files; empty where it knows nothing.
+    what DVC knows of them: md5, size and number of files; empty where it knows nothing. `threads` is what the
+    environment said of their number, if anything.
     """
 
     commit: str
@@ -27,6 +28,7 @@ class Origin:
     data: Path
     digest: str
     known: dict[str, Any]
+    threads: str | None
 
     @property
     def outside(self) -> bool:
@@ -55,7 +57,8 @@ def read_origin(model_name: str, number: str, folder: Path) -> Origin:
         )
     data = made_of["params"]["manifest"]["data"]
     lock = download_evidence(model_name, number, LOCK_FILE.name, folder)
-    return Origin(commit, made_of["params"], Path(data), made_of["data"]["digest"], _known(lock, data))
+    threads = made_of.get("threads", {}).get(THREADS)
+    return Origin(commit, made_of["params"], Path(data), made_of["data"]["digest"], _known(lock, data), threads)
 
 
 def _known(lock: Path | None, data: str) -> dict[str, Any]:

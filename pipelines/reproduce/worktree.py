@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import yaml
 from inpformer.errors import UserError
 from pipelines.manifest.table import read_manifest
 from pipelines.platform.params import PARAMS_FILE
+from pipelines.platform.provenance import THREADS
 from pipelines.reproduce.origin import Origin
 
 PLACE = Path(".reproduce")
@@ -73,16 +74,21 @@ def train_again(folder: Path, origin: Origin) -> None:
 
     Raises UserError if a stage fails, and for other images than the version's.
     """
-    run(["dvc", "repro", "--force", "--no-run-cache", "calibrate"], folder)
+    run(["dvc", "repro", "--force", "--no-run-cache", "calibrate"], folder, variables={THREADS: origin.threads})
     if read_manifest(folder / MANIFEST).digest != origin.digest:
         raise UserError(f"the images in {origin.data} are not those that the version was made of: bring these back.")
 
 
-def run(command: list[str], folder: Path, quiet: bool = False) -> str:
-    """A command of this environment in the worktree; returns what it printed, or shows it. Raises UserError if it
-    fails.
+def run(
+    command: list[str], folder: Path, quiet: bool = False, variables: Mapping[str, str | None] | None = None
+) -> str:
+    """A command of this environment in the worktree, with these variables set, or unset for None; returns what it
+    printed, or shows it. Raises UserError if it fails.
     """
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    variables = variables or {}
+    environment = {name: value for name, value in os.environ.items() if name not in variables}
+    environment |= {name: value for name, value in variables.items() if value is not None}
+    environment["PYTHONPATH"] = str(folder)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     environment.pop("RAY_ADDRESS", None)  # a cluster has other code

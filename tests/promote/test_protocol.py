@@ -101,26 +101,39 @@ def test_a_promotion_killed_at_any_write_leaves_the_way_back(
     left = [json.loads(line.removeprefix("left ")) for line in output.splitlines() if line.startswith("left ")]
     assert len(left) >= 6
     for killed, settled, by_record, recorded in left:
-        announced = "promotion" in recorded[len(before) * 3 :]
-        assert settled == by_record == (done if announced else before)
-        if killed.get("champion") == done["champion"]:  # from its first moment the new champion has its way back
+        moved = killed.get("champion") == done["champion"]
+        assert settled == by_record == (done if moved else before)
+        if moved:  # from its first moment the new champion has its way back
             assert killed.get("previous") == done.get("previous")
         assert "drift" not in recorded
     assert left[0][1] == before
     assert left[-1][:2] == [done, done]
 
 
-def test_a_move_that_another_machine_began_is_waited_for_and_then_finished(
-    three_versions: MlflowClient, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("died_after", "stands", "kind"),
+    [
+        ({}, {"champion": "1"}, "abandoned"),
+        ({"previous": "1"}, {"champion": "1"}, "abandoned"),
+        ({"previous": "1", "champion": "2"}, {"champion": "2", "previous": "1"}, "promoted"),
+    ],
+)
+def test_a_move_that_another_machine_began_is_waited_for_and_then_finished_or_undone(
+    three_versions: MlflowClient,
+    capsys: pytest.CaptureFixture[str],
+    died_after: dict[str, str],
+    stands: dict[str, str],
+    kind: str,
 ) -> None:
     promoted("1")
     record = Record.open(NAME)
     record.append("promotion", "2", {"from": "1", "to": "2", "host": "elsewhere", "pid": 1})
-    set_alias(NAME, "previous", "1")  # and there it died
-    state = ready(record, "accept", lease=0.8)
-    assert (state.champion, state.previous) == ("2", "1")
+    for alias, number in died_after.items():
+        set_alias(NAME, alias, number)
+    assert ready(record, "accept", lease=0.8).aliases == aliases(NAME) == stands
     assert "waiting" in capsys.readouterr().err
-    assert kinds()[-1] == "promoted"
+    assert kinds()[-1] == kind
+    assert ready(record, "revert", lease=0).aliases == stands
 
 
 def test_a_process_that_lives_is_waited_for_and_one_that_is_gone_is_not(
@@ -131,6 +144,7 @@ def test_a_process_that_lives_is_waited_for_and_one_that_is_gone_is_not(
     record = Record.open(NAME)
     for number, pid, waits in (("1", gone.pid, False), ("2", os.getppid(), True)):
         record.append("promotion", number, {"to": number, "host": host(), "pid": pid})
+        set_alias(NAME, "champion", number)
         assert ready(record, "accept", lease=0.3).champion == number
         assert ("waiting" in capsys.readouterr().err) == waits
 

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from inpformer.errors import UserError
 from pipelines.platform.ledger import Ledger
 from pipelines.platform.registry import aliases
+from pipelines.platform.tracking import tracking_uri
 from pipelines.record.actor import actor, same_person
 from pipelines.record.entry import LONGEST
 from pipelines.record.record import Record
@@ -50,7 +51,7 @@ def either(request: pytest.FixtureRequest, empty: Path, tmp_path: Path, monkeypa
         server: MlflowServer = request.getfixturevalue("server")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         name = f"{NAME}-{request.node.originalname}"
-    client = MlflowClient()
+    client = MlflowClient(tracking_uri())
     client.create_registered_model(name)
     run = client.create_run(client.create_experiment(name)).info
     for _ in range(3):

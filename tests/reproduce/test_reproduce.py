@@ -104,7 +104,7 @@ def commit(name: str) -> str:
 
 
 def origin_of(name: str, data: Path, known: dict[str, Any]) -> Origin:
-    return Origin(commit(name), {"manifest": {"data": str(data), "part": None}}, data, "d1", known)
+    return Origin(commit(name), {"manifest": {"data": str(data), "part": None}}, data, "d1", known, None)
 
 
 def pointer(name: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def test_images_that_nobody_has_are_refused_and_a_failure_is_no_obstacle(reposit
 
 
 def test_a_commit_that_is_not_here_is_named(repository: Path) -> None:
-    strange = Origin(COMMIT, {}, Path("data/own"), "d1", {})
+    strange = Origin(COMMIT, {}, Path("data/own"), "d1", {}, None)
     with pytest.raises(UserError, match=COMMIT), worktree("1", strange):
         pass
 
@@ -161,12 +161,19 @@ def test_difference_tells_rounding_from_another_model(detector: Detector, tmp_pa
     tensors = load_file(tmp_path / "again/model.safetensors")
     name = max(tensors, key=lambda one: tensors[one].numel())
     largest = float(tensors[name].abs().max())
-    for share, rounding in ((1e-6, True), (1e-2, False)):
+    for share in (1e-6, 1e-2):
         moved = tensors | {name: tensors[name] + share * largest * torch.ones_like(tensors[name])}
         save_file(moved, tmp_path / "again/model.safetensors")
         found = difference(tmp_path / "first", tmp_path / "again")
-        assert (found.equal, found.rounding, found.tensor) == (False, rounding, name)
+        assert (found.equal, found.rounding, found.tensor) == (False, True, name)
         assert found.tensors == pytest.approx(share, rel=0.2)
+    for threshold, rounding in ((2.001, True), (2.1, False)):
+        limits = json.loads((tmp_path / "first/calibration.json").read_text())
+        limits["bolt"]["threshold"] = threshold
+        (tmp_path / "again/calibration.json").write_text(json.dumps(limits))
+        found = difference(tmp_path / "first", tmp_path / "again")
+        assert found.rounding == rounding
+        assert found.thresholds == pytest.approx(threshold / 2 - 1)
     del tensors[name]
     save_file(tensors, tmp_path / "again/model.safetensors")
     assert difference(tmp_path / "first", tmp_path / "again").tensors == float("inf")
