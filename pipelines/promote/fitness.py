@@ -10,17 +10,21 @@ from pipelines.platform.registry import Version, set_version_tags
 ACCEPTED_TAG = "promise.accepted"
 
 
+class UnfitError(UserError):
+    """A version is not to serve, whatever it is weighed against."""
+
+
 def check_thresholds(model_name: str, version: Version) -> None:
-    """Raises UserError for a version without thresholds: it cannot decide."""
+    """Raises UnfitError for a version without thresholds: it cannot decide."""
     if version.tags.get("calibrated") == "no":
-        raise UserError(
+        raise UnfitError(
             f"{model_name} version {version.number} has no thresholds: run `python -m pipelines.recalibrate "
             f"{version.number}`."
         )
 
 
 def check_promise(model_name: str, version: Version, accept: bool) -> str | None:
-    """Raises UserError for a version whose false-alarm rate did not hold, or notes on it that this was accepted, with
+    """Raises UnfitError for a version whose false-alarm rate did not hold, or notes on it that this was accepted, with
     the numbers: others, found later, are to be accepted anew. Returns the numbers that are accepted, now or before.
     """
     held, broken = version.tags.get(HELD_TAG, NOT_TESTED), version.tags.get(BROKEN_TAG, "")
@@ -31,7 +35,7 @@ def check_promise(model_name: str, version: Version, accept: bool) -> str | None
     if version.tags.get(ACCEPTED_TAG) == broken:
         return broken
     if not accept:
-        raise UserError(
+        raise UnfitError(
             f"{model_name} version {version.number} did not keep its false-alarm rate: {broken}. Hold out other good "
             f"images and calibrate again, or promote it nevertheless with --accept-broken-promise."
         )

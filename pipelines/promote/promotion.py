@@ -10,7 +10,7 @@ from typing import Any
 from inpformer.errors import UserError
 from pipelines.platform.registry import Version, find_version
 from pipelines.promote.approval import approved, open_proposal, propose, say_open
-from pipelines.promote.fitness import check_promise, check_thresholds
+from pipelines.promote.fitness import UnfitError, check_promise, check_thresholds
 from pipelines.promote.protocol import move, ready
 from pipelines.promote.screen import show
 from pipelines.promote.settings import PromoteSettings
@@ -71,7 +71,14 @@ def promote(
             return move(record, state, PROMOTION, number, {"proposal": proposal.number, "approval": approval.number})
         say_open(model_name, proposal)
         return state
-    verdict = weighed(begun, weigh, accept_broken)
+    try:
+        verdict = weighed(begun, weigh, accept_broken)
+    except UnfitError as error:
+        refuse(begun, str(error))
+        raise
+    if not verdict.allows:
+        refuse(begun, verdict.sentence, outcome=verdict.outcome, evidence=verdict.digest)
+        raise RefusedError(begun, verdict)
     evidence = {"outcome": verdict.outcome, "evidence": verdict.digest}
     if settings.approval:
         say_open(model_name, propose(record, state, number, evidence))
@@ -80,35 +87,26 @@ def promote(
 
 
 def weighed(begun: Begun, weigh: Weigh, accept_broken: bool) -> Verdict:
-    """The verdict that allows a promotion; it is recorded whichever way it falls. Raises UserError, after recording the
-    refusal, for one that does not, and for a version that is not fit to serve.
+    """The verdict, which is recorded whichever way it falls. Raises UnfitError for a version that is not to serve,
+    whatever it is weighed against.
     """
-    try:
-        check_thresholds(begun.model_name, begun.version)
-        accepted = check_promise(begun.model_name, begun.version, accept_broken)
-    except UserError as error:
-        refuse(begun, str(error))
-        raise
+    check_thresholds(begun.model_name, begun.version)
+    accepted = check_promise(begun.model_name, begun.version, accept_broken)
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
         verdict = weigh(begun.model_name, begun.version, begun.champion, begun.settings, Path(folder))
-    begun.record.append(
-        VERDICT, begun.version.number, {**_details(verdict), "accepted": _short(accepted or "") or None}
-    )
-    if not verdict.allows:
-        refuse(begun, verdict.sentence, outcome=verdict.outcome, evidence=verdict.digest)
-        raise RefusedError(begun, verdict)
+    details = {**_details(verdict), "accepted": _short(accepted) if accepted else None}
+    begun.record.append(VERDICT, begun.version.number, details)
     return verdict
 
 
 class RefusedError(UserError):
-    """The gate does not allow a promotion; `verdict` says why."""
+    """The gate does not allow a promotion."""
 
     def __init__(self, begun: Begun, verdict: Verdict) -> None:
         super().__init__(
             f"{begun.model_name} version {begun.version.number} is not promoted: {verdict.sentence} Look at "
             f"{verdict.page}; to promote it all the same: --force REASON."
         )
-        self.verdict = verdict
 
 
 def check(model_name: str, wanted: str, settings: PromoteSettings, weigh: Weigh) -> dict[str, Any]:
@@ -117,14 +115,13 @@ def check(model_name: str, wanted: str, settings: PromoteSettings, weigh: Weigh)
     entries = begun.record.entries()
     show(model_name, f"weigh version {begun.version.number}", begun.state, begun.champion, begun.version, entries)
     verdict: Verdict | None = None
-    why = "it is the champion"
-    allowed = begun.serves
+    allowed, why = True, "it is the champion"
     if not begun.serves:
         try:
             verdict = weighed(begun, weigh, accept_broken=False)
-            allowed, why = True, verdict.sentence
-        except RefusedError as error:
-            verdict, why = error.verdict, error.verdict.sentence
+            allowed, why = verdict.allows, verdict.sentence
+        except UnfitError as error:
+            allowed, why = False, str(error)
     return {
         "model": model_name,
         "challenger": begun.version.number,
@@ -146,7 +143,7 @@ def force(model_name: str, wanted: str, settings: PromoteSettings, reason: str) 
     show(model_name, what, begun.state, begun.champion, begun.version, begun.record.entries())
     try:
         check_thresholds(model_name, begun.version)
-    except UserError as error:
+    except UnfitError as error:
         refuse(begun, str(error))
         raise
     return move(begun.record, begun.state, FORCED, number, {"reason": reason})

@@ -91,7 +91,11 @@ def test_a_check_moves_nothing_and_is_recorded(three_versions: MlflowClient) -> 
     assert (refused["allowed"], refused["verdict"]["outcome"], refused["champion"]) == (False, "worse", "1")
     assert check(NAME, "1", PLAIN, giving(allows=False))["allowed"]  # it serves
     assert aliases(NAME) == {"champion": "1"}
-    assert kinds()[3:] == ["verdict", "verdict", "refusal"]
+    assert kinds()[3:] == ["verdict", "verdict"]
+    set_version_tags(NAME, "2", {"promise.held": "no", "promise.broken": "nut: 13 of 78"})
+    unfit = check(NAME, "2", PLAIN, giving())
+    assert (unfit["allowed"], unfit["verdict"], "13 of 78" in unfit["why"]) == (False, None, True)
+    assert kinds()[3:] == ["verdict", "verdict"]
 
 
 def test_a_version_without_thresholds_is_neither_promoted_nor_forced(
