@@ -53,7 +53,7 @@ def test_a_lost_category_is_worse_and_an_untested_one_cannot_be_told() -> None:
     found = conclude(evidence(MEAN, lost=("bolt",)))
     assert (found.outcome, "bolt" in found.reasons) == (WORSE, True)
     found = conclude(evidence(MEAN, untested=("bolt",)))
-    assert (found.outcome, "bolt" in found.reasons) == (TOO_FEW, True)
+    assert (found.outcome, "bolt" in found.reasons, found.takes) == (TOO_FEW, True, None)
     assert conclude(evidence()).outcome == TOO_FEW
 
 
