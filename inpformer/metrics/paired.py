@@ -5,8 +5,9 @@ all, though one may fail on a tenth of the parts to come. So a bound is made as 
 model that it is to protect against does as badly as can be and the other one as well as can be. Parts are weighted at
 random (`smooth` of `inpformer.metrics.bootstrap`), and so is that one. For a mean of what lies between -1 and 1 this
 is the bound of Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
-variable" (2005); of right and wrong decisions it is known by other names: with losses alone it is that of Clopper and
-Pearson, and against 0 the sign test (McNemar's exact test, one-sided). `benchmarks/promotion.md` has its error rates.
+variable" (2005), which is not known to fail for any distribution. Of right and wrong decisions it is exact: with losses
+alone it is that of Clopper and Pearson, against 0 the sign test (McNemar's exact test, one-sided). For whatever else is
+compared here its error rates were simulated: `benchmarks/promotion.md`.
 """
 
 from collections.abc import Sequence

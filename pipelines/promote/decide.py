@@ -104,10 +104,10 @@ def too_few(evidence: Evidence, failing: Sequence[Compared]) -> Conclusion:
         reasons.append(f"{len(failing) - NAMED} more do not keep their margin for sure")
     if evidence.untested:
         reasons.append(f"of {_listed(evidence.untested)} there are no good and defective test images to compare on")
-    takes = takes_in_all(evidence.now, failing)
-    if takes is None:
+    takes = takes_in_all(evidence.now, failing) if failing else None
+    if failing and takes is None:
         reasons.append("more test images would more likely show that it is worse than that it is not")
-    elif failing:
+    elif takes is not None:
         now = {name: sum(own[name] for own in evidence.now.values()) for name in takes}
         reasons.append(
             f"if the differences stay what they are, it takes some {takes[GOOD]} good and {takes[DEFECTIVE]} defective "

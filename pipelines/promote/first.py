@@ -12,14 +12,14 @@ from pipelines.platform.params import read_all, read_section
 from pipelines.promote.baseline import BASELINE, fit_baseline
 from pipelines.promote.compare import CHANCE, Both, Compared, compared_as, independent_parts
 from pipelines.promote.decide import Conclusion, Evidence, conclude, said, too_few
+from pipelines.promote.images import SharedImages
 from pipelines.promote.rescore import Rescored
-from pipelines.promote.tested import Tested
 from pipelines.promote.verdict import BETTER, NOT_WORSE, TOO_FEW, WORSE
 
 GUESSED = 0.5  # chance's image AUROC
 
 
-def baseline_of(challenger: Detector, tests: Tested) -> tuple[Detector | None, str]:
+def baseline_of(challenger: Detector, tests: SharedImages) -> tuple[Detector | None, str]:
     """The baseline, None where there can be none, and a sentence about it. Raises what `fit_baseline` raises."""
     if challenger.method.name == BASELINE:
         return None, f"it is a {BASELINE} itself, the baseline of the others: a first champion of it has chance to beat"

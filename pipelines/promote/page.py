@@ -71,6 +71,8 @@ def page(shown: Shown, forest: Path) -> str:
         f"<p>{escape(shown.sentence)}</p><p>{allowed}</p></div>"
         f"<h2>What differs</h2>{_means(shown.compared, one, two)}"
         f'<img class="forest" id="forest" alt="differences" src="data:image/png;base64,{picture}">'
+        "<p>Green, or blue: it is shown to fall by less than it may. Red: it is shown to fall, and may fall by more. "
+        "Neither: too few parts to say.</p>"
         f"<h2>Each category</h2>{_categories(shown.compared)}"
         f"<h2>Decisions</h2>{_decisions(shown.decisions, one, two)}"
         f"<h2>Costs</h2>{_costs(shown.costs, shown.broken)}"

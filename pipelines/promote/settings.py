@@ -46,11 +46,11 @@ class PromoteSettings:
     drift: Literal["accept", "revert"] = "accept"
 
     def __post_init__(self) -> None:
-        require(0.5 <= self.confidence < 1, "confidence", self.confidence, "between 0.5 and 1, e.g. 0.95")
+        require(0.5 <= self.confidence <= 0.995, "confidence", self.confidence, "between 0.5 and 0.995, e.g. 0.95")
         require(0 < self.category_margin < 1, "category_margin", self.category_margin, "between 0 and 1, e.g. 0.15")
-        # The smallest level, 1 - confidence over the measures, must have some draws beyond it.
+        # The smallest level, 1 - confidence over the measures, must have some draws beyond it; each takes .1 MB.
         fewest = max(500, round(50 / (1 - self.confidence)))
-        require(fewest <= self.replicates <= 100_000, "replicates", self.replicates, f"between {fewest} and 100000")
+        require(fewest <= self.replicates <= 10_000, "replicates", self.replicates, f"between {fewest} and 10000")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         for name in ("latency_ms", "memory_mb"):
             value = getattr(self, name)

@@ -21,10 +21,10 @@ from pipelines.promote.cost import IMAGES, Cost, measure_apart
 from pipelines.promote.decide import Conclusion, Evidence, conclude, decisions_of
 from pipelines.promote.first import against_chance, baseline_of, conclude_first
 from pipelines.promote.forest import draw_forest
+from pipelines.promote.images import SharedImages, comparable, images_of
 from pipelines.promote.page import Shown, page
 from pipelines.promote.rescore import Pair, check_there, rescore, same_promise, unseen
 from pipelines.promote.settings import PromoteSettings
-from pipelines.promote.tested import Tested, comparable, images_of
 from pipelines.promote.verdict import BETTER, NOT_WORSE, TOO_FEW, WORSE, Outcome
 
 WORDS: dict[Outcome, str] = {
@@ -121,7 +121,7 @@ def weighed(
     return Weighed(concluded.outcome, allows, sentence, details, shown)
 
 
-def scope_of(tests: Tested, pair: Pair) -> Scope:
+def scope_of(tests: SharedImages, pair: Pair) -> Scope:
     """Gives both detectors thresholds at the same promise, and says what can be compared."""
     mine, theirs = (set(one.thresholds) for one in pair.both)
     test = [row for row in tests.manifest.split("test") if row.category in mine & theirs]
@@ -131,6 +131,8 @@ def scope_of(tests: Tested, pair: Pair) -> Scope:
         f"{sum(map(len, rows.values()))} test images of {len(rows)} categories, those of version {tests.version}, "
         f"data {tests.manifest.digest[:12]}"
     ]
+    if tests.dropped:
+        notes.append(f"{len(tests.dropped)} test images that the champion was measured on are not among them")
     if len(kept) < len(test):
         notes.append(
             f"{len(test) - len(kept)} of {len(test)} test images are left out, as one of the two was trained on them "
@@ -181,7 +183,7 @@ def details_of(
     model_name: str,
     challenger: Version,
     champion: Version | None,
-    tests: Tested,
+    tests: SharedImages,
     scope: Scope,
     settings: PromoteSettings,
 ) -> dict[str, Any]:

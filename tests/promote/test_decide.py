@@ -53,7 +53,7 @@ def test_a_lost_category_is_worse_and_an_untested_one_cannot_be_told() -> None:
     found = conclude(evidence(MEAN, lost=("bolt",)))
     assert (found.outcome, "bolt" in found.reasons) == (WORSE, True)
     found = conclude(evidence(MEAN, untested=("bolt",)))
-    assert (found.outcome, "bolt" in found.reasons) == (TOO_FEW, True)
+    assert (found.outcome, "bolt" in found.reasons, found.takes) == (TOO_FEW, True, None)
     assert conclude(evidence()).outcome == TOO_FEW
 
 
@@ -97,7 +97,8 @@ def test_budgets() -> None:
         ({"category_margin": 1.5}, "category_margin"),
         ({"replicates": 100}, "replicates"),
         ({"replicates": 10**9}, "replicates"),
-        ({"confidence": 0.999, "replicates": 2000}, "replicates"),
+        ({"confidence": 0.999}, "confidence"),
+        ({"confidence": 0.99, "replicates": 2000}, "replicates"),
         ({"seed": -1}, "seed"),
         ({"latency_ms": 0}, "latency_ms"),
         ({"memory_mb": -5}, "memory_mb"),

@@ -26,9 +26,9 @@ from pipelines.platform.tracking import tracking_uri
 from pipelines.promote.compare import MEASURES
 from pipelines.promote.cost import peak_memory
 from pipelines.promote.gate import weigh
+from pipelines.promote.images import SharedImages, images_of
 from pipelines.promote.rescore import Pair, unseen
 from pipelines.promote.settings import Margins, PromoteSettings
-from pipelines.promote.tested import Tested, images_of
 from pipelines.promote.verdict import BETTER, TOO_FEW, WORSE, Verdict
 from pipelines.promote.weighing import scope_of
 from tests.promote.products import NAME, TEST, guessing, looking, products, registered
@@ -169,7 +169,7 @@ def test_a_category_that_is_lost_makes_it_worse(made: Made, encoder: Encoder) ->
 
 def test_a_new_category_is_named_and_one_without_test_images_is_not_passed_over(made: Made, encoder: Encoder) -> None:
     whole, half = guessing(encoder, made.manifest, 1), guessing(encoder, made.manifest, 2, ["metal"])
-    tests = Tested(made.manifest, Linked(True), "1")
+    tests = SharedImages(made.manifest, Linked(True), "1")
     grown = scope_of(tests, Pair(whole, half, ("one", "two")))
     assert (grown.new, grown.lost, set(grown.rows)) == (["fabric"], [], {"metal"})
     kept = [row for row in made.manifest.rows if row.label == 0 or row.category != "fabric"]
@@ -217,6 +217,10 @@ def test_one_that_keeps_no_test_images_is_weighed_on_the_champions(made: Made, e
     assert images_of(NAME, alone, made.look, made.folder / "fetched").version == made.look.number
     again = replace(alone, tags={"recalibrated.from": made.guess.number})
     assert images_of(NAME, again, made.look, made.folder / "fetched").version == made.guess.number
+    fewer = replace(made.manifest, rows=list(made.manifest.rows)[:-3])  # images of the test
+    less = registered(guessing(encoder, made.manifest, 4), fewer, made.folder, "less")
+    assert len(images_of(NAME, less, made.look, made.folder / "fetched").dropped) == 3
+    assert not images_of(NAME, made.look, less, made.folder / "fetched").dropped
     with pytest.raises(UserError, match="--force"):
         images_of(NAME, alone, None, made.folder / "fetched")
 

@@ -1,6 +1,6 @@
 """Which test images a challenger is weighed on: those that it was registered with."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,18 @@ RECALIBRATED_TAG = "recalibrated.from"
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The manifest that a version keeps, and which images show one part; `version` is the one that keeps it."""
+class SharedImages:
+    """The manifest that a version keeps, and which images show one part; `version` is the one that keeps it. `dropped`
+    are the test images of the champion that are not among them.
+    """
 
     manifest: Manifest
     linked: Linked
     version: str
+    dropped: Collection[str] = ()
 
 
-def images_of(model_name: str, challenger: Version, champion: Version | None, folder: Path) -> Tested:
+def images_of(model_name: str, challenger: Version, champion: Version | None, folder: Path) -> SharedImages:
     """The challenger's, which are the newer ones; of a recalibrated version those of the version that it came from; of
     one that keeps none, as it was imported, the champion's. Files are fetched into `folder`.
 
@@ -37,12 +40,22 @@ def images_of(model_name: str, challenger: Version, champion: Version | None, fo
         kept = download_evidence(model_name, number, MANIFEST_FILE, folder / number)
         if kept is not None:
             links = download_evidence(model_name, number, LINKED_FILE, folder / number)
-            return Tested(read_manifest(kept), Linked() if links is None else read_linked(links), number)
+            manifest = read_manifest(kept)
+            dropped = _dropped(model_name, manifest, champion, folder) if champion is not None else ()
+            return SharedImages(manifest, Linked() if links is None else read_linked(links), number, dropped)
     raise UserError(
         f"{model_name} version {challenger.number} keeps no list of its test images, as it was imported, "
         "recalibrated or registered by an older program, so that nothing can be weighed: train and register one with "
         "`dvc repro`, or promote it with --force."
     )
+
+
+def _dropped(model_name: str, manifest: Manifest, champion: Version, folder: Path) -> Collection[str]:
+    """By the content of the files."""
+    before = download_evidence(model_name, champion.number, MANIFEST_FILE, folder / champion.number)
+    if before is None:
+        return ()
+    return {row.sha256 for row in read_manifest(before).split("test")} - {row.sha256 for row in manifest.split("test")}
 
 
 def comparable(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:
