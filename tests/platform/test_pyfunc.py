@@ -22,9 +22,8 @@ from PIL import Image
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from pipelines.platform.registry import Evidence, register
+from pipelines.platform.registry import Evidence, register, set_alias
 from pipelines.platform.runs import Run
-from pipelines.promote.aliases import promote
 from tests.platform.test_registry import NAME
 from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
@@ -45,7 +44,7 @@ def champion(registry: MlflowClient, detector: Detector, tmp_path: Path) -> Dete
     """The categories nut (every image fails) and bolt (every image passes), as @champion."""
     detector.save(tmp_path / "detector")
     register(Run.open("key", "a run", {}, {}), tmp_path / "detector", NAME, Evidence())
-    promote(NAME, "challenger")
+    set_alias(NAME, "champion", "1")
     return detector
 
 
