@@ -25,7 +25,8 @@ ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 SHORTEST_PASSWORD = 12  # MLflow's own
 USER = "mlflow"
 DATABASES = ("mlflow", "mlflow_auth")
-START_SECONDS = 180.0
+USERS_VARIABLE, USERS_FILE = "MLFLOW_AUTH_CONFIG_PATH", "users.ini"
+START_SECONDS, FREE_SECONDS = 180.0, 2.0
 STOP_SECONDS = 30.0
 
 
@@ -56,6 +57,8 @@ def run(folder: Path, artifacts: str | None, host: str, port: int) -> None:
     """Starts both, says where, and stops both at the end. Raises StartError."""
     programs = postgres_programs()
     folder.mkdir(parents=True, exist_ok=True)
+    end_left_over(folder)
+    check_free(host, port)
     kept = read_secrets(folder / "secrets.json")
     if len(os.environ.get(ADMIN_PASSWORD, "")) < SHORTEST_PASSWORD and not kept.get("has_admin"):
         raise StartError(f"set {ADMIN_PASSWORD} to what user admin is to have, {SHORTEST_PASSWORD} characters or more.")
@@ -65,6 +68,32 @@ def run(folder: Path, artifacts: str | None, host: str, port: int) -> None:
             write_secret(folder / "secrets.json", json.dumps({**kept, "has_admin": True}))
             print(f"MLflow is at http://{host}:{port}, its user is admin; Ctrl-C stops it", flush=True)
             signal.pause()
+
+
+def end_left_over(folder: Path) -> None:
+    """Ends the servers of an earlier start on this folder, which outlive a kill of this program."""
+    mark = f"{USERS_VARIABLE}={folder / USERS_FILE}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises StartError where somebody listens: their answers would be taken for MLflow's."""
+    if not 0 < port < 65536:
+        raise StartError(f"--port is {port}: it must be between 1 and 65535.")
+    end = time.monotonic() + FREE_SECONDS  # what was ended just now lets go of it in a moment
+    while True:
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError as error:
+            if time.monotonic() > end:
+                reason = error.strerror or str(error)
+                raise StartError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port.") from None
+            time.sleep(0.1)
+        else:
+            return
 
 
 def postgres_programs() -> Path:
@@ -160,18 +189,18 @@ def make_databases(port: int, password: str) -> None:
 
 def settings(folder: Path, kept: Mapping[str, str], uris: Mapping[str, str], artifacts: str) -> dict[str, str]:
     """The environment of MLflow's server; no secret stands in its command line, which everybody on the machine sees."""
-    users = folder / "users.ini"
+    users = folder / USERS_FILE
     write_secret(
         users, f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {uris['mlflow_auth']}\nadmin_username = admin\n"
     )
     # The services that webhooks call stand beside the line, at private addresses and mostly without https.
-    inside = {"_MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "_MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http"}
+    inside = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http"}
     return {
         **inside,
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uris["mlflow"],
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
-        "MLFLOW_AUTH_CONFIG_PATH": str(users),
+        USERS_VARIABLE: str(users),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": kept["sessions"],
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": kept["webhooks"],
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
