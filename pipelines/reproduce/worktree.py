@@ -43,23 +43,31 @@ def fetch_data(folder: Path, origin: Origin) -> None:
 
     Images outside the repository are taken from where they lie. Raises UserError if nobody has them.
     """
-    config = LOCAL_CONFIG
-    if config.is_file():
-        shutil.copy(config, folder / config)  # where the remote is, and its keys
-    cache = run(["dvc", "cache", "dir"], Path.cwd(), quiet=True).strip()
-    run(["dvc", "cache", "dir", "--local", cache], folder, quiet=True)
-    if origin.outside or _is_made(folder, origin.data.as_posix()):
-        return
+    if LOCAL_CONFIG.is_file():
+        shutil.copy(LOCAL_CONFIG, folder / LOCAL_CONFIG)  # where the remote is, and its keys
+    if not (origin.outside or _is_made(folder, origin.data.as_posix())):
+        _check_out(folder, origin)
+    # The stages get a cache of their own: what they leave in one, ids of runs among it, DVC would take for this
+    # checkout's.
+    _use_cache(folder, folder / ".dvc/cache")
+
+
+def _check_out(folder: Path, origin: Origin) -> None:
     pointer = folder / f"{origin.data}.dvc"
     if origin.known:
         pointer.parent.mkdir(parents=True, exist_ok=True)
         pointer.write_text(yaml.safe_dump({"outs": [{**origin.known, "path": pointer.stem}]}))
     if not pointer.is_file():
         raise UserError(f"neither DVC nor the version knows {origin.data} by a hash: its images are not found again.")
+    _use_cache(folder, Path(run(["dvc", "cache", "dir"], Path.cwd(), quiet=True).strip()))
     try:
         run(["dvc", "checkout", str(pointer.relative_to(folder))], folder, quiet=True)
     except UserError:
         run(["dvc", "pull", str(pointer.relative_to(folder))], folder)
+
+
+def _use_cache(folder: Path, cache: Path) -> None:
+    run(["dvc", "cache", "dir", "--local", str(cache)], folder, quiet=True)
 
 
 def _is_made(folder: Path, data: str) -> bool:

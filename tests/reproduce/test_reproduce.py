@@ -120,6 +120,8 @@ def test_images_come_by_their_hash(repository: Path, of: str) -> None:
     with worktree("1", origin_of(name, Path("data/own"), known)) as folder:
         fetch_data(folder, origin_of(name, Path("data/own"), known))
         assert [file.name for file in (folder / "data/own").iterdir()] == ["1.png"]
+        # What its stages leave must never be taken for this checkout's.
+        assert Path(run(["dvc", "cache", "dir"], folder, quiet=True).strip()) == folder / ".dvc/cache"
         assert (folder / "params.yaml").read_text().split() == ["manifest:", "data:", "data/own", "part:", "null"]
     assert not folder.exists()
     assert {file.name for file in (repository / "data/own").iterdir()} == {"1.png", "2.png"}
