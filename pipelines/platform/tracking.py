@@ -85,9 +85,11 @@ def _failures() -> tuple[type[Exception], ...]:
     """What a failing MLflow, its database and its artefact store raise. Imported only when something did."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from google.protobuf.json_format import Error as AnswerError  # JSON, but no answer of MLflow's
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, RequestException, SQLAlchemyError, OSError, Boto3Error, BotoCoreError, ClientError)
+    of_stores = (SQLAlchemyError, OSError, Boto3Error, BotoCoreError, ClientError)
+    return (MlflowException, RequestException, AnswerError, *of_stores)
 
 
 def _may_pass(error: BaseException) -> bool:
