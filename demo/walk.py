@@ -23,6 +23,7 @@ from inpformer.images.transform import read_image
 from pipelines.evaluate import pictures
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Row, read_manifest
+from pipelines.platform.command import search_path
 from pipelines.platform.params import read_section
 
 MANIFEST = Path("artifacts/manifest.parquet")
@@ -42,9 +43,7 @@ class Answer:
 def run(*command: str) -> None:
     """Runs one command of the README with its output shown. Raises UserError if it fails."""
     print(f"\n$ {' '.join(command)}", flush=True)
-    # The commands of this environment come first, also where it is not activated.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, check=False)
+    done = subprocess.run(command, env={**os.environ, "PATH": search_path()}, check=False)
     if done.returncode:
         raise UserError(f"`{' '.join(command)}` ended with status {done.returncode}: mend what it says, run again.")
 

@@ -21,17 +21,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from inpformer.errors import UserError
+from serving.port import check_free
+
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 SHORTEST_PASSWORD = 12  # MLflow's own
 USER = "mlflow"
 DATABASES = ("mlflow", "mlflow_auth")
 USERS_VARIABLE, USERS_FILE = "MLFLOW_AUTH_CONFIG_PATH", "users.ini"
-START_SECONDS, FREE_SECONDS = 180.0, 2.0
+START_SECONDS, ENDING_SECONDS = 180.0, 0.01
 STOP_SECONDS = 30.0
-
-
-class StartError(Exception):
-    """What keeps the registry from starting, in a sentence."""
 
 
 def main() -> None:
@@ -47,21 +46,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(args.folder.resolve(), args.artifacts, args.host, args.port)
-    except (StartError, OSError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
 
 
 def run(folder: Path, artifacts: str | None, host: str, port: int) -> None:
-    """Starts both, says where, and stops both at the end. Raises StartError."""
+    """Starts both, says where, and stops both at the end. Raises UserError."""
     programs = postgres_programs()
     folder.mkdir(parents=True, exist_ok=True)
     end_left_over(folder)
     check_free(host, port)
     kept = read_secrets(folder / "secrets.json")
     if len(os.environ.get(ADMIN_PASSWORD, "")) < SHORTEST_PASSWORD and not kept.get("has_admin"):
-        raise StartError(f"set {ADMIN_PASSWORD} to what user admin is to have, {SHORTEST_PASSWORD} characters or more.")
+        raise UserError(f"set {ADMIN_PASSWORD} to what user admin is to have, {SHORTEST_PASSWORD} characters or more.")
     with database(programs, folder, kept["postgres"]) as uris:
         environment = settings(folder, kept, uris, artifacts or str(folder / "artifacts"))
         with mlflow_server(folder, environment, host, port):
@@ -75,33 +74,17 @@ def end_left_over(folder: Path) -> None:
     mark = f"{USERS_VARIABLE}={folder / USERS_FILE}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or is somebody else's
-            if mark in (process / "environ").read_bytes().split(b"\0"):
+            while mark in (process / "environ").read_bytes().split(b"\0"):  # of what has ended it is empty
                 os.kill(int(process.name), signal.SIGKILL)
-
-
-def check_free(host: str, port: int) -> None:
-    """Raises StartError where somebody listens: their answers would be taken for MLflow's."""
-    if not 0 < port < 65536:
-        raise StartError(f"--port is {port}: it must be between 1 and 65535.")
-    end = time.monotonic() + FREE_SECONDS  # what was ended just now lets go of it in a moment
-    while True:
-        try:
-            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-        except OSError as error:
-            if time.monotonic() > end:
-                reason = error.strerror or str(error)
-                raise StartError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port.") from None
-            time.sleep(0.1)
-        else:
-            return
+                time.sleep(ENDING_SECONDS)
 
 
 def postgres_programs() -> Path:
-    """The folder of PostgreSQL's programs. Raises StartError if it is not installed."""
+    """The folder of PostgreSQL's programs. Raises UserError if it is not installed."""
     found = shutil.which("initdb")
     places = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not places:
-        raise StartError("PostgreSQL is not installed: install it (in Debian the package postgresql).")
+        raise UserError("PostgreSQL is not installed: install it (in Debian the package postgresql).")
     return places[-1]
 
 
@@ -166,7 +149,7 @@ def _do(command: list[object], log: Path, **options: object) -> None:
         done = subprocess.run(list(map(str, command)), stdout=file, stderr=file, cwd="/", check=False, **options)  # type: ignore[call-overload]
     if done.returncode:
         last = (log.read_text(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-        raise StartError(f"{Path(str(command[0])).name} failed ({last}): see {log}.")
+        raise UserError(f"{Path(str(command[0])).name} failed ({last}): see {log}.")
 
 
 def free_port() -> int:
@@ -243,7 +226,7 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
         except OSError:
             time.sleep(0.2)
     last = (log.read_text(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-    raise StartError(f"MLflow does not answer at {address} ({last}): see {log}.")
+    raise UserError(f"MLflow does not answer at {address} ({last}): see {log}.")
 
 
 if __name__ == "__main__":

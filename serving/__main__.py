@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from inpformer.errors import UserError
+from serving.port import check_free
 
 if TYPE_CHECKING:
     from serving.settings import Settings
@@ -31,7 +32,7 @@ def main() -> None:
         signal.signal(number, _interrupt)
     try:
         arguments = _arguments()
-        _check_free(arguments.host, arguments.port)
+        check_free(arguments.host, arguments.port)
         settings = _settings(arguments)
         _check_cluster(os.environ.get("RAY_ADDRESS") or "local")
         version = _check_model(settings)
@@ -54,16 +55,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--encoder-weights", help="the encoder's .safetensors file, if it moved since the training")
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
     return parser.parse_args()
-
-
-def _check_free(host: str, port: int) -> None:
-    if not 0 < port < 65536:
-        raise UserError(f"--port is {port}: it must be between 1 and 65535.")
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (")[0]
-        raise UserError(f"cannot listen on {host}:{port} ({reason}): give another --host or --port.") from None
 
 
 def _check_cluster(address: str) -> None:

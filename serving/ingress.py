@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from serving import webhook
 from serving.answers import Health, Problem, RequestError, Verdict
 from serving.settings import Settings
-from serving.upload import FIELD, read_upload
+from serving.upload import FIELD, read_body, read_upload
 
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
@@ -118,12 +118,9 @@ class Ingress:
         """MLflow's webhook: the service looks at the alias at once."""
         if not self._webhook_secret:
             raise RequestError(404, f"no webhook is expected: set {webhook.SECRET_VARIABLE} where the service starts.")
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > webhook.LARGEST_BODY:
-                raise RequestError(413, f"a webhook has at most {webhook.LARGEST_BODY} bytes.")
-        if not webhook.is_signed(self._webhook_secret, request.headers, bytes(body), time.time()):
+        refusal = RequestError(413, f"a webhook has at most {webhook.LARGEST_BODY} bytes.")
+        body = await read_body(request, webhook.LARGEST_BODY, refusal)
+        if not webhook.is_signed(self._webhook_secret, request.headers, body, time.time()):
             raise RequestError(401, f"the signature is not one of {webhook.SECRET_VARIABLE} in the last minutes.")
         await _ask(self._inspector.look.remote())
 

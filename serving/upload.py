@@ -20,7 +20,8 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
     Raises RequestError: 413 for a body of more than `max_bytes`, which is not read to its end, and 400 for an empty
     one and for a form without the field.
     """
-    body = await _read_body(request, max_bytes)
+    refusal = RequestError(413, f"the upload is larger than the {max_bytes / 2**20:g} MB that this service accepts.")
+    body = await read_body(request, max_bytes, refusal)
     content_type = request.headers.get("content-type", "").lower()
     upload = await _form_field(request, body) if content_type.startswith("multipart/form-data") else body
     if not upload:
@@ -42,8 +43,8 @@ def decode(upload: bytes) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    refusal = RequestError(413, f"the upload is larger than the {max_bytes / 2**20:g} MB that this service accepts.")
+async def read_body(request: Request, max_bytes: int, refusal: RequestError) -> bytes:
+    """The body of a request. Raises `refusal` for one of more than `max_bytes`, which is not read to its end."""
     if int(request.headers.get("content-length", 0)) > max_bytes:
         raise refusal
     body = bytearray()

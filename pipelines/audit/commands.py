@@ -49,7 +49,7 @@ def ledger_of(model_name: str) -> Ledger:
 def _verify(ledger: Ledger, held: Held, args: Namespace) -> None:
     model_name = ledger.model_name
     if args.file is None:
-        found = verify_record(ledger)
+        found = verify_record(ledger, held)
     else:
         exported = read_export(args.file)
         found = verify_export(model_name, exported, held)

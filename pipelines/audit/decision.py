@@ -1,6 +1,5 @@
 """Which version decided on an image at a time, by which threshold, and from which commit and data it was made."""
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from pipelines.audit.evidence import Judged, judged
 from pipelines.audit.history import Reign, champions_at
 from pipelines.platform.registry import (
     Version,
-    download_all_evidence,
     download_detector,
+    download_evidence,
     find_version,
     folder_digest,
     has_version,
@@ -24,6 +23,7 @@ from pipelines.platform.registry import (
 from pipelines.platform.weights import load_encoder
 from pipelines.record.entry import Entry
 from pipelines.record.versions import about
+from pipelines.register.evidence import file_digest
 
 MOST = 100  # images of a part
 
@@ -40,11 +40,9 @@ def decision(
     found = [reign for reign in champions_at(entries, at) if reign.version is not None]
     if not found:
         raise UserError(f"{model_name} had no champion at {at.isoformat()}, by the record: give a later --time.")
-    file = Path(wanted)
     sha256 = ""
-    if file.is_file():
-        with file.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    if Path(wanted).is_file():
+        sha256 = file_digest(Path(wanted))
     elif re.fullmatch(r"[0-9a-f]{64}", wanted):
         sha256 = wanted
     return {
@@ -73,11 +71,11 @@ def _by(
     with tempfile.TemporaryDirectory(prefix="inpformer-") as temporary:
         folder = Path(temporary)
         fetched = download_detector(model_name, number, folder / "detector")
-        evidence = download_all_evidence(model_name, number, folder / "evidence")
-        kept = made.text_of("detector") if made else None
+        evidence = download_evidence(model_name, number, folder / "evidence")
+        kept, now = made.text_of("detector") if made else None, folder_digest(fetched)
         said |= {
-            "detector": folder_digest(fetched),
-            "as_registered": None if kept is None else kept == folder_digest(fetched),
+            "detector": now,
+            "as_registered": None if kept is None else kept == now,
             **_made_of(version, made),
         }
         rows = [row for row in judged(evidence) if row.is_meant(wanted, sha256)] if evidence else []

@@ -1,13 +1,18 @@
 """Whether the record, and the files of each version, are as they were written."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inpformer.errors import UserError
 from pipelines.platform.ledger import Held, Ledger
-from pipelines.platform.registry import DETECTOR_FOLDER, download_signature, has_version, version_numbers
+from pipelines.platform.registry import (
+    DETECTOR_FOLDER,
+    download_signature,
+    has_version,
+    is_signed,
+    version_numbers,
+)
 from pipelines.platform.runs import download_run_file
 from pipelines.platform.signing import VERIFY_KEY, folder_fault, text_fits, verify_key
 from pipelines.promote.gate import VERDICT_FILE
@@ -15,11 +20,12 @@ from pipelines.record.chain import Fault, faults, readable
 from pipelines.record.entry import Entry, parse
 from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
 from pipelines.record.versions import about, detector_digest, evidence_digest
+from pipelines.register.evidence import file_digest
 
 
-def verify_record(ledger: Ledger) -> list[Fault]:
-    """What is wrong with the entries, and with the files that they hold digests of."""
-    model_name, held = ledger.model_name, ledger.read()
+def verify_record(ledger: Ledger, held: Held) -> list[Fault]:
+    """What is wrong with the entries that it holds, and with the files that these hold digests of."""
+    model_name = ledger.model_name
     entries = readable(held.texts)
     found = [*faults(model_name, held.texts, held.head), *unsigned(held), *rivals(ledger)]
     for entry in entries:
@@ -100,13 +106,14 @@ def _signature(model_name: str, number: str, folder: Path, key: Path) -> Iterato
     """Of the detector folder that was fetched to check its digest."""
     detector = folder / "detector" / Path(DETECTOR_FOLDER).name
     try:
+        if not is_signed(model_name, number):
+            yield Fault(f"its detector is not signed, and {VERIFY_KEY} names a key", version=number)
+            return
         signature = download_signature(model_name, number, folder)
     except UserError as error:
         yield Fault(f"its signature cannot be fetched: {error}", version=number)
         return
-    if signature is None:
-        yield Fault(f"its detector is not signed, and {VERIFY_KEY} names a key", version=number)
-    elif detector.is_dir() and (wrong := folder_fault(detector, signature, key)):
+    if detector.is_dir() and (wrong := folder_fault(detector, signature, key)):
         yield Fault(f"its detector's signature does not fit: {wrong}", version=number)
 
 
@@ -122,7 +129,7 @@ def _verdict(entry: Entry) -> Iterator[Fault]:
         except UserError as error:
             yield Fault(f"its evidence cannot be fetched: {error}", entry.number)
             return
-        now = hashlib.sha256(file.read_bytes()).hexdigest()
+        now = file_digest(file)
     if now != entry.text_of("evidence"):
         yield Fault(f"its evidence was changed: {VERDICT_FILE} has the digest {_brief(now)}", entry.number)
 

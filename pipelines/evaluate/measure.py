@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold
-from inpformer.judging.parts import parts_of
 from inpformer.metrics.aupimo import AupimoStream
 from inpformer.metrics.bootstrap import (
     Interval,
@@ -24,7 +23,7 @@ from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import PixelMetricsStream
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.gate.linked import Linked
+from pipelines.gate.linked import Linked, numbered
 from pipelines.manifest.table import Row
 
 # What counts on a line, before all other metrics.
@@ -160,11 +159,6 @@ class Measurement(Closing):
         except UserError:
             return {}
         return {"aupimo": values}
-
-
-def numbered(rows: Sequence[Row], linked: Linked) -> NDArray[np.intp]:
-    """The part of each image [n], numbered from 0; copies are of one part."""
-    return parts_of([row.part for row in rows], [row.sha256 for row in rows], [linked.group(row.path) for row in rows])
 
 
 def judged_parts(rows: Sequence[Row], scores: Sequence[float], parts: NDArray[np.intp]) -> Parts:

@@ -8,9 +8,8 @@ from itertools import groupby
 from inpformer.images.frame import MAP_SIZE
 from inpformer.judging.calibration import images_needed
 from inpformer.judging.cross import keeps, parts_needed
-from inpformer.judging.parts import parts_of
 from pipelines.gate.finding import ERROR, WARNING, Finding
-from pipelines.gate.linked import Linked
+from pipelines.gate.linked import Linked, good_parts
 from pipelines.gate.look import Look
 from pipelines.manifest.few import few_images
 from pipelines.manifest.table import Row
@@ -102,10 +101,8 @@ def held_out(
     few = few_images(rows)
     for category, members in _by_category(rows):
         ours = [row for row in members if row.split in splits and not row.label]
-        taught = [row for row in members if row.split in splits and row.split == "train" and row.label]
-        both = [*ours, *taught]
-        parts = parts_of([r.part for r in both], [r.sha256 for r in both], [linked.group(r.path) for r in both])
-        held = len(set(parts[: len(ours)].tolist()) - set(parts[len(ours) :].tolist()))
+        taught = [row for row in members if folds is not None and row.split == "train" and row.label]
+        held = len(good_parts([*ours, *taught], linked)[0])
         texts = [few[category]] if category in few else []
         if folds is not None:
             needed = held if keeps(held, folds, false_alarm_rate) else parts_needed(folds, false_alarm_rate, held)

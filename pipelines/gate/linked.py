@@ -1,11 +1,17 @@
 """Near duplicates within one side of a split: pictures of one part, which statistics count once."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inpformer.errors import UserError
+from inpformer.judging.parts import parts_of
+from pipelines.manifest.table import Row
 from pipelines.platform import files
 
 
@@ -44,3 +50,22 @@ def read_linked(file: Path) -> Linked:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file} cannot be read ({error}): run `dvc repro --force --single-item gate`.") from None
     return Linked(looked, groups)
+
+
+def numbered(rows: Sequence[Row], linked: Linked) -> NDArray[np.intp]:
+    """The part of each image [n], numbered from 0; copies are of one part, and so are linked images."""
+    return parts_of([row.part for row in rows], [row.sha256 for row in rows], [linked.group(row.path) for row in rows])
+
+
+def good_parts(rows: Sequence[Row], linked: Linked) -> tuple[list[set[str]], list[set[str]]]:
+    """The sha256 of the good images of each part: of parts without a defect among these rows, and of parts with one."""
+    parts = numbered(rows, linked).tolist()
+    good: dict[int, set[str]] = defaultdict(set)
+    for row, part in zip(rows, parts, strict=True):
+        if not row.label:
+            good[part].add(row.sha256)
+    defective = {part for row, part in zip(rows, parts, strict=True) if row.label}
+    return (
+        [images for part, images in good.items() if part not in defective],
+        [images for part, images in good.items() if part in defective],
+    )

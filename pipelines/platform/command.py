@@ -38,6 +38,11 @@ def run(main: Callable[[], None]) -> None:
         raise
 
 
+def search_path() -> str:
+    """PATH for child processes: the commands of this environment come first, also where it is not activated."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
 def refuse_missing(*inputs: Path | None) -> None:
     """Raises UserError for the first file or folder that is not there; None is one that was not asked for."""
     for path in inputs:

@@ -115,7 +115,7 @@ def _make(run: Run, detector: Path, model_name: str, digest: str, evidence: Evid
 @reaching_mlflow
 def sign_version(model_name: str, number: str, detector: Path) -> None:
     """Signs a version that was made without a key, where one is configured now; `detector` is what it was made of."""
-    if signing_key() is None or download_signature(model_name, number, None) is not None:
+    if signing_key() is None or is_signed(model_name, number):
         return
     source = str(client().get_model_version(model_name, number).source)
     if source.startswith("models:/"):
@@ -254,48 +254,44 @@ def set_note(model_name: str, name: str, text: str) -> None:
     client().set_registered_model_tag(model_name, name, text)
 
 
-@reaching_mlflow
-def download_all_evidence(model_name: str, number: str, folder: Path) -> Path | None:
-    """Fetches the evidence of a version into `folder`; returns where it lies, None if the version has none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
-    if not any(Path(one.path).name == EVIDENCE_FOLDER for one in list_artifacts(source, tracking_uri=tracking_uri())):
-        return None
-    uri = f"{source}/{EVIDENCE_FOLDER}"
-    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+def _address(model_name: str, number: str, name: str) -> str:
+    """Of a file or folder of a version."""
+    source = client().get_model_version_download_uri(model_name, number)
+    return f"{source.rstrip('/')}/{name}"
 
 
-@reaching_mlflow
-def download_signature(model_name: str, number: str, folder: Path | None) -> Path | None:
-    """Fetches the signature of a version's detector folder, into `folder` if that is given; returns where it lies, None
-    if the version is not signed.
-    """
-    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
-    held = list_artifacts(source, tracking_uri=tracking_uri())
-    if not any(Path(one.path).name == SIGNATURE_FOLDER for one in held):
-        return None
-    name = f"{SIGNATURE_FOLDER}/{SIGNATURE_FILE}"
-    if folder is None:
-        return Path(name)
+def _is_there(address: str) -> bool:
+    above, _, name = address.rpartition("/")
+    return any(one.path.rpartition("/")[2] == name for one in list_artifacts(above, tracking_uri=tracking_uri()))
+
+
+def _fetch(address: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(download_artifacts(f"{source}/{name}", dst_path=str(folder), tracking_uri=tracking_uri()))
+    return Path(download_artifacts(address, dst_path=str(folder), tracking_uri=tracking_uri()))
 
 
 @reaching_mlflow
 def download_detector(model_name: str, number: str, folder: Path) -> Path:
     """Fetches the detector folder of a version into `folder`; returns where it lies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = client().get_model_version_download_uri(model_name, number)
-    uri = f"{source.rstrip('/')}/{DETECTOR_FOLDER}"
-    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+    return _fetch(_address(model_name, number, DETECTOR_FOLDER), folder)
 
 
 @reaching_mlflow
-def download_evidence(model_name: str, number: str, name: str, folder: Path) -> Path | None:
-    """Fetches one file of a version's evidence into `folder`; None if the version keeps no such file."""
-    source = client().get_model_version_download_uri(model_name, number).rstrip("/")
-    uri = f"{source}/{EVIDENCE_FOLDER}/{name}"
-    above = list_artifacts(uri.rpartition("/")[0], tracking_uri=tracking_uri())
-    if not any(file.path.rpartition("/")[2] == uri.rpartition("/")[2] for file in above):
-        return None
-    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri()))
+def download_evidence(model_name: str, number: str, folder: Path, name: str | None = None) -> Path | None:
+    """Fetches a version's evidence, or one file of it, into `folder`; returns where it lies, None if the version keeps
+    no such.
+    """
+    address = _address(model_name, number, EVIDENCE_FOLDER if name is None else f"{EVIDENCE_FOLDER}/{name}")
+    return _fetch(address, folder) if _is_there(address) else None
+
+
+@reaching_mlflow
+def is_signed(model_name: str, number: str) -> bool:
+    """Whether a version has a signature."""
+    return _is_there(_address(model_name, number, SIGNATURE_FOLDER))
+
+
+@reaching_mlflow
+def download_signature(model_name: str, number: str, folder: Path) -> Path:
+    """Fetches the signature of the detector folder of a version that is signed; returns where it lies."""
+    return _fetch(_address(model_name, number, f"{SIGNATURE_FOLDER}/{SIGNATURE_FILE}"), folder)

@@ -6,7 +6,8 @@ from typing import Any
 
 from inpformer.errors import UserError
 from pipelines.platform.registry import find_version
-from pipelines.promote.protocol import move, ready, unmoved
+from pipelines.promote.begun import begin
+from pipelines.promote.protocol import move, unmoved
 from pipelines.promote.screen import show
 from pipelines.promote.settings import PromoteSettings
 from pipelines.record.actor import actor, same_person
@@ -67,13 +68,13 @@ def approve(model_name: str, wanted: str | None, settings: PromoteSettings) -> S
             "promote.approval is false in params.yaml, so nothing waits for an approval: `python -m pipelines.promote` "
             "promotes what passes the gate."
         )
-    record = Record.open(model_name)
-    state = ready(record, settings.drift)
+    begun = begin(model_name, settings)
+    record, state = begun.record, begun.state
     entries = record.entries()
-    number = find_version(model_name, wanted).number if wanted else None
-    if number is not None and number == state.champion:
-        print(f"{model_name} version {number} is @champion: nothing changes", file=sys.stderr)
+    asked = find_version(model_name, wanted) if wanted else None
+    if asked is not None and begun.serves(asked):
         return state
+    number = asked.number if asked else None
     proposal = open_proposal(entries, state, number)
     if proposal is None or proposal.version is None:
         whose = f" of version {number}" if number else ""
@@ -82,10 +83,8 @@ def approve(model_name: str, wanted: str | None, settings: PromoteSettings) -> S
             f"forbids it. `python -m pipelines.promote` proposes again."
         )
     version = find_version(model_name, proposal.version)
-    champion = find_version(model_name, state.champion) if state.champion else None
-    show(
-        model_name, f"approve version {version.number}, proposed by {proposal.actor}", state, champion, version, entries
-    )
+    what = f"approve version {version.number}, proposed by {proposal.actor}"
+    show(model_name, what, state, begun.champion, version, entries)
     approval = approved(entries, proposal)
     if approval is None:
         _check_second(record, entries, proposal)

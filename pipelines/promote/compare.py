@@ -1,7 +1,7 @@
 """How much better or worse the challenger is, measure by measure, as numbers with bounds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import fmean
 
 import numpy as np
@@ -104,8 +104,7 @@ def compare(found: Sequence[Rescored], settings: PromoteSettings) -> list[Compar
     """The means over the categories, then each category."""
     draws = bootstrap_of(settings)
     by_category = {
-        one.category: measures_of(one, BootstrapSettings(draws.replicates, draws.confidence, draws.seed + number))
-        for number, one in enumerate(found)
+        one.category: measures_of(one, replace(draws, seed=draws.seed + number)) for number, one in enumerate(found)
     }
     having = {name: [c for c, own in by_category.items() if name in own] for name in MEASURES}
     measures = [name for name in MEASURES if having[name]]

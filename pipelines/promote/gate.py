@@ -4,6 +4,7 @@ no champion yet. The verdict is logged whichever way it falls.
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,4 +52,4 @@ def weigh(
     Run(challenger.run_id).log_files(folder, under)
     tags = {OUTCOME_TAG: found.outcome, AGAINST_TAG: against, VERDICT_TAG: digest}
     set_version_tags(model_name, challenger.number, tags)
-    return Verdict(**{**vars(verdict), "digest": digest})
+    return replace(verdict, digest=digest)

@@ -37,9 +37,9 @@ def images_of(model_name: str, challenger: Version, champion: Version | None, fo
     if champion is not None:
         numbers.append(champion.number)
     for number in dict.fromkeys(numbers):
-        kept = download_evidence(model_name, number, MANIFEST_FILE, folder / number)
+        kept = download_evidence(model_name, number, folder / number, MANIFEST_FILE)
         if kept is not None:
-            links = download_evidence(model_name, number, LINKED_FILE, folder / number)
+            links = download_evidence(model_name, number, folder / number, LINKED_FILE)
             manifest = read_manifest(kept)
             dropped = _dropped(model_name, manifest, champion, folder) if champion is not None else ()
             return SharedImages(manifest, Linked() if links is None else read_linked(links), number, dropped)
@@ -52,7 +52,7 @@ def images_of(model_name: str, challenger: Version, champion: Version | None, fo
 
 def _dropped(model_name: str, manifest: Manifest, champion: Version, folder: Path) -> Collection[str]:
     """By the content of the files."""
-    before = download_evidence(model_name, champion.number, MANIFEST_FILE, folder / champion.number)
+    before = download_evidence(model_name, champion.number, folder / champion.number, MANIFEST_FILE)
     if before is None:
         return ()
     return {row.sha256 for row in read_manifest(before).split("test")} - {row.sha256 for row in manifest.split("test")}

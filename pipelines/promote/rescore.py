@@ -15,8 +15,8 @@ from inpformer.images.opening import open_image
 from inpformer.judging.calibration import Threshold, refuse_broken
 from inpformer.judging.detector import Detector
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.evaluate.measure import Judged, Measurement, Report, numbered
-from pipelines.gate.linked import Linked
+from pipelines.evaluate.measure import Judged, Measurement, Report
+from pipelines.gate.linked import Linked, numbered
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Row
 from pipelines.promote.flips import Flip, Flips

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from inpformer.errors import UserError
 from pipelines.platform.registry import find_version
+from pipelines.promote.begun import begin
 from pipelines.promote.fitness import check_thresholds
-from pipelines.promote.protocol import move, ready
+from pipelines.promote.protocol import move
 from pipelines.promote.screen import show
 from pipelines.promote.settings import PromoteSettings
 from pipelines.record.entry import Entry
-from pipelines.record.record import Record
 from pipelines.record.steps import ROLLBACK, State, champions, is_intent
 
 
@@ -20,8 +20,8 @@ def rollback(model_name: str, wanted: str | None, settings: PromoteSettings) -> 
     The same call again changes nothing. Raises UserError if there is no way back, or the version has never been
     @champion by the record.
     """
-    record = Record.open(model_name)
-    state = ready(record, settings.drift)
+    begun = begin(model_name, settings)
+    record, state = begun.record, begun.state
     entries = record.entries()
     last = next((entry for entry in reversed(entries) if is_intent(entry)), None)
     if (
@@ -40,16 +40,14 @@ def rollback(model_name: str, wanted: str | None, settings: PromoteSettings) -> 
     if wanted is None and state.previous is None:
         raise UserError(f"{model_name} has no @previous: give a version that has been @champion ({_listed(entries)}).")
     version = find_version(model_name, wanted or state.previous or "")
-    if version.number == state.champion:
-        print(f"{model_name} version {version.number} is @champion: nothing changes", file=sys.stderr)
+    if begun.serves(version):
         return state
     if version.number not in champions(entries):
         raise UserError(
             f"{model_name} version {version.number} has never been @champion (these have: {_listed(entries)}): "
             f"`python -m pipelines.promote {version.number}` asks the gate."
         )
-    champion = find_version(model_name, state.champion) if state.champion else None
-    show(model_name, f"roll back to version {version.number}, past the gate", state, champion, version, entries)
+    show(model_name, f"roll back to version {version.number}, past the gate", state, begun.champion, version, entries)
     check_thresholds(model_name, version)
     return move(record, state, ROLLBACK, version.number, {})
 

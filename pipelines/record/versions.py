@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.platform.registry import download_all_evidence, download_detector, find_version, folder_digest
+from pipelines.platform.registry import download_detector, download_evidence, find_version, folder_digest
 from pipelines.record.entry import Entry
 from pipelines.record.record import Record
 from pipelines.record.steps import RECALIBRATION, REGISTRATION
@@ -47,7 +47,7 @@ def about(entries: Sequence[Entry], number: str) -> Entry | None:
 
 def evidence_digest(model_name: str, number: str, folder: Path) -> str | None:
     """sha256 (hex) of the evidence that MLflow holds of a version; None if it has none."""
-    fetched = download_all_evidence(model_name, number, folder / "evidence")
+    fetched = download_evidence(model_name, number, folder / "evidence")
     return folder_digest(fetched) if fetched else None
 
 

@@ -14,7 +14,6 @@ from pipelines.platform import provenance
 from pipelines.platform.params import PARAMS_FILE, flat, read_all
 from pipelines.platform.registry import Evidence, folder_digest
 from pipelines.platform.runs import Run
-from pipelines.register import card
 
 # In a description, by their names in people's mouths.
 KEY_NUMBERS = {
@@ -24,7 +23,7 @@ KEY_NUMBERS = {
     "aupro": "AUPRO",
 }
 NAMED_CATEGORIES = 6
-MANIFEST_FILE, LINKED_FILE = "manifest.parquet", "gate/linked.json"
+MANIFEST_FILE, LINKED_FILE, PROVENANCE_FILE = "manifest.parquet", "gate/linked.json", "provenance.json"
 
 
 def read_numbers(file: Path) -> tuple[str, dict[str, Any]]:
@@ -45,6 +44,8 @@ def gather(
     args: Namespace, model_name: str, manifest: Manifest, run: Run, encoder_digest: str, folder: Path
 ) -> Evidence:
     """Copies the files into `folder` and writes provenance.json and the model card beside them."""
+    from pipelines.register import card  # only where a version is made: its library takes a second
+
     setting, numbers = read_numbers(args.evaluation)
     folder.mkdir()
     for file in (args.held_out, args.evaluation, args.table, args.scores):
@@ -70,7 +71,7 @@ def gather(
         "sha256": {path.as_posix(): file_digest(path) for path in hashed},
         "params": read_all(),
     }
-    (folder / "provenance.json").write_text(json.dumps(made_of, indent=2, default=str) + "\n")
+    (folder / PROVENANCE_FILE).write_text(json.dumps(made_of, indent=2, default=str) + "\n")
     text = card.read(model_name, setting, manifest, numbers, args.table, args.detector, made_of).text
     (folder / card.FILE).write_text(text)
     tags = {

@@ -12,8 +12,7 @@ from inpformer.errors import UserError
 from pipelines.platform.params import PARAMS_FILE
 from pipelines.platform.provenance import LOCK_FILE, THREADS
 from pipelines.platform.registry import download_evidence
-
-PROVENANCE = "provenance.json"
+from pipelines.register.evidence import PROVENANCE_FILE
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,11 @@ def read_origin(model_name: str, number: str, folder: Path) -> Origin:
     committed.
     """
     name = f"{model_name} version {number}"
-    found = download_evidence(model_name, number, PROVENANCE, folder)
+    found = download_evidence(model_name, number, folder, PROVENANCE_FILE)
     if found is None:
         raise UserError(
-            f"{name} keeps no {PROVENANCE}: it was recalibrated, imported, or made before versions had one. Give the "
-            "version that it was made from."
+            f"{name} keeps no {PROVENANCE_FILE}: it was recalibrated, imported, or made before versions had one. Give "
+            "the version that it was made from."
         )
     made_of = json.loads(found.read_text())
     commit, changed = made_of["git.commit"], made_of["git.uncommitted"]
@@ -56,7 +55,7 @@ def read_origin(model_name: str, number: str, folder: Path) -> Origin:
             f"{name} was made with changes that were not committed in {', '.join(code)}: they are not known."
         )
     data = made_of["params"]["manifest"]["data"]
-    lock = download_evidence(model_name, number, LOCK_FILE.name, folder)
+    lock = download_evidence(model_name, number, folder, LOCK_FILE.name)
     threads = made_of.get("threads", {}).get(THREADS)
     return Origin(commit, made_of["params"], Path(data), made_of["data"]["digest"], _known(lock, data), threads)
 

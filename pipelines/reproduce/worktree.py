@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from inpformer.errors import UserError
 from pipelines.manifest.table import read_manifest
+from pipelines.platform.command import search_path
 from pipelines.platform.params import PARAMS_FILE
 from pipelines.platform.provenance import THREADS
 from pipelines.reproduce.origin import Origin
@@ -97,7 +97,7 @@ def run(
     environment = {name: value for name, value in os.environ.items() if name not in variables}
     environment |= {name: value for name, value in variables.items() if value is not None}
     environment["PYTHONPATH"] = str(folder)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment["PATH"] = search_path()
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     environment.pop("RAY_ADDRESS", None)  # a cluster has other code
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=quiet, text=True, check=False)

@@ -30,7 +30,7 @@ def train_across(
     """Trains in the setting asked for, without each of so many folds of the good images; returns the detector, not
     calibrated yet, and the histories by the names of the trainings. Images that are `linked` show one part.
     """
-    assigned = assign_folds(job.manifest.rows, folds, linked.group)
+    assigned = assign_folds(job.manifest.rows, folds, linked)
     real = job.settings.setting == SEMI_SUPERVISED
     shown = showing(job.manifest, stored, real) if job.settings.kind.anomalies else None
     models, histories = train_folds(job, assigned, shown)

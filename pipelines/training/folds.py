@@ -2,26 +2,25 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from inpformer.errors import UserError
 from inpformer.judging.cross import equal_folds
 from inpformer.judging.learnt import ALL
-from inpformer.judging.parts import parts_of
 from inpformer.judging.seen import BY_ALL
 from inpformer.methods.base import Model
 from inpformer.methods.modes import SINGLE_CLASS
 from pipelines.features.anomalies import Showing
 from pipelines.features.index import row_views
+from pipelines.gate.linked import Linked, good_parts
 from pipelines.manifest.table import Row, good_rows
 from pipelines.training.job import Fold, History, Job, train_tasks, warn_if_short
 
 
-def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] = lambda path: "") -> dict[str, int]:
+def assign_folds(rows: Iterable[Row], folds: int, linked: Linked | None = None) -> dict[str, int]:
     """By the sha256 of each good image that is not for the test, the number of its fold, or BY_ALL for parts that are
     left over. The parts of each category are spread over `folds` of equal size (over as many as there are parts, where
-    these are fewer), by their content alone; copies, images of one part and those of one group, which `linked` names by
-    a path, lie in one.
+    these are fewer), by their content alone; copies, images of one part and those that are `linked` lie in one.
 
     A part whose defect is learnt from is left over too: all models have seen it.
 
@@ -33,7 +32,7 @@ def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] =
             by_category[row.category].append(row)
     assigned: dict[str, int] = {}
     for category, members in sorted(by_category.items()):
-        shown, learnt = _parts(members, linked)
+        shown, learnt = good_parts(members, linked or Linked())
         count, size = equal_folds(len(shown), folds)
         if count < 2:
             raise UserError(
@@ -48,20 +47,6 @@ def assign_folds(rows: Iterable[Row], folds: int, linked: Callable[[str], str] =
                 raise UserError(f"{path} is in another category too: with calibrate.folds, leave one of them out.")
             assigned |= dict.fromkeys(images, fold)
     return assigned
-
-
-def _parts(rows: Sequence[Row], linked: Callable[[str], str]) -> tuple[list[set[str]], list[set[str]]]:
-    """The sha256 of the good images of each part: of parts without a defect among these rows, and of parts with one."""
-    parts = parts_of([row.part for row in rows], [row.sha256 for row in rows], [linked(row.path) for row in rows])
-    good: dict[int, set[str]] = defaultdict(set)
-    for row, part in zip(rows, parts.tolist(), strict=True):
-        if not row.label:
-            good[part].add(row.sha256)
-    defective = {part for row, part in zip(rows, parts.tolist(), strict=True) if row.label}
-    return (
-        [images for part, images in good.items() if part not in defective],
-        [images for part, images in good.items() if part in defective],
-    )
 
 
 def _content(images: set[str]) -> str:

@@ -17,6 +17,7 @@ from pipelines.audit.export import read_export, write_export
 from pipelines.audit.verify import unrecorded, verify_record
 from pipelines.platform.registry import Evidence, folder_digest, register
 from pipelines.platform.runs import Run
+from pipelines.record.chain import Fault
 from pipelines.record.record import Record
 from pipelines.record.steps import REGISTRATION
 from pipelines.record.versions import note_version
@@ -26,6 +27,12 @@ from tests.platform.test_registry import registry as registry
 from tests.promote.weighing import promoted
 
 MADE_OF = {"git.commit": "abc", "data.digest": "def", "setting": "multi-class"}
+
+
+def faults_now() -> list[Fault]:
+    """What is wrong with the record and the files of versions."""
+    ledger = ledger_of(NAME)
+    return verify_record(ledger, ledger.read())
 
 
 @pytest.fixture
@@ -87,7 +94,7 @@ def test_a_file_of_a_version_that_changed_is_found(
     recorded: MlflowClient, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(files_of(recorded))
-    (fault,) = verify_record(ledger_of(NAME))
+    (fault,) = faults_now()
     assert fault.version == "1"
     with pytest.raises(SystemExit) as ended:
         run_audit(monkeypatch, "verify")
@@ -120,7 +127,7 @@ def test_an_entry_that_was_altered_in_the_database_is_found(
     recorded: MlflowClient, change: Callable[[], None], number: int
 ) -> None:
     change()
-    assert number in {fault.number for fault in verify_record(ledger_of(NAME))}
+    assert number in {fault.number for fault in faults_now()}
 
 
 def test_a_registry_that_was_pointed_at_another_record_is_found(recorded: MlflowClient) -> None:
@@ -132,7 +139,7 @@ def test_a_registry_that_was_pointed_at_another_record_is_found(recorded: Mlflow
     recorded.set_registered_model_tag(f"{NAME}-record", "inpformer.record.run", other)
     recorded.delete_registered_model_tag(f"{NAME}-record", "inpformer.record.head")
     recorded.delete_run(ours.run_id)
-    (fault,) = verify_record(ledger_of(NAME))
+    (fault,) = faults_now()
     assert ours.run_id in fault.what
 
 
@@ -141,9 +148,9 @@ def test_a_version_that_was_deleted_or_made_past_the_record_is_said(
 ) -> None:
     recorded.create_model_version(NAME, source="file:///nowhere")
     assert unrecorded(NAME, Record.open(NAME).entries()) == ["2"]
-    assert verify_record(ledger_of(NAME)) == []
+    assert faults_now() == []
     recorded.delete_model_version(NAME, "1")
-    (fault,) = verify_record(ledger_of(NAME))
+    (fault,) = faults_now()
     assert (fault.version, "deleted" in fault.what) == ("1", True)
 
 

@@ -11,8 +11,8 @@ from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.evaluate.measure import Judged, Measurement, Report, judged_parts, numbered, rates
-from pipelines.gate.linked import Linked
+from pipelines.evaluate.measure import Judged, Measurement, Report, judged_parts, rates
+from pipelines.gate.linked import Linked, numbered
 from pipelines.manifest.table import Row
 from tests.conftest import limits
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from io import BytesIO
@@ -28,9 +27,9 @@ from tests.platform.test_registry import NAME
 from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.s3_server import free_ports
+from tests.serving.test_serving import eventually
 
 CHAMPION = f"models:/{NAME}@champion"
-ANSWERS_WITHIN = 120.0
 
 
 def png(seed: int = 0) -> bytes:
@@ -99,6 +98,14 @@ def post(port: int, body: dict[str, Any]) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
 def test_mlflow_models_serve_answers(champion: Detector, empty: Path, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", CHAMPION, "-p", str(port)]
@@ -110,15 +117,8 @@ def test_mlflow_models_serve_answers(champion: Detector, empty: Path, tmp_path: 
             start_new_session=True,
         )
     try:
-        end = time.monotonic() + ANSWERS_WITHIN
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
-                    break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "serve.log").read_text()
-                assert time.monotonic() < end, (tmp_path / "serve.log").read_text()
-                time.sleep(0.2)
+        eventually(lambda: process.poll() is not None or answers(port))
+        assert process.poll() is None, (tmp_path / "serve.log").read_text()
         image = base64.b64encode(png()).decode()
         status, answer = post(port, {"dataframe_records": [{"image": image, "category": "nut"}]})
         (row,) = answer["predictions"]

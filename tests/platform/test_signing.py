@@ -25,6 +25,7 @@ from pipelines.platform.registry import Evidence, folder_digest, register
 from pipelines.platform.runs import Run
 from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING_KEY, VERIFY_KEY, sign_text, text_fits
 from pipelines.platform.tracking import tracking_uri
+from pipelines.record.chain import Fault
 from pipelines.record.record import Record
 from pipelines.record.steps import REGISTRATION
 from pipelines.record.versions import note_version
@@ -33,6 +34,12 @@ from serving.signature import SIGNATURE
 from tests.platform.test_registry import NAME
 from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
+
+
+def faults_now() -> list[Fault]:
+    """What is wrong with the record and the files of versions."""
+    ledger = ledger_of(NAME)
+    return verify_record(ledger, ledger.read())
 
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
@@ -75,7 +82,7 @@ def test_a_signed_version_verifies_and_is_served(
     registry: MlflowClient, detector: Detector, tmp_path: Path, keys: Path
 ) -> None:
     made(detector, tmp_path / "detector")
-    assert verify_record(ledger_of(NAME)) == []
+    assert faults_now() == []
     served = Registry(tracking_uri()).load(NAME, 1, verify_key=str(keys)).detector
     assert served.thresholds == detector.thresholds
 
@@ -99,7 +106,7 @@ def test_what_does_not_verify_is_not_served(
         keys.write_bytes(key_pair(tmp_path, "theirs")[1].read_bytes())
     with pytest.raises(UserError, match="version 1 of inpformer"):
         Registry(tracking_uri()).load(NAME, 1, verify_key=str(keys))
-    assert "1" in {fault.version for fault in verify_record(ledger_of(NAME))}
+    assert "1" in {fault.version for fault in faults_now()}
 
 
 def test_an_entry_that_was_written_by_another_hand_is_found(
@@ -112,7 +119,7 @@ def test_an_entry_that_was_written_by_another_hand_is_found(
         Record.open(NAME).append("refusal", "1", {})
         other.delenv(SIGNING_KEY)
         Record.open(NAME).append("refusal", "1", {})
-    faults = verify_record(ledger_of(NAME))
+    faults = faults_now()
     assert [fault.number for fault in faults] == [2, 3]  # the chain alone is without fault
     write_export(ledger_of(NAME).read(), tmp_path / "record.jsonl")
     found = verify_export(NAME, read_export(tmp_path / "record.jsonl"), ledger_of(NAME).read())
@@ -125,16 +132,16 @@ def test_what_is_older_than_the_key_is_held_by_the_chain_and_signed_when_it_is_r
     made(detector, tmp_path / "detector")
     private, public = key_pair(tmp_path, "ours")
     monkeypatch.setenv(VERIFY_KEY, str(public))
-    faults = verify_record(ledger_of(NAME))
+    faults = faults_now()
     assert [(fault.number, fault.version) for fault in faults] == [(1, None), (None, "1")]
     monkeypatch.setenv(SIGNING_KEY, str(private))
     made(detector, tmp_path / "detector")
     Record.open(NAME).append("refusal", "1", {})
-    assert verify_record(ledger_of(NAME)) == []
+    assert faults_now() == []
     with sqlite3.connect("mlflow.db") as database:
         database.execute("DELETE FROM params WHERE key LIKE '%.signature'")
     database.close()
-    assert [fault.number for fault in verify_record(ledger_of(NAME))] == [2]
+    assert [fault.number for fault in faults_now()] == [2]
 
 
 def test_a_key_that_is_none_is_refused_before_anything_is_made(

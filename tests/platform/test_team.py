@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -25,26 +23,16 @@ from pipelines.platform.runs import Run
 from serving.webhook import LARGEST_BODY, PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
 from tests.s3_server import S3Server, free_ports
+from tests.serving.test_serving import DEADLINE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "inpformer"
 ADMIN, PASSWORD = ("admin", "the admin's password"), "a password of somebody"
 SECRET = "what MLflow and the service share"
-ANSWERS_WITHIN = 240.0
 EVENTS = ["model_version_alias.created"]
 
 if not (shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin"))):
     pytest.skip("PostgreSQL is not installed", allow_module_level=True)
-
-
-def eventually(check: Callable[[], Any]) -> Any:
-    """The first true value of `check`, asked again and again."""
-    end = time.monotonic() + ANSWERS_WITHIN
-    while time.monotonic() < end:
-        if value := check():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {ANSWERS_WITHIN} seconds")
 
 
 @dataclass
@@ -79,7 +67,7 @@ class Team:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(ANSWERS_WITHIN)
+        return self.process.wait(DEADLINE)
 
     def admin(self, path: str, **values: str) -> None:
         """A request of the admin's, as docs/promotion.md has it."""
@@ -199,7 +187,7 @@ def test_a_team_promotes_with_names_and_the_service_hears_of_it(
         eventually(lambda: httpx.get(f"{address}/healthz").json()["model_version"] == 2)
     finally:
         os.killpg(service.pid, signal.SIGINT)
-        service.wait(timeout=ANSWERS_WITHIN)
+        service.wait(timeout=DEADLINE)
     assert SECRET not in log.read_text()
     team.run("ana", "pipelines.audit", "export", str(tmp_path / "record.jsonl"))
     entries = [json.loads(line)["entry"] for line in (tmp_path / "record.jsonl").read_text().splitlines()]

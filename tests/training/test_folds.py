@@ -155,8 +155,8 @@ def test_images_of_a_part_and_copies_lie_in_one_fold() -> None:
 
 def test_images_that_look_like_one_part_lie_in_one_fold() -> None:
     rows = [good(n) for n in range(12)]
-    pairs = {row.path: f"{n // 2}" for n, row in enumerate(rows)}
-    assigned = assign_folds(rows, 6, lambda path: pairs[path])
+    pairs = [(one.path, other.path) for one, other in zip(rows[::2], rows[1::2], strict=True)]
+    assigned = assign_folds(rows, 6, Linked(True, pairs))
     assert [assigned[row.sha256] for row in rows[::2]] == [assigned[row.sha256] for row in rows[1::2]]
     assert Counter(assigned.values()) == dict.fromkeys(range(6), 2)
 
@@ -171,8 +171,8 @@ def test_a_part_whose_defect_is_learnt_from_is_judged_by_no_fold() -> None:
     taught = replace(good(12, part="p1"), label=1)
     looks_alike = replace(good(13), label=1)
     of_val = replace(good(14, part="p2", split="val"), label=1)  # tuning may judge by it, nothing learns from it
-    linked = {looks_alike.path: "same", rows[9].path: "same"}
-    assigned = assign_folds([*rows, taught, looks_alike, of_val], 4, lambda path: linked.get(path, ""))
+    linked = Linked(True, [(looks_alike.path, rows[9].path)])
+    assigned = assign_folds([*rows, taught, looks_alike, of_val], 4, linked)
     assert {n for n, r in enumerate(rows) if assigned[r.sha256] == BY_ALL} == {2, 3, 8, 9}
     assert Counter(assigned.values()) == {0: 2, 1: 2, 2: 2, 3: 2, BY_ALL: 4}
 
