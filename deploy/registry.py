@@ -28,7 +28,8 @@ ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 SHORTEST_PASSWORD = 12  # MLflow's own
 USER = "mlflow"
 DATABASES = ("mlflow", "mlflow_auth")
-USERS_VARIABLE, USERS_FILE = "MLFLOW_AUTH_CONFIG_PATH", "users.ini"
+# Of our servers alone, which are known again by it: a user's shell may well have MLflow's own variables.
+FOLDER_VARIABLE = "INPFORMER_REGISTRY_FOLDER"
 START_SECONDS, ENDING_SECONDS = 180.0, 0.01
 STOP_SECONDS = 30.0
 
@@ -71,7 +72,7 @@ def run(folder: Path, artifacts: str | None, host: str, port: int) -> None:
 
 def end_left_over(folder: Path) -> None:
     """Ends the servers of an earlier start on this folder, which outlive a kill of this program."""
-    mark = f"{USERS_VARIABLE}={folder / USERS_FILE}".encode()
+    mark = f"{FOLDER_VARIABLE}={folder}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or is somebody else's
             while mark in (process / "environ").read_bytes().split(b"\0"):  # of what has ended it is empty
@@ -172,7 +173,7 @@ def make_databases(port: int, password: str) -> None:
 
 def settings(folder: Path, kept: Mapping[str, str], uris: Mapping[str, str], artifacts: str) -> dict[str, str]:
     """The environment of MLflow's server; no secret stands in its command line, which everybody on the machine sees."""
-    users = folder / USERS_FILE
+    users = folder / "users.ini"
     write_secret(
         users, f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {uris['mlflow_auth']}\nadmin_username = admin\n"
     )
@@ -183,7 +184,8 @@ def settings(folder: Path, kept: Mapping[str, str], uris: Mapping[str, str], art
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uris["mlflow"],
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
-        USERS_VARIABLE: str(users),
+        "MLFLOW_AUTH_CONFIG_PATH": str(users),
+        FOLDER_VARIABLE: str(folder),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": kept["sessions"],
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": kept["webhooks"],
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -36,6 +36,8 @@ def decision(
 
     Raises UserError if no version was champion then, and for an image that is neither here nor in the evidence.
     """
+    if not wanted.strip():
+        raise UserError("the image is empty: give a file, its sha256, its path in the data, or the part that it shows.")
     at = time or datetime.now(UTC)
     found = [reign for reign in champions_at(entries, at) if reign.version is not None]
     if not found:

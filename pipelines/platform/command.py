@@ -4,6 +4,7 @@ never a traceback.
 
 import gc
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -22,20 +23,33 @@ INTERRUPTED = "interrupted: what is finished is kept, run the same command again
 
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; exits 1 with a sentence for a UserError and for a file system that does not let us work, 130 on
-    Ctrl-C or SIGTERM.
+    Ctrl-C or SIGTERM, as SIGPIPE would end it where nobody reads what it prints any more (`| head`).
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}{HINTS.get(type(error), '')}")
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + signal.SIGPIPE)
         if sentence := files.refusal(error):
             sys.exit(f"error: {sentence}")
         raise
+
+
+def _nobody_reads() -> bool:
+    """Whether it is stdout that broke; then what is left to print goes nowhere."""
+    looking = select.poll()
+    looking.register(1, 0)
+    broken = any(event & select.POLLERR for _, event in looking.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return broken
 
 
 def search_path() -> str:

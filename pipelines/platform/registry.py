@@ -201,6 +201,8 @@ def find_version(model_name: str, wanted: str) -> Version:
 
 @reaching_mlflow
 def _numbered(model_name: str, number: str) -> Version | None:
+    if not number.isdecimal():  # a tag or an entry of the record may say anything
+        return None
     found = client().search_model_versions(f"name = '{model_name}'")
     return next((_version(one) for one in found if int(one.version) == int(number)), None)
 

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 
+from inpformer.errors import UserError
 from pipelines.platform.aliases import CHALLENGER, CHAMPION, PREVIOUS
 from pipelines.platform.params import read_section
 from pipelines.promote.approval import approve
@@ -48,7 +49,11 @@ def _check(model_name: str, wanted: str, settings: PromoteSettings) -> None:
     from pipelines.promote.gate import weigh
 
     with _stdout_for_json() as write:
-        result = check(model_name, wanted, settings, weigh)
+        try:
+            result = check(model_name, wanted, settings, weigh)
+        except UserError as error:  # nothing could be weighed: whoever reads the answer is to read why
+            write(json.dumps({"model": model_name, "allowed": False, "why": str(error), "verdict": None}, indent=2))
+            raise
         write(json.dumps(result, indent=2))
     if not result["allowed"]:
         sys.exit(1)

@@ -22,7 +22,7 @@ BASELINES = "baselines"
 def weigh(
     model_name: str, challenger: Version, champion: Version | None, settings: PromoteSettings, folder: Path
 ) -> Verdict:
-    """Judges the challenger's test images with both, and writes verdict.json, index.html and differences.png into
+    """Judges the test images of the newer one with both, and writes verdict.json, index.html and differences.png into
     `folder`, which is there and empty; logs them to the challenger's run.
 
     Raises UserError where nothing can be said: a version without test images, images that are not on this machine or

@@ -1,4 +1,4 @@
-"""Which test images a challenger is weighed on: those that it was registered with."""
+"""Which test images two versions are weighed on: those that the newer one was registered with."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from inpformer.errors import UserError
 from pipelines.gate.linked import Linked, read_linked
 from pipelines.manifest.table import Manifest, Row, read_manifest
-from pipelines.platform.registry import Version, download_evidence
+from pipelines.platform.registry import Version, download_evidence, find_version, has_version
 from pipelines.register.evidence import LINKED_FILE, MANIFEST_FILE
 
 RECALIBRATED_TAG = "recalibrated.from"
@@ -26,16 +26,15 @@ class SharedImages:
 
 
 def images_of(model_name: str, challenger: Version, champion: Version | None, folder: Path) -> SharedImages:
-    """The challenger's, which are the newer ones; of a recalibrated version those of the version that it came from; of
-    one that keeps none, as it was imported, the champion's. Files are fetched into `folder`.
+    """Those of the newer of the two, as tests grow; of a recalibrated version those of the one that it came from in the
+    end; of one that keeps none, as it was imported, the other's. Files are fetched into `folder`.
 
     Raises UserError if none of these versions keeps a manifest.
     """
-    numbers = [challenger.number]
-    if origin := challenger.tags.get(RECALIBRATED_TAG):
-        numbers.append(origin)
-    if champion is not None:
-        numbers.append(champion.number)
+    both = [challenger, *([champion] if champion is not None else [])]
+    numbers = []
+    for version in sorted(both, key=lambda one: int(one.number), reverse=True):
+        numbers += _line(model_name, version)
     for number in dict.fromkeys(numbers):
         kept = download_evidence(model_name, number, folder / number, MANIFEST_FILE)
         if kept is not None:
@@ -48,6 +47,17 @@ def images_of(model_name: str, challenger: Version, champion: Version | None, fo
         "recalibrated or registered by an older program, so that nothing can be weighed: train and register one with "
         "`dvc repro`, or promote it with --force."
     )
+
+
+def _line(model_name: str, version: Version) -> list[str]:
+    """The version, and those that it was recalibrated from: a category at a time makes several."""
+    numbers = [version.number]
+    while (origin := version.tags.get(RECALIBRATED_TAG)) and has_version(model_name, origin):
+        version = find_version(model_name, origin)
+        if version.number in numbers:  # tags can be changed
+            break
+        numbers.append(version.number)
+    return numbers
 
 
 def _dropped(model_name: str, manifest: Manifest, champion: Version, folder: Path) -> Collection[str]:

@@ -52,7 +52,7 @@ def ready(record: Record, policy: DriftPolicy, lease: float = LEASE) -> State:
         state = state_of(entries)
         if state.open is not None:
             _await(record, state.open, lease)
-            _settle(record, state, state.open)
+            _settle(record, state.open)
             continue
         held = aliases(record.model_name)
         if {CHAMPION: held.get(CHAMPION), PREVIOUS: held.get(PREVIOUS)} == {
@@ -79,23 +79,21 @@ def move(record: Record, seen: State, kind: str, to: str, details: Mapping[str, 
     return state_of(entries)
 
 
-def _settle(record: Record, state: State, intent: Entry) -> None:
+def _settle(record: Record, intent: Entry) -> None:
     """Finishes what another process began, where it had moved the champion, and undoes it where it had not: its writer
     may not be allowed to move an alias, and whoever settles it is.
     """
     if intent.kind == DRIFT or aliases(record.model_name).get(CHAMPION) == target(intent)[CHAMPION]:
         carry_out(record, intent)
-    elif _is_open(record.entries(), intent):
-        if aliases(record.model_name).get(PREVIOUS) != state.previous:
-            set_alias(record.model_name, PREVIOUS, state.previous)
-        _close(record, intent, ABANDONED, "it was cut off before the champion moved")
+    else:
+        _give_up(record, intent, "it was cut off before the champion moved")
 
 
 def carry_out(record: Record, intent: Entry) -> None:
     """Moves the aliases as an intent says and records that they stand, unless somebody else has done that."""
     aims = target(intent)
     if gone := [number for number in aims.values() if number and not has_version(record.model_name, number)]:
-        _close(record, intent, ABANDONED, f"version {gone[0]} was deleted")
+        _give_up(record, intent, f"version {gone[0]} was deleted")
         return
     for alias, number in aims.items():
         if aliases(record.model_name).get(alias) == number:
@@ -103,21 +101,32 @@ def carry_out(record: Record, intent: Entry) -> None:
         if not _is_open(record.entries(), intent):
             return
         set_alias(record.model_name, alias, number)
-    _close(record, intent, REVERTED if intent.kind == DRIFT else PROMOTED)
+    stand = {alias: number for alias, number in aims.items() if number is not None}
+    _close(record, intent, REVERTED if intent.kind == DRIFT else PROMOTED, stand)
 
 
-def _close(record: Record, intent: Entry, kind: str, why: str | None = None) -> None:
-    """Records that an intent is done, or given up: then the aliases are what they are."""
-    aims = target(intent)
-    held = aliases(record.model_name) if kind == ABANDONED else {k: v for k, v in aims.items() if v is not None}
-    details = {**stands(held), "closes": intent.number, "began": intent.actor, "why": why}
+def _give_up(record: Record, intent: Entry, why: str) -> None:
+    """Takes back what an intent moved of @previous, and records that the aliases stand as before it: where somebody
+    moved them besides, that is drift.
+    """
+    state, name = state_of(record.entries()), record.model_name
+    if state.open is None or state.open.number != intent.number:
+        return
+    if aliases(name).get(PREVIOUS) == target(intent)[PREVIOUS] != state.previous:
+        set_alias(name, PREVIOUS, state.previous if state.previous and has_version(name, state.previous) else None)
+    _close(record, intent, ABANDONED, state.aliases, why)
+
+
+def _close(record: Record, intent: Entry, kind: str, stand: Mapping[str, str], why: str | None = None) -> None:
+    """Records that an intent is done, or given up, and where the aliases stand."""
+    details = {**stands(stand), "closes": intent.number, "began": intent.actor, "why": why}
 
     def check(entries: Sequence[Entry]) -> None:
         if not _is_open(entries, intent):
             raise OvertakenError("finished by somebody else")
 
     try:
-        record.append(kind, held.get(CHAMPION), details, check)
+        record.append(kind, stand.get(CHAMPION), details, check)
     except OvertakenError:
         return
 

@@ -75,7 +75,7 @@ def content_of(root: Path, row: Row) -> bytes:
         raise UserError(f"{root / row.path} cannot be read ({error.strerror}): bring it there again.") from None
     if hashlib.sha256(content).hexdigest() != row.sha256:
         raise UserError(
-            f"{root / row.path} is not the image that the challenger was tested on: bring that one back with "
+            f"{root / row.path} is not the image that the versions are weighed on: bring that one back with "
             "`dvc checkout`, at the commit of the data, and run again."
         )
     return content
@@ -163,7 +163,7 @@ def _judged(
             mask = read_mask(root, row)
             if np.count_nonzero(np.asarray(mask)) != row.mask_pixels:
                 raise UserError(
-                    f"a mask of {root / row.path} is not the one that the challenger was tested with: bring that one "
+                    f"a mask of {root / row.path} is not the one that the versions are weighed with: bring that one "
                     "back with `dvc checkout`, at the commit of the data, and run again."
                 )
             one, two = (

@@ -1,5 +1,6 @@
 """A git worktree in which a pipeline runs again, beside the one that the user works in."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -25,9 +26,19 @@ MANIFEST, DETECTOR = Path("artifacts/manifest.parquet"), Path("artifacts/detecto
 def worktree(number: str, origin: Origin) -> Iterator[Path]:
     """Checks the commit out below PLACE, with the version's parameters; removes it again, but for failures.
 
-    Raises UserError if the commit is not in this repository.
+    Raises UserError if the commit is not in this repository, and while another process has the version's worktree.
     """
     folder = (PLACE / number).resolve()
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process makes version {number} again, in {folder}: wait until it ends.") from None
+        yield from _checked_out(folder, origin)
+
+
+def _checked_out(folder: Path, origin: Origin) -> Iterator[Path]:
     _remove(folder)
     _git("worktree", "add", "--quiet", "--detach", str(folder), origin.commit)
     params = origin.params

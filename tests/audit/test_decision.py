@@ -58,6 +58,13 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     return json.loads(capsys.readouterr().out)
 
 
+def test_an_empty_name_is_not_every_image_without_a_part(decided: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wanted in ("", " "):
+        monkeypatch.setattr("sys.argv", ["audit", "decision", wanted])
+        with pytest.raises(UserError, match="the image is empty"):
+            command.main()
+
+
 def test_an_image_of_the_evidence_is_found_by_file_digest_path_and_part(
     decided: Manifest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,4 +119,25 @@ def test_other_errors_of_the_system_are_not_hidden() -> None:
         Path("/nowhere/file").read_text()
 
     with pytest.raises(FileNotFoundError):
+        command.run(main)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_who_stops_reading_sees_no_traceback(lines: int) -> None:
+    code = f"from pipelines.platform import command\ncommand.run(lambda: print('line\\n' * {lines}))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (128 + signal.SIGPIPE, "")
+
+
+def test_another_pipe_that_breaks_is_no_reader_of_ours() -> None:
+    def main() -> None:
+        raise BrokenPipeError(32, "a server hung up")
+
+    with pytest.raises(BrokenPipeError):
         command.run(main)

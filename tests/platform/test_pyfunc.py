@@ -21,6 +21,7 @@ from PIL import Image
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
+from pipelines.platform.command import search_path
 from pipelines.platform.registry import Evidence, register, set_alias
 from pipelines.platform.runs import Run
 from tests.platform.test_registry import NAME
@@ -112,6 +113,7 @@ def test_mlflow_models_serve_answers(champion: Detector, empty: Path, tmp_path: 
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--host=127.0.0.1", "--env-manager=local", "--workers=1"],
+            env={**os.environ, "PATH": search_path()},  # MLflow starts uvicorn by its name
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from inpformer.errors import UserError
 from pipelines.platform.registry import aliases, set_alias
 from pipelines.promote import __main__ as command
 from pipelines.promote import gate
@@ -129,6 +130,21 @@ def test_a_check_is_json_on_stdout_and_an_exit_code(
     assert "from a library" in said.err
     assert "from a child" in said.err
     assert aliases(NAME) == {"challenger": "1"}
+
+
+@pytest.mark.parametrize(("version", "why"), [("1", "test images"), ("9", "no version 9")])
+def test_a_check_that_cannot_weigh_says_why_in_json_too(
+    workplace: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    version: str,
+    why: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["promote", version, "--check"])  # a real gate: version 1 keeps no test images
+    with pytest.raises(UserError, match=why):
+        command.main()
+    answer = json.loads(capfd.readouterr().out)
+    assert (answer["allowed"], answer["verdict"], why in answer["why"]) == (False, None, True)
 
 
 def test_a_refusal_is_one_sentence_and_exit_code_1(workplace: MlflowClient, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from inpformer.errors import UserError
 from inpformer.judging.seen import SeenImages
 from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Manifest
-from pipelines.platform.registry import Version, find_version
+from pipelines.platform.registry import Version, find_version, set_version_tags
 from pipelines.platform.tracking import tracking_uri
 from pipelines.promote.compare import MEASURES
 from pipelines.promote.cost import peak_memory
@@ -217,12 +217,27 @@ def test_one_that_keeps_no_test_images_is_weighed_on_the_champions(made: Made, e
     assert images_of(NAME, alone, made.look, made.folder / "fetched").version == made.look.number
     again = replace(alone, tags={"recalibrated.from": made.guess.number})
     assert images_of(NAME, again, made.look, made.folder / "fetched").version == made.guess.number
+    set_version_tags(NAME, alone.number, {"recalibrated.from": made.guess.number})
+    twice = registered(guessing(encoder, made.manifest, 5), None, made.folder, "twice")
+    for origin, kept_by in ((alone.number, made.guess), (twice.number, made.look), ("no number", made.look)):
+        tagged = replace(twice, tags={"recalibrated.from": origin})
+        assert images_of(NAME, tagged, made.look, made.folder / "fetched").version == kept_by.number
     fewer = replace(made.manifest, rows=list(made.manifest.rows)[:-3])  # images of the test
     less = registered(guessing(encoder, made.manifest, 4), fewer, made.folder, "less")
     assert len(images_of(NAME, less, made.look, made.folder / "fetched").dropped) == 3
     assert not images_of(NAME, made.look, less, made.folder / "fetched").dropped
+    # An older version that comes again is weighed on the tests of now.
+    assert images_of(NAME, made.look, less, made.folder / "fetched").version == less.number
     with pytest.raises(UserError, match="--force"):
         images_of(NAME, alone, None, made.folder / "fetched")
+
+
+def test_without_test_images_nothing_can_be_said(made: Made, encoder: Encoder) -> None:
+    untested = replace(made.manifest, rows=[row for row in made.manifest.rows if row.split != "test"])
+    none = registered(guessing(encoder, made.manifest, 6), untested, made.folder, "none")
+    for champion in (made.look, None):
+        verdict = made.weigh(none, champion)
+        assert (verdict.outcome, verdict.allows, verdict.details["compared"]) == (TOO_FEW, False, [])
 
 
 def test_a_peak_of_memory_is_a_processes_own() -> None:

@@ -158,6 +158,15 @@ def test_a_move_to_a_version_that_was_deleted_is_given_up(three_versions: Mlflow
     assert kinds()[-1] == "abandoned"
 
 
+def test_a_move_to_what_is_no_version_is_given_up(three_versions: MlflowClient) -> None:
+    promoted("1")
+    record = Record.open(NAME)
+    record.append("promotion", "2", {"from": "1", "to": "no number", "host": "elsewhere", "pid": 1})
+    set_alias(NAME, "champion", "2")
+    assert ready(record, "accept", lease=0).champion == "2"  # moved by hand
+    assert kinds()[-2:] == ["abandoned", "drift"]
+
+
 def test_what_was_moved_by_hand_is_recorded_and_accepted(
     three_versions: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

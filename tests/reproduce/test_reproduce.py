@@ -149,6 +149,18 @@ def test_images_that_nobody_has_are_refused_and_a_failure_is_no_obstacle(reposit
         fetch_data(folder, unknown)
 
 
+def test_of_two_at_once_the_second_is_told(repository: Path) -> None:
+    origin = origin_of("HEAD", Path("data/own"), {})
+    with worktree("1", origin) as folder:
+        with pytest.raises(UserError, match="another process makes version 1 again"), worktree("1", origin):
+            pass
+        assert (folder / "params.yaml").is_file()
+        with worktree("2", origin) as other:
+            assert other != folder
+    with worktree("1", origin):  # it lets go
+        pass
+
+
 def test_a_commit_that_is_not_here_is_named(repository: Path) -> None:
     strange = Origin(COMMIT, {}, Path("data/own"), "d1", {}, None)
     with pytest.raises(UserError, match=COMMIT), worktree("1", strange):
