@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -30,7 +31,7 @@ USER = "mlflow"
 DATABASES = ("mlflow", "mlflow_auth")
 # Of our servers alone, which are known again by it: a user's shell may well have MLflow's own variables.
 FOLDER_VARIABLE = "INPFORMER_REGISTRY_FOLDER"
-START_SECONDS, ENDING_SECONDS = 180.0, 0.01
+START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 
 
@@ -73,11 +74,26 @@ def run(folder: Path, artifacts: str | None, host: str, port: int) -> None:
 def end_left_over(folder: Path) -> None:
     """Ends the servers of an earlier start on this folder, which outlive a kill of this program."""
     mark = f"{FOLDER_VARIABLE}={folder}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is somebody else's
-            while mark in (process / "environ").read_bytes().split(b"\0"):  # of what has ended it is empty
-                os.kill(int(process.name), signal.SIGKILL)
-                time.sleep(ENDING_SECONDS)
+    while any(_end(int(one.name), mark) for one in Path("/proc").glob("[0-9]*")):
+        pass  # it may have started another meanwhile
+
+
+def _end(number: int, mark: bytes) -> bool:
+    """Kills a process with that variable and waits until its sockets are closed; whether there was one."""
+    try:
+        process = os.pidfd_open(number)
+    except OSError:  # it has ended
+        return False
+    try:
+        if mark not in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+            return False
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        # Not its environment, which is gone before its sockets are.
+        return bool(select.select([process], [], [], STOP_SECONDS)[0])
+    except OSError:  # it has ended, or is somebody else's
+        return False
+    finally:
+        os.close(process)
 
 
 def postgres_programs() -> Path:
