@@ -37,9 +37,12 @@ class Transform:
 
     def normalised(self, picture: NDArray[np.uint8]) -> Tensor:
         """What `picture` gives to [3, crop, crop] float32."""
-        pixels = picture.astype(np.float32) / 255
-        scaled = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return torch.from_numpy(scaled.transpose(2, 0, 1).copy())
+        return self.scaled(torch.from_numpy(picture.copy())[None])[0]
+
+    def scaled(self, pictures: Tensor) -> Tensor:
+        """Pictures as `picture` gives them, uint8 [B, crop, crop, 3], to [B, 3, crop, crop] float32."""
+        mean, std = (torch.tensor(values, device=pictures.device) for values in (self.mean, self.std))
+        return ((pictures.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
     def mask(self, mask: Image.Image) -> NDArray[np.bool_]:
         """A ground-truth mask, its size that of its image, to [256, 256]: true where the defect is.

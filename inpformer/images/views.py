@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -29,8 +31,11 @@ class View:
 
     def pixels(self, image: Image.Image, transform: Transform) -> Tensor:
         """The encoder's input: [3, S, S]."""
-        part = image if self.window is None else image.crop(self.window)
-        return FORMS[self.form](transform.image(part))
+        return FORMS[self.form](transform.normalised(self.picture(image, transform)))
+
+    def picture(self, image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
+        """The view before its form and before colours are scaled: [S, S, 3]."""
+        return transform.picture(image if self.window is None else image.crop(self.window))
 
 
 def views(size: tuple[int, int], tiling: Tiling | None, augmented: bool) -> list[View]:

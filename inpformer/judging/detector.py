@@ -7,6 +7,7 @@ in it: they are named by digest and checked.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,6 +23,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
+from inpformer.backends.base import Backend, rows_of
+from inpformer.backends.graphs import write_graphs
+from inpformer.backends.in_torch import InTorch
+from inpformer.backends.names import TORCH, check_backend
+from inpformer.backends.runtimes import InRuntime
 from inpformer.config import build, require
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
@@ -46,7 +52,6 @@ FORMAT_VERSION = 3
 MAPS_AT_A_TIME = MAX_TILES
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
 SEEN_FILE = "seen.safetensors"
-VIEWS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Detector:
         self.tiling = tiling
         self.seen = seen
         self._wants = method.wants(settings, encoder.shape)
+        self.backend: Backend = InTorch(encoder, self._wants, self._zero_shot)
 
     def _ready(self, model: Model) -> Model:
         return model.eval().to(self.encoder.device)
@@ -200,15 +206,13 @@ class Detector:
         """
         seen = [(n, view) for n, image in enumerate(images) for view in views(image.size, self.tiling, augmented=False)]
         maps: list[list[list[Tensor]]] = [[[] for _ in own] for own in models]
-        zero_shot = self.learnt_from.setting == ZERO_SHOT
-        for start in range(0, len(seen), VIEWS_AT_A_TIME):
-            part = seen[start : start + VIEWS_AT_A_TIME]
-            pixels = torch.stack([view.pixels(images[n], self.encoder.transform) for n, view in part])
-            groups = self._wants.of(self.encoder.features(pixels))
+        for start in range(0, len(seen), self.backend.at_a_time):
+            part = seen[start : start + self.backend.at_a_time]
+            pictures = np.stack([view.picture(images[n], self.encoder.transform) for n, view in part])
+            groups = self.backend.groups(torch.from_numpy(pictures))
             for model in {model: None for n, _ in part for model in models[n]}:
                 rows = [row for row, (n, _) in enumerate(part) if any(one is model for one in models[n])]
-                mine = [group[rows] for group in groups]
-                found = model.maps(mine, self.encoder.transform.crop, zero_shot).cpu()
+                found = self.backend.maps(model, rows_of(groups, rows))
                 for row, one in zip(rows, found, strict=True):
                     n = part[row][0]
                     place = next(place for place, other in enumerate(models[n]) if other is model)
@@ -253,13 +257,47 @@ class Detector:
         limit = threshold.threshold if decision == "FAIL" else threshold.review_threshold
         return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)))
 
+    @property
+    def names(self) -> list[str]:
+        """Of the models, in the order in which they are stored."""
+        return sorted(self.folds or self.models)
+
+    @property
+    def in_order(self) -> list[Model]:
+        """All models, of folds too, in the order in which they are stored."""
+        return [model for name in self.names for model in self.folds.get(name) or [self.models[name]]]
+
+    @property
+    def _zero_shot(self) -> bool:
+        return self.learnt_from.setting == ZERO_SHOT
+
+    def write_graphs(self, folder: Path, bits: int = 32) -> list[Path]:
+        """The networks as ONNX files in `folder`, see `inpformer.backends.graphs`. Raises UserError where that cannot
+        be, and if they are not on the CPU.
+        """
+        require(self.encoder.device.type == "cpu", "device", self.encoder.device.type, "cpu, to write ONNX files")
+        return write_graphs(folder, self.encoder, self._wants, self.in_order, self._zero_shot, bits)
+
+    def run_in(self, backend: str, graphs: Path | None = None, threads: int = 1) -> None:
+        """Has another backend compute from now on, with files that `write_graphs` wrote; where `graphs` is None, they
+        are written now, which takes ten seconds.
+
+        Raises UserError for an unknown backend, one that is not installed, and for files that are missing or damaged.
+        """
+        if check_backend(backend) == TORCH:
+            self.backend = InTorch(self.encoder, self._wants, self._zero_shot)
+        elif graphs is not None:
+            self.backend = InRuntime(backend, graphs, self.in_order, threads)
+        else:
+            with tempfile.TemporaryDirectory(prefix="inpformer-") as made:
+                self.write_graphs(Path(made))
+                self.backend = InRuntime(backend, Path(made), self.in_order, threads)
+
     def save(self, folder: Path) -> None:
         """Writes the files into `folder`, which it makes."""
         folder.mkdir(parents=True)
-        names = sorted(self.folds or self.models)
-        models = [model for name in names for model in self.folds.get(name) or [self.models[name]]]
         tensors: dict[str, Tensor] = {}
-        for number, model in enumerate(models):
+        for number, model in enumerate(self.in_order):
             tensors |= prefixed(f"{number}:", model.tensors())
         content = save(tensors)
         config = DetectorConfig(
@@ -270,11 +308,11 @@ class Detector:
             self.tiling,
             self.method.name,
             asdict(self.settings),
-            tuple(names),
+            tuple(self.names),
             self.learnt_from,
             hashlib.sha256(content).hexdigest(),
             None if self.seen is None else self.seen.save(folder / SEEN_FILE),
-            tuple(len(self.folds[name]) for name in names if self.folds),
+            tuple(len(self.folds[name]) for name in self.names if self.folds),
         )
         (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
@@ -287,13 +325,16 @@ class Detector:
         encoder_weights: str | None = None,
         device: torch.device | str = "cpu",
         load: Callable[[EncoderSettings], Encoder] = load_encoder,
+        backend: str = TORCH,
     ) -> "Detector":
         """Reads what `save` wrote. `encoder_weights` says where the encoder's weights lie on this machine, if
-        not where they lay when it was trained; `load` makes the encoder, for weights that are not on this machine.
+        not where they lay when it was trained; `load` makes the encoder, for weights that are not on this machine;
+        `backend` computes (see `run_in`).
 
         Raises UserError naming the file if one is missing or damaged, if its format is another, if a shape does
         not fit, and if the encoder has not the digest that the model was trained with.
         """
+        check_backend(backend)
         config = _read_config(folder / CONFIG_FILE)
         calibration = _read_json(folder / CALIBRATION_FILE)
         thresholds = {c: build(Threshold, t, f"{folder / CALIBRATION_FILE}: {c}") for c, t in calibration.items()}
@@ -320,7 +361,9 @@ class Detector:
         _check_folds(thresholds, folds, folder)
         seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
         known = (config.learnt_from, thresholds, config.tiling, seen, folds)
-        return cls(encoder.to(device), method, own, models, *known)
+        detector = cls(encoder.to(device), method, own, models, *known)
+        detector.run_in(backend)
+        return detector
 
 
 def lifted(anomaly_map: NDArray[np.float32], own: float, score: float) -> NDArray[np.float32]:

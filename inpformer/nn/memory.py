@@ -15,11 +15,17 @@ TOKENS_AT_A_TIME = 1024
 def distances(tokens: Tensor, memory: Tensor, neighbours: int = 1) -> Tensor:
     """The mean Euclidean distance of each token [B, N, C] to its nearest `neighbours` in `memory` [m, C]: [B, N]."""
     count = min(neighbours, len(memory))
-    near = [
-        torch.cdist(part, memory).topk(count, dim=1, largest=False).values.mean(dim=1)
-        for part in tokens.flatten(0, 1).split(TOKENS_AT_A_TIME)
-    ]
+    flat = tokens.flatten(0, 1)
+    # An exported graph is given few tokens, and how many is not known when it is written.
+    parts = [flat] if torch.compiler.is_exporting() else flat.split(TOKENS_AT_A_TIME)
+    near = [_distances(part, memory).topk(count, dim=1, largest=False).values.mean(dim=1) for part in parts]
     return torch.cat(near).view(tokens.shape[:2])
+
+
+def _distances(tokens: Tensor, memory: Tensor) -> Tensor:
+    """[n, C] and [m, C] to [n, m], by the products that all have in common."""
+    squares = tokens.square().sum(dim=1)[:, None] + memory.square().sum(dim=1) - 2 * tokens @ memory.T
+    return squares.clamp(min=0).sqrt()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Who computes: PyTorch, or a runtime that is given the network as files."""
