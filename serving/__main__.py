@@ -53,6 +53,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--poll-seconds", type=float, help="time between looks at the alias (default: 5)")
     parser.add_argument("--max-upload-mb", type=float, help="largest upload (default: 16)")
     parser.add_argument("--encoder-weights", help="the encoder's .safetensors file, if it moved since the training")
+    parser.add_argument(
+        "--backend",
+        choices=("torch", "onnxruntime", "openvino", "tensorrt"),
+        help="who computes (default: on a CPU the version's export, where it has one; else torch)",
+    )
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
     return parser.parse_args()
 
@@ -74,7 +79,8 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
     from serving.settings import Settings
 
-    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "encoder_weights", "verify_key")
+    options: tuple[str, ...] = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb")
+    options += ("encoder_weights", "backend", "verify_key")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
         return Settings(**given)

@@ -127,6 +127,7 @@ class Inspector:
             model_version=served.version,
             categories=sorted(served.detector.thresholds),
             device=served.detector.encoder.device.type,
+            backend=served.detector.backend.name,
             notice=served.notice,
             drift=self._drift,
             update_error=self._update_error,
@@ -192,7 +193,9 @@ def load(
     Raises UserError if it cannot be loaded, knows no category or gives no finite score.
     """
     device = best_device() if settings.gpus else torch.device("cpu")
-    loaded = registry.load(settings.model, version, settings.encoder_weights, device, encoder, settings.verify_key)
+    loaded = registry.load(
+        settings.model, version, settings.encoder_weights, device, encoder, settings.verify_key, settings.backend
+    )
     detector = loaded.detector
     if not detector.thresholds:
         raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")

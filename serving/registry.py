@@ -5,6 +5,7 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 """
 
 import os
+import re
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -17,10 +18,12 @@ import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from inpformer.backends.names import ONNXRUNTIME, OPENVINO, TORCH
 from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
+from inpformer.judging.exported import export_name, use_export
 from serving import record
 from serving import signature as signature_of
 from serving.encoders import EncoderChoice, encoder_digest
@@ -29,6 +32,11 @@ from serving.encoders import EncoderChoice, encoder_digest
 DETECTOR_FOLDER = "artifacts/detector"
 # Beside a local database, whose paths are absolute.
 ARTIFACTS = "mlartifacts"
+# Exports lie there, each under its digest, which the version's tag of its name holds.
+EXPORTS_FOLDER, EXPORT_TAG = "exports", "export."
+DIGEST = re.compile(r"[0-9a-f]{64}")
+# What a CPU uses of its own accord, the fastest first (benchmarks/latency.md).
+PREFERRED, PRECISION = (ONNXRUNTIME, OPENVINO), 32
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -107,10 +115,11 @@ class Registry:
         device: torch.device | str = "cpu",
         encoder: Encoder | None = None,
         verify_key: str | None = None,
+        backend: str | None = None,
     ) -> Loaded:
         """Fetches and loads the detector of a version. `encoder` is one that is on `device` already, shared if it is
         this version's; `encoder_weights` is where else to look for its weights than where it says. With `verify_key`,
-        a file with a public key, only what is signed by it is loaded.
+        a file with a public key, only what is signed by it is loaded. `backend` is that of `Settings`.
 
         Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
         """
@@ -126,19 +135,57 @@ class Registry:
                     f"are still there and that this machine may read them, or point the alias to another version."
                 ) from None
             if verify_key:
-                self._check_signature(model, version, source, Path(fetched), Path(verify_key))
+                self._check_signature(model, version, source, Path(fetched), Path(verify_key), signature_of.SIGNATURE)
             try:
                 choice = EncoderChoice(encoder_digest(Path(fetched)), encoder, encoder_weights, _load_encoder)
                 detector = Detector.load(Path(fetched), device=device, load=choice)
+                if backend != TORCH and detector.encoder.device.type == "cpu":
+                    self._use_export(model, version, source, detector, backend, verify_key)
                 return Loaded(detector, choice.notice)
             except UserError as error:
                 raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
 
-    def _check_signature(self, model: str, version: int, source: str, detector: Path, key: Path) -> None:
+    def _use_export(
+        self, model: str, version: int, source: str, detector: Detector, backend: str | None, verify_key: str | None
+    ) -> None:
+        """Has the detector compute with the version's export for `backend`, or for the first of PREFERRED that it has
+        one for; where that is none, nothing changes.
+        """
+        try:
+            tags = self._client.get_model_version(model, str(version)).tags
+        except Exception as error:  # MLflow passes on what its database driver raises
+            raise self._no_answer(error) from None
+        names = [export_name(one, PRECISION) for one in ((backend,) if backend else PREFERRED)]
+        digest = next((tags[f"{EXPORT_TAG}{name}"] for name in names if f"{EXPORT_TAG}{name}" in tags), None)
+        if digest is None:
+            if backend:
+                raise UserError(
+                    f"it has no export for {backend}: make one with `python -m pipelines.export {version} --backend "
+                    f"{backend}`, or leave --backend out."
+                )
+            return
+        if not DIGEST.fullmatch(digest):  # tags can be changed
+            raise UserError(f"its tag {EXPORT_TAG}{names[0]} holds no digest: export it again.")
+        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+            try:
+                fetched = mlflow.artifacts.download_artifacts(
+                    f"{source.rstrip('/')}/{EXPORTS_FOLDER}/{digest}", dst_path=folder, tracking_uri=self._uri
+                )
+            except Exception as error:  # every artefact store has its own kinds
+                raise UserError(f"its export cannot be fetched ({_reason(error)}): export it again.") from None
+            if verify_key:
+                name = f"{Path(signature_of.SIGNATURE).parent}/{digest}.sig"
+                self._check_signature(model, version, source, Path(fetched), Path(verify_key), name)
+            use_export(detector, Path(fetched), str(version))
+
+    def _check_signature(
+        self, model: str, version: int, source: str, detector: Path, key: Path, signed_by: str
+    ) -> None:
+        """`signed_by` is where the signature of the folder lies in the version."""
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
             try:
                 signature = mlflow.artifacts.download_artifacts(
-                    f"{source.rstrip('/')}/{signature_of.SIGNATURE}", dst_path=folder, tracking_uri=self._uri
+                    f"{source.rstrip('/')}/{signed_by}", dst_path=folder, tracking_uri=self._uri
                 )
             except Exception as error:  # every artefact store has its own kinds
                 raise UserError(

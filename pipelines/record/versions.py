@@ -4,10 +4,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.platform.registry import download_detector, download_evidence, find_version, folder_digest
+from pipelines.platform.registry import (
+    download_detector,
+    download_evidence,
+    download_export,
+    find_version,
+    folder_digest,
+)
 from pipelines.record.entry import Entry
 from pipelines.record.record import Record
-from pipelines.record.steps import RECALIBRATION, REGISTRATION
+from pipelines.record.steps import EXPORT, RECALIBRATION, REGISTRATION
 
 # What a version's tags say of it, that the record keeps: tags can be changed.
 KEPT = ("data.digest", "git.commit", "git.dirty", "setting", "method", "recalibrated.from", "recalibrated.category")
@@ -36,6 +42,16 @@ def note_version(model_name: str, number: str, kind: str, detector: str) -> None
         return
 
 
+def note_export(model_name: str, number: str, name: str, digest: str) -> None:
+    """Records that a version has an export of that name now, with the digest of its folder."""
+    Record.open(model_name).append(EXPORT, number, {"export": name, "files": digest})
+
+
+def exports(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries of the exports that versions have."""
+    return [entry for entry in entries if entry.kind == EXPORT]
+
+
 class _NotedError(Exception):
     """Another process has recorded the version meanwhile."""
 
@@ -54,3 +70,8 @@ def evidence_digest(model_name: str, number: str, folder: Path) -> str | None:
 def detector_digest(model_name: str, number: str, folder: Path) -> str:
     """sha256 (hex) of the detector folder that MLflow holds of a version."""
     return folder_digest(download_detector(model_name, number, folder / "detector"))
+
+
+def export_digest(model_name: str, number: str, digest: str, folder: Path) -> str:
+    """sha256 (hex) of an exported folder that MLflow holds of a version, under the digest that it had."""
+    return folder_digest(download_export(model_name, number, digest, folder / "exports"))

@@ -18,6 +18,7 @@ from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
 from inpformer.methods.inp_former.settings import MemorySettings
 from inpformer.methods.modes import ZERO_SHOT
+from pipelines.evaluate.settings import EvaluateSettings
 from tests.conftest import INP_FORMER, MULTI, OWN, untrained
 
 NEAREST = {"grid": 4, "channels": 32}
@@ -135,3 +136,9 @@ def test_a_detector_is_loaded_into_a_backend(graphs: dict[str, tuple[Detector, P
     assert loaded.predict([image], ["nut"]).scores == pytest.approx(detector.predict([image], ["nut"]).scores, rel=1e-5)
     with pytest.raises(UserError, match="keras"):
         Detector.load(tmp_path / "saved", backend="keras")
+
+
+def test_evaluate_knows_the_backends() -> None:
+    assert EvaluateSettings(backend=OPENVINO).backend == OPENVINO
+    with pytest.raises(UserError, match=r"backend is 'keras'.*onnxruntime"):
+        EvaluateSettings(backend="keras")

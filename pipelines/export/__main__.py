@@ -1,0 +1,39 @@
+"""A registered version as files for a runtime, with the proof that they decide as it does.
+
+python -m pipelines.export champion --backend onnxruntime
+python -m pipelines.export 3 --backend openvino --precision 16 --out line-4
+
+All held-out and test images that the version keeps a list of are judged by PyTorch and by the export. One decision that
+differs, or a score or a map that is further off than the tolerance, refuses the export, and a page shows the images.
+What passes becomes part of the version: `python -m pipelines.audit verify` covers it, and `python -m serving` uses it
+on a CPU. The folder runs without this project, by the run.py in it: `python run.py IMAGE`.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipelines.platform import command, params
+
+BACKENDS = ("onnxruntime", "openvino", "tensorrt")  # those of inpformer.backends.names, which is not imported yet
+
+
+def main() -> None:
+    """Exits 1 where the export is refused."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("version", help="a version or an alias, such as champion")
+    parser.add_argument("--backend", required=True, choices=BACKENDS)
+    parser.add_argument("--precision", type=int, choices=(32, 16), default=32, help="bits a weight (default: 32)")
+    parser.add_argument(
+        "--out", type=Path, help="the folder, replaced if it is an export (default: exports/MODEL-VERSION-BACKEND-BITS)"
+    )
+    args = parser.parse_args()
+    params.check()
+    # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
+    with command.importing():
+        from pipelines.export.version import run
+
+    run(args)
+
+
+if __name__ == "__main__":
+    command.run(main)

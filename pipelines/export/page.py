@@ -1,0 +1,30 @@
+"""The proof as one HTML page with its pictures in it, without script."""
+
+from html import escape
+
+from pipelines.export.proof import Proof
+from pipelines.gate.page import STYLE
+from pipelines.promote.page import OWN_STYLE, flips_shown, table
+
+
+def page(proof: Proof, title: str) -> str:
+    """The whole page."""
+    faults = "".join(f"<p>{escape(fault)}</p>" for fault in proof.faults)
+    ours, theirs = proof.milliseconds
+    speed = f"{ours:.1f} ms an image (median, one thread, this machine), PyTorch {theirs:.1f} ms."
+    verdict = "It is refused." if proof.faults else "It decides as PyTorch does."
+    rows = "".join(
+        f"<tr><td>{escape(one.category)}</td><td>{one.images}</td><td>{one.flipped}</td><td>{one.scores:.2g}</td>"
+        f"<td>{one.maps:.2g}</td><td>{one.unit:.4g}</td></tr>"
+        for one in proof.compared
+    )
+    head = ("category", "images", "decided differently", "scores differ by", "maps differ by", "unit")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+        f'<div class="verdict {"error" if proof.faults else "ok"}" id="verdict"><b>{verdict}</b>{faults}'
+        f"<p>{speed}</p></div>{table(head, rows, 'categories')}"
+        "<p>The largest differences, in the usual distance between the score of a held-out good part and its threshold "
+        f"(the unit); up to {proof.tolerance:g} is allowed, and the export's thresholds stand so much higher.</p>"
+        f"<h2>Decided differently</h2>{flips_shown(proof.flips)}</body></html>\n"
+    )

@@ -1,0 +1,166 @@
+"""Whether an export decides as PyTorch does: every image is judged by both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from inpformer.errors import UserError
+from inpformer.images.opening import open_image
+from inpformer.judging.calibration import Threshold, refuse_broken
+from inpformer.judging.detector import Detector, Prediction
+from pipelines.calibrate.other_device import usual_distance
+from pipelines.evaluate.measure import Judged
+from pipelines.manifest.build import read_mask
+from pipelines.manifest.table import Row
+from pipelines.promote.flips import Flip, Flips
+from pipelines.promote.rescore import check_there, content_of
+
+# How far a score or a map may be off, by the weights' bits: as a share of the usual distance between the score of a
+# held-out good part and the threshold.
+TOLERANCES: Mapping[int, float] = {32: 0.001, 16: 0.05}
+# Where all held-out scores are one, that distance is 0: this share of the threshold.
+ROUNDING = 1e-4
+NAMES = ("the export", "PyTorch")
+
+
+def unit(limits: Threshold) -> float:
+    """What differences of a category are measured in."""
+    return usual_distance(limits) or ROUNDING * abs(limits.threshold) or ROUNDING
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A category's `images`: the largest differences of their scores and of their maps, in units, and how many are
+    decided differently. `unit` is a difference of scores.
+    """
+
+    category: str
+    images: int
+    unit: float
+    scores: float
+    maps: float
+    flipped: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came of it. `milliseconds` are the median of an image on this machine, of the export and of PyTorch, one
+    thread each.
+    """
+
+    backend: str
+    precision: int
+    tolerance: float
+    compared: tuple[Compared, ...]
+    milliseconds: tuple[float, float]
+    flips: Flips
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the export is refused; empty if it is not."""
+        found = []
+        for one in self.compared:
+            if one.flipped:
+                found.append(f"{one.flipped} of {one.images} images of {one.category} are decided differently")
+            for what, value in (("scores", one.scores), ("maps", one.maps)):
+                if value > self.tolerance:
+                    found.append(
+                        f"{what} of {one.category} differ by {value:.2g} of the usual distance between a good part and "
+                        f"the threshold, above the {self.tolerance:g} that {self.precision} bits may"
+                    )
+        return found
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Of report.json."""
+        ours, theirs = self.milliseconds
+        return {
+            "backend": self.backend,
+            "precision": self.precision,
+            "passed": not self.faults,
+            "faults": self.faults,
+            "tolerance": self.tolerance,
+            "categories": {
+                one.category: {
+                    "images": one.images,
+                    "unit": one.unit,
+                    "largest_score_difference": one.scores,
+                    "largest_map_difference": one.maps,
+                    "decided_differently": one.flipped,
+                }
+                for one in self.compared
+            },
+            "milliseconds": {"export": ours, "torch": theirs},
+            "decided_differently": self.flips.listed,
+        }
+
+
+def prove(
+    original: Detector,
+    exported: Detector,
+    root: Path,
+    rows: Mapping[str, Sequence[Row]],
+    backend: str,
+    precision: int,
+) -> Proof:
+    """Judges images by category with both. Raises UserError for an image that is gone, changed or unreadable, and for a
+    score that is no number.
+    """
+    check_there(root, [row for own in rows.values() for row in own])
+    flips, compared, seconds = Flips(NAMES), [], []
+    with tqdm(total=sum(map(len, rows.values())), desc="comparing", unit="image", disable=None) as progress:
+        for category, own in rows.items():
+            limits = (exported.thresholds[category], original.thresholds[category])
+            away, flipped = np.zeros(2), 0
+            for row in own:
+                image = open_image(content_of(root, row), str(root / row.path))
+                both = [_timed(detector, image, category) for detector in (exported, original)]
+                seconds.append([one[1] for one in both])
+                judged = _judged(root, row, image, (exported, original), [one[0] for one in both])
+                if limits[0].decide(judged[0].score) != limits[1].decide(judged[1].score):
+                    flipped += 1
+                    frames = (exported.frame(image.size), original.frame(image.size))
+                    flips.add(Flip.of(image, judged, limits, frames))
+                furthest = np.abs(judged[0].anomaly_map - judged[1].anomaly_map).max()
+                away = np.maximum(away, [abs(judged[0].score - judged[1].score), furthest])
+                progress.update()
+            size = unit(limits[1])
+            scores, maps = (float(one) for one in away / size)
+            compared.append(Compared(category, len(own), size, scores, maps, flipped))
+    ours, theirs = (float(one) for one in 1000 * np.median(seconds, axis=0))
+    return Proof(backend, precision, TOLERANCES[precision], tuple(compared), (ours, theirs), flips)
+
+
+def _timed(detector: Detector, image: Image.Image, category: str) -> tuple[Prediction, float]:
+    begun = perf_counter()
+    found = detector.predict([image], [category])
+    return found, perf_counter() - begun
+
+
+def _judged(
+    root: Path, row: Row, image: Image.Image, detectors: Sequence[Detector], found: Sequence[Prediction]
+) -> list[Judged]:
+    mask = read_mask(root, row)
+    judged = []
+    for detector, name, one in zip(detectors, NAMES, found, strict=True):
+        score = float(one.scores[0])
+        refuse_broken(score, f"{root / row.path}, by {name},")
+        judged.append(Judged(row, score, one.maps[0], detector.mask(mask)))
+    return judged
+
+
+def images_by_category(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:
+    """Of the categories that have a threshold. Raises UserError if one has no image to prove anything on."""
+    by_category = {name: [row for row in rows if row.category == name] for name in sorted(categories)}
+    if empty := [name for name, own in by_category.items() if not own]:
+        raise UserError(
+            f"category {empty[0]} has no held-out and no test images to compare on: train a version that has, with "
+            "`dvc repro`."
+        )
+    return by_category

@@ -1,0 +1,243 @@
+"""Exports of registered versions: proven, kept, recorded, used by the service, refused where they decide otherwise."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from mlflow import MlflowClient
+from onnx import numpy_helper
+
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError
+from inpformer.images.transform import read_image
+from inpformer.judging.detector import Detector
+from inpformer.judging.exported import EXPORT_FILE, raised, read_export, use_export
+from pipelines.audit.verify import verify_record
+from pipelines.export import version
+from pipelines.export.proof import TOLERANCES, unit
+from pipelines.export.version import PAGE_FILE, REPORT_FILE, run
+from pipelines.manifest.table import Manifest
+from pipelines.platform.ledger import Ledger
+from pipelines.platform.registry import EXPORT_TAG, Version, find_version
+from pipelines.platform.runs import download_run_file
+from pipelines.platform.tracking import tracking_uri
+from pipelines.record.record import Record
+from pipelines.record.steps import EXPORT
+from serving.registry import Registry
+from tests.conftest import limits
+from tests.promote.products import NAME, TEST, guessing, products, registered
+
+ROOT = Path(__file__).resolve().parents[2]
+HELD_OUT = 4
+
+
+@dataclass(frozen=True)
+class Made:
+    """A registry in the working directory, a version in it, and what its first export printed."""
+
+    manifest: Manifest
+    folder: Path
+    version: Version
+    detector: Detector
+    said: str
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "exports" / f"{NAME}-{self.version.number}-onnxruntime-32"
+
+    @property
+    def digest(self) -> str:
+        """Of the export that the version names."""
+        return find_version(NAME, self.version.number).tags[f"{EXPORT_TAG}onnxruntime-32"]
+
+
+@pytest.fixture(scope="module")
+def made(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Path("params.yaml").write_text("{}")
+        manifest = products(Path("data"))
+        detector = guessing(encoder, manifest, 1)
+        version = registered(detector, manifest, folder, "first")
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.export", "challenger", "--backend", "onnxruntime"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        yield Made(manifest, folder, version, detector, done.stdout)
+
+
+def arguments(made: Made, **given: Any) -> Namespace:
+    return Namespace(
+        **{"version": made.version.number, "backend": "onnxruntime", "precision": 32, "out": None, **given}
+    )
+
+
+def test_the_report_says_what_was_compared(made: Made) -> None:
+    report = json.loads((made.out / REPORT_FILE).read_text())
+    assert report["passed"] is True
+    assert report["faults"] == []
+    assert {name: one["images"] for name, one in report["categories"].items()} == dict.fromkeys(
+        made.detector.thresholds, HELD_OUT + 2 * TEST
+    )
+    for name, one in report["categories"].items():
+        assert one["unit"] == pytest.approx(unit(made.detector.thresholds[name]))
+        assert 0 < one["largest_map_difference"] <= report["tolerance"] == TOLERANCES[32]
+        assert one["decided_differently"] == 0
+    assert 'class="verdict ok"' in (made.out / PAGE_FILE).read_text()
+    assert "48 images are decided as by PyTorch" in made.said
+
+
+def test_thresholds_stand_higher_by_the_tolerance(made: Made) -> None:
+    """So that the held-out part on the threshold stays below it."""
+    export = read_export(made.out)
+    assert export.version == made.version.number
+    for name, before in made.detector.thresholds.items():
+        after, by = export.thresholds[name], TOLERANCES[32] * unit(before)
+        assert by > 0
+        assert after.threshold == pytest.approx(before.threshold + by, abs=1e-12)
+        assert after.review_threshold == pytest.approx(before.review_threshold + by, abs=1e-12)
+        assert after.false_alarm_rate == before.false_alarm_rate
+        assert after == raised(before, by)
+
+
+def test_it_is_recorded_and_verified(made: Made) -> None:
+    entries = [entry for entry in Record.open(NAME).entries() if entry.kind == EXPORT]
+    assert [(entry.version, entry.text_of("export")) for entry in entries][:1] == [
+        (made.version.number, "onnxruntime-32")
+    ]
+    assert entries[0].text_of("files") == made.digest
+    ledger = Ledger.find(NAME)
+    assert ledger is not None
+    assert verify_record(ledger, ledger.read()) == []
+    source = MlflowClient(tracking_uri()).get_model_version_download_uri(NAME, made.version.number)
+    kept = Path(source.removeprefix("file://")) / "exports" / made.digest / EXPORT_FILE
+    before = kept.read_text()
+    kept.write_text(before.replace('"resize": 64', '"resize": 65'))
+    try:
+        (fault,) = verify_record(ledger, ledger.read())
+        assert fault.version == made.version.number
+        assert "export onnxruntime-32" in fault.what
+    finally:
+        kept.write_text(before)
+
+
+def test_the_service_computes_with_it(made: Made) -> None:
+    registry = Registry(tracking_uri())
+    loaded = registry.load(NAME, int(made.version.number)).detector
+    assert loaded.backend.name == "onnxruntime"
+    assert loaded.thresholds == read_export(made.out).thresholds
+    assert registry.load(NAME, int(made.version.number), backend="torch").detector.backend.name == "torch"
+    with pytest.raises(UserError, match="no export for openvino"):
+        registry.load(NAME, int(made.version.number), backend="openvino")
+    row = made.manifest.split("test")[0]
+    image = read_image(made.manifest.root / row.path)
+    expected = made.detector.predict([image], [row.category]).scores[0]
+    assert loaded.predict([image], [row.category]).scores[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_folder_decides_on_its_own(made: Made) -> None:
+    exported = Registry(tracking_uri()).load(NAME, int(made.version.number)).detector
+    for row in made.manifest.split("test")[:3]:
+        file = made.manifest.root / row.path
+        command = [sys.executable, made.out / "run.py", file.resolve(), "--category", row.category]
+        found = json.loads(subprocess.run(command, cwd="/", capture_output=True, text=True, check=True).stdout)
+        image = read_image(file)
+        prediction = exported.predict([image], [row.category])
+        decided = exported.decide(float(prediction.scores[0]), prediction.maps[0], image.size, row.category)
+        assert found["decision"] == decided.decision
+        assert found["score"] == pytest.approx(float(prediction.scores[0]), rel=1e-6)
+        assert found["threshold"] == decided.threshold.threshold
+
+
+def test_the_service_refuses_an_export_that_is_not_as_it_was(made: Made) -> None:
+    client = MlflowClient(tracking_uri())
+    number, tag, digest = made.version.number, f"{EXPORT_TAG}onnxruntime-32", made.digest
+    for wrong in ("../../detector", "0" * 64):
+        client.set_model_version_tag(NAME, number, tag, wrong)
+        try:
+            with pytest.raises(UserError, match="export"):
+                Registry(tracking_uri()).load(NAME, int(number))
+        finally:
+            client.set_model_version_tag(NAME, number, tag, digest)
+
+
+@pytest.mark.parametrize("change", ["version", "category", "file", "missing", "backend"])
+def test_an_export_that_does_not_fit_is_a_sentence(made: Made, tmp_path: Path, change: str) -> None:
+    folder = shutil.copytree(made.out, tmp_path / "export")
+    values = json.loads((folder / EXPORT_FILE).read_text())
+    if change == "version":
+        values["version"] = "99"
+    elif change == "category":
+        del values["thresholds"]["metal"]
+    elif change == "file":
+        (folder / "model_0.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
+    elif change == "missing":
+        values["files"]["../run.py"] = "0" * 64
+    else:
+        values["backend"] = "keras"
+    (folder / EXPORT_FILE).write_text(json.dumps(values))
+    with pytest.raises(UserError, match="export"):
+        use_export(made.detector, folder, made.version.number)
+    assert made.detector.backend.name == "torch"
+
+
+def test_one_that_decides_otherwise_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A projection that is a little off in the file alone."""
+    real = version.write_networks
+
+    def off(detector: Detector, folder: Path, precision: int) -> dict[str, str]:
+        real(detector, folder, precision)
+        file = folder / "model_0.onnx"
+        graph = onnx.load(file)
+        largest = max(graph.graph.initializer, key=lambda one: numpy_helper.to_array(one).size)
+        largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * 1.5, largest.name))
+        onnx.save(graph, file)
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+    monkeypatch.setattr(version, "write_networks", off)
+    before = (made.digest, len(Record.open(NAME).entries()))
+    with pytest.raises(UserError, match="refused") as refusal:
+        run(arguments(made, out=Path("refused")))
+    assert "of the usual distance" in str(refusal.value)
+    assert not Path("refused").exists()
+    assert (made.digest, len(Record.open(NAME).entries())) == before
+    under = f"exports/{made.version.number}-onnxruntime-32-refused"
+    report = json.loads(download_run_file(made.version.run_id, f"{under}/{REPORT_FILE}", Path("seen")).read_text())
+    assert report["passed"] is False
+    assert report["faults"]
+
+
+def test_what_cannot_be_exported_is_a_sentence(made: Made, encoder: Encoder) -> None:
+    Path("mine").mkdir(exist_ok=True)
+    Path("mine/file").write_text("not an export")
+    with pytest.raises(UserError, match="--out is mine"):
+        run(arguments(made, out=Path("mine")))
+    assert Path("mine/file").read_text() == "not an export"
+    with pytest.raises(UserError, match="no version 99"):
+        run(arguments(made, version="99"))
+    detector = guessing(encoder, made.manifest, 2)
+    detector.thresholds["leather"] = limits(1.0)
+    nothing = registered(detector, made.manifest, made.folder, "leather")
+    with pytest.raises(UserError, match="leather"):
+        run(arguments(made, version=nothing.number))
+    detector.thresholds = {}
+    bare = registered(detector, made.manifest, made.folder, "bare")
+    with pytest.raises(UserError, match="no thresholds"):
+        run(arguments(made, version=bare.number))
