@@ -115,7 +115,8 @@ def test_a_score_that_is_not_finite_is_an_error_and_no_verdict(detector: Detecto
 
 def test_the_setting_alone_decides_how_it_scores(detector: Detector, tmp_path: Path) -> None:
     usual = detector.predict([picture(0)], ["nut"]).maps
-    detector.learnt_from = replace(MULTI, setting="zero-shot")
+    learnt_from = replace(MULTI, setting="zero-shot")
+    detector = Detector(detector.encoder, INP_FORMER, OWN, detector.models, learnt_from, detector.thresholds)
     zero_shot = detector.predict([picture(0)], ["nut"]).maps
     detector.save(tmp_path / "zero-shot")
     loaded = Detector.load(tmp_path / "zero-shot")

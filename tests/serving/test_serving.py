@@ -209,6 +209,7 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "model_version": max(store.detectors),
         "categories": ["bolt", "nut", "pin"],
         "device": "cpu",
+        "backend": "torch",
         "notice": None,
         "drift": None,
         "update_error": None,
