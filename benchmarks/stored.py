@@ -50,8 +50,8 @@ class Encoded:
         return len(self.files) if split == "train" else 0
 
     def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
-        """Levels, each [n, N, C] float32."""
-        return self.encoder.encode([read_image(self.files[n]) for n in numbers])
+        """Levels, each [n, N, C] float32, on the CPU as those of a store."""
+        return [level.cpu() for level in self.encoder.encode([read_image(self.files[n]) for n in numbers])]
 
 
 def encode_files(store: FeatureStore, encoder: Encoder, files: Sequence[Path], kept: Wants | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """StableAdamW as INP-Former uses it (amsgrad and update clipping), and its learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,25 +33,43 @@ class StableAdamW(Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient; `closure` is not supported."""
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                gradient, state = parameter.grad, self.state[parameter]
-                if not state:
-                    state["step"] = 0
-                    for name in OPTIMIZER_SLOTS:
-                        state[name] = torch.zeros_like(parameter)
-                state["step"] += 1
-                state["mean"].lerp_(gradient, 1 - beta1)
-                state["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                torch.maximum(state["max_square"], state["square"], out=state["max_square"])
-                correction1 = 1 - beta1 ** state["step"]
-                correction2 = math.sqrt(1 - beta2 ** state["step"])
-                denominator = (state["max_square"].sqrt() / correction2).add_(group["eps"])
-                clip = (gradient / denominator).square_().mean().sqrt_().clamp_(min=1.0)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.addcdiv_(state["mean"] / clip, denominator, value=-group["lr"] / correction1)
+            parameters = [one for one in group["params"] if one.grad is not None]
+            # A GPU waits for each operation to be launched: it takes all tensors in one. A CPU's cache holds what
+            # belongs to one tensor, not to all.
+            on_cpu = all(one.device.type == "cpu" for one in parameters)
+            for several in [[one] for one in parameters] if on_cpu else [parameters]:
+                self._update(several, group)
+
+    def _update(self, parameters: list[Tensor], group: Mapping[str, Any]) -> None:
+        """One update of parameters that have a gradient; of each the same, whichever others are given."""
+        beta1, beta2 = group["betas"]
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        states = [self._begun_state(one) for one in parameters]
+        means, squares, max_squares = ([state[name] for state in states] for name in OPTIMIZER_SLOTS)
+        for state in states:
+            state["step"] += 1
+        rates = [-group["lr"] / (1 - beta1 ** state["step"]) for state in states]
+        corrections = [math.sqrt(1 - beta2 ** state["step"]) for state in states]
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        torch._foreach_maximum_(max_squares, squares)
+        denominators = torch._foreach_sqrt(max_squares)
+        torch._foreach_div_(denominators, corrections)
+        torch._foreach_add_(denominators, group["eps"])
+        clips = list(torch._foreach_norm(torch._foreach_div(gradients, denominators)))
+        torch._foreach_div_(clips, [math.sqrt(one.numel()) for one in parameters])
+        torch._foreach_clamp_min_(clips, 1.0)
+        torch._foreach_mul_(denominators, clips)
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_addcdiv_(parameters, means, denominators, rates)
+
+    def _begun_state(self, parameter: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state |= {name: torch.zeros_like(parameter) for name in OPTIMIZER_SLOTS}
+        return state
 
 
 def learning_rate(iteration: int, total: int, base: float = 1e-3, final: float = 1e-4, warmup: int = 100) -> float:

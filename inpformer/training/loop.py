@@ -173,19 +173,31 @@ class TrainingLoop:
         """The features of some views, by their numbers, as the method wants them, on the device. The next batch is read
         while the model works on one.
         """
-        for levels in ahead(lambda indices: self.features.read(split, indices), batches, BATCHES_AHEAD):
+        for levels in self._read(self.features, split, batches):
             yield self._groups(levels)
 
     def anomalous(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Anomalies]:
         """As `batches`, of the pictures with defects."""
         assert self.anomalies is not None
-        views = self.anomalies
-        for levels in ahead(lambda indices: views.read(split, indices), batches, BATCHES_AHEAD):
-            yield Anomalies(self._groups(levels[:-1]), unpack_masks(levels[-1].to(self.device)))
+        for levels in self._read(self.anomalies, split, batches):
+            yield Anomalies(self._groups(levels[:-1]), unpack_masks(self._on_device(levels[-1])))
+
+    def _read(self, views: Views, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Sequence[Tensor]]:
+        """The levels of views by their numbers, in memory; for a GPU in memory that it can copy from on its own."""
+
+        def read(numbers: Sequence[int]) -> Sequence[Tensor]:
+            levels = views.read(split, numbers)
+            return [level.contiguous().pin_memory() for level in levels] if self.device.type == "cuda" else levels
+
+        return ahead(read, batches, BATCHES_AHEAD)
 
     def _groups(self, levels: Sequence[Tensor]) -> Groups:
-        on_device = [level.to(self.device).float() for level in levels]
+        on_device = [self._on_device(level).float() for level in levels]
         return on_device if self.config.features.kept is not None else self.wants.of(on_device)
+
+    def _on_device(self, level: Tensor) -> Tensor:
+        """Without waiting for the copy: what is computed from it waits, on the device."""
+        return level.to(self.device, non_blocking=True)
 
     def _with_anomalies(
         self, phase: Train, split: str, good: Iterable[Sequence[int]], bad: Iterable[Sequence[int]]
@@ -224,7 +236,7 @@ class TrainingLoop:
                 refused += 1
                 continue
             sums = {name: sums.get(name, 0) + value for name, value in step.terms.items()}
-            norms += float(step.gradient_norm)
+            norms += step.gradient_norm
         taken = max(1, steps - refused)
         means = {name: float(self.over_workers(total) / taken) for name, total in sums.items()}
         self.progress.epoch += 1

@@ -1,10 +1,10 @@
 """One training step, the same on one worker or many, on a GPU or a CPU, whatever the method."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from inpformer.methods.base import TOTAL, Terms
@@ -17,7 +17,7 @@ class Step:
     """
 
     terms: Terms
-    gradient_norm: Tensor
+    gradient_norm: float
     refused: bool
 
 
@@ -30,14 +30,17 @@ def train_step(
     `weight` is this share's size over that of an equal share: DistributedDataParallel takes the plain mean of the
     workers' gradients. A step whose loss or gradient is not finite is refused: the weights stay as they are. Gradients
     are averaged over the workers before that is decided, so all of them decide alike.
+
+    The norm is the one number that is read back in a step, and the host waits for the device there. To refuse a step
+    without it, the optimiser of every method would have to undo it on the device.
     """
     terms = {name: weight * value for name, value in loss().items()}
     optimizer.zero_grad(set_to_none=True)
     terms[TOTAL].backward()
-    norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
-    finite = bool(torch.isfinite(norm))
-    if finite:
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), clip))
+    refused = not math.isfinite(norm)
+    if not refused:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-    return Step({name: value.detach() for name, value in terms.items()}, norm, not finite)
+    return Step({name: value.detach() for name, value in terms.items()}, norm, refused)

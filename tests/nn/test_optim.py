@@ -69,6 +69,21 @@ def test_clipping_is_a_tensors_own() -> None:
     assert torch.equal(calm, calm_alone)
 
 
+def test_all_tensors_at_once_is_each_of_them_alone() -> None:
+    """What a GPU is given, and what a CPU is."""
+    wholes, parts = [[start().float().detach()[:n].requires_grad_() for n in (5, 3, 1)] for _ in range(2)]
+    whole, apart = StableAdamW(wholes), StableAdamW(parts)
+    for number, gradient in enumerate(gradients()):
+        for one, other in zip(wholes, parts, strict=True):
+            one.grad = gradient.float()[: len(one)] * 30 ** (number * len(one) % 4)  # some are clipped
+            other.grad = one.grad.clone()
+        with torch.no_grad():
+            whole._update(wholes, whole.param_groups[0])
+        apart.step()
+    assert all(torch.equal(one, other) for one, other in zip(wholes, parts, strict=True))
+    assert all(not torch.equal(one, start().float()[: len(one)]) for one in wholes)
+
+
 def test_weight_decay_is_decoupled() -> None:
     weight = torch.full((3,), 2.0, requires_grad=True)
     descend(StableAdamW([weight], lr=0.1, weight_decay=0.5), weight, [torch.zeros(3)])

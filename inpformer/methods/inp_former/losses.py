@@ -81,7 +81,8 @@ def _global_mean(distance: Tensor) -> Tensor:
     """The mean over images and tokens of a batch that the workers of a run share, however unevenly: each gives its
     [B, G, N], all get [G].
     """
-    total, count = distance.sum(dim=(0, 2)), distance.new_tensor([distance.shape[0] * distance.shape[2]])
+    # new_full, as new_tensor would copy a number to the GPU and wait for that.
+    total, count = distance.sum(dim=(0, 2)), distance.new_full((1,), distance.shape[0] * distance.shape[2])
     if dist.is_available() and dist.is_initialized():
         both = torch.cat([total, count])
         dist.all_reduce(both)
