@@ -50,11 +50,12 @@ class MadeAnew:
         return len(self.rows[split])
 
     def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
-        """Levels, each [n, N, C], and the masks."""
+        """Levels, each [n, N, C], and the masks, on the CPU as those of a store."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             made = list(pool.map(self._made, (self.rows[split][n] for n in numbers)))
         levels = self.encoder.features(torch.stack([one.pixels for one in made]))
-        return [*levels, pack_masks(torch.stack([one.mask for one in made if one.mask is not None]))]
+        masks = pack_masks(torch.stack([one.mask for one in made if one.mask is not None]))
+        return [*(level.cpu() for level in levels), masks]
 
     def _made(self, row: Row) -> Any:
         (first, *_) = self.plan.views(row)

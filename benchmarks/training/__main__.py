@@ -7,8 +7,8 @@ grid 16, batch 16). An epoch of so many steps is run as it is, then under torch'
 operator are printed as shares of a step. What is read ahead costs only what the loop waits for it. On a GPU each phase
 is waited for, so that it has its own time: the profiled epoch is slower than the other.
 
-Then alternatives are run in turn with what is done: StableAdamW tensor by tensor against all tensors at once, and the
-network compiled, with the steps after which its compilation is paid back.
+Then alternatives are run in turn with what is done: StableAdamW tensor by tensor against all tensors at once (of
+this network and of the paper's), and the network compiled, with the steps after which its compilation is paid back.
 """
 
 import argparse

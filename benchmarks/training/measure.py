@@ -28,7 +28,7 @@ from inpformer.features.objects import Folder
 from inpformer.features.store import FeatureStore
 from inpformer.methods.base import Fit, Train
 from inpformer.methods.inp_former.losses import losses
-from inpformer.methods.inp_former.network import INPFormer
+from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.nn.optim import StableAdamW
 from inpformer.nn.projection import Projection
@@ -38,6 +38,8 @@ from inpformer.training.settings import TrainSettings
 BATCH = 16
 # The bundled encoder's levels at 320 pixels.
 BUNDLED_AT_320 = EncoderShape((Level(40, 40), Level(20, 112)), None)
+# The network for a ViT-B.
+PAPER = NetworkShape(channels=768, heads=12, groups=2, num_prototypes=6)
 EPOCH = "epoch"
 READ, TO_DEVICE, GRID = "wait for rows", "to the device", "to one grid"
 PROJECTION, FORWARD, BACKWARD = "projection", "forward and losses", "backward"
@@ -68,7 +70,8 @@ def run(device: str, steps: int) -> None:
         loop.advance()
         print(f"as it is: {(time.perf_counter() - began) * 1e3 / steps:.1f} ms a step")
         print_profile(profiled(loop), steps)
-    compare_optimisers(loop, steps)
+    for network in (network_of(loop), INPFormer(PAPER).to(device)):
+        compare_optimisers(network, steps)
     compare_compiled(loop, steps)
 
 
@@ -166,9 +169,9 @@ def print_shares(what: str, took: Mapping[str, float], whole: float, steps: int)
 # ---- alternatives
 
 
-def compare_optimisers(loop: TrainingLoop, steps: int) -> None:
+def compare_optimisers(network: INPFormer, steps: int) -> None:
     """StableAdamW tensor by tensor, and all at once."""
-    apart, together = (begun_optimiser(loop) for _ in range(2))
+    apart, together = (begun_optimiser(network) for _ in range(2))
 
     def all_at_once() -> None:
         (group,) = together.param_groups
@@ -181,15 +184,16 @@ def compare_optimisers(loop: TrainingLoop, steps: int) -> None:
 
     with torch.no_grad():
         times = in_turn({"tensor by tensor": tensor_by_tensor, "all at once": all_at_once}, steps)
-    print_ratio("StableAdamW", times)
+    millions = sum(one.numel() for one in network.parameters()) / 1e6
+    print_ratio(f"StableAdamW, {millions:.1f} million parameters", times)
 
 
-def begun_optimiser(loop: TrainingLoop) -> StableAdamW:
-    """One of the network's own, with gradients, after its first step."""
-    network = deepcopy(network_of(loop))
-    for parameter in network.parameters():
+def begun_optimiser(network: INPFormer) -> StableAdamW:
+    """That of a copy of the network, with gradients, after its first step."""
+    copied = deepcopy(network)
+    for parameter in copied.parameters():
         parameter.grad = torch.randn_like(parameter)
-    optimizer = StableAdamW(network.parameters())
+    optimizer = StableAdamW(copied.parameters())
     optimizer.step()
     return optimizer
 
