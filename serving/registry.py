@@ -23,7 +23,7 @@ from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
-from inpformer.judging.exported import export_name, use_export
+from inpformer.judging.exported import export_name, read_export, use_export
 from serving import record
 from serving import signature as signature_of
 from serving.encoders import EncoderChoice, encoder_digest
@@ -176,7 +176,9 @@ class Registry:
             if verify_key:
                 name = f"{Path(signature_of.SIGNATURE).parent}/{digest}.sig"
                 self._check_signature(model, version, source, Path(fetched), Path(verify_key), name)
-            use_export(detector, Path(fetched), str(version))
+            # On busy cores several threads do no harm in ONNX Runtime alone (benchmarks/latency.md).
+            threads = torch.get_num_threads() if read_export(Path(fetched)).backend == ONNXRUNTIME else 1
+            use_export(detector, Path(fetched), str(version), threads)
 
     def _check_signature(
         self, model: str, version: int, source: str, detector: Path, key: Path, signed_by: str
