@@ -14,17 +14,19 @@ def page(proof: Proof, title: str) -> str:
     speed = f"{ours:.1f} ms an image (median, one thread, this machine), PyTorch {theirs:.1f} ms."
     verdict = "It is refused." if proof.faults else "It decides as PyTorch does."
     rows = "".join(
-        f"<tr><td>{escape(one.category)}</td><td>{one.images}</td><td>{one.flipped}</td><td>{one.scores:.2g}</td>"
+        f"<tr><td>{escape(one.category)}</td><td>{one.images}</td><td>{one.flipped}</td><td>{one.on_edge}</td><td>{one.scores:.2g}</td>"
         f"<td>{one.maps:.2g}</td><td>{one.unit:.4g}</td></tr>"
         for one in proof.compared
     )
-    head = ("category", "images", "decided differently", "scores differ by", "maps differ by", "unit")
+    head = ("category", "images", "decided differently", "on the edge", "scores differ by", "maps differ by", "unit")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
         f'<div class="verdict {"error" if proof.faults else "ok"}" id="verdict"><b>{verdict}</b>{faults}'
         f"<p>{speed}</p></div>{table(head, rows, 'categories')}"
         "<p>The largest differences, in the usual distance between the score of a held-out good part and its threshold "
-        f"(the unit); up to {proof.tolerance:g} is allowed, and the export's thresholds stand so much higher.</p>"
+        f"(the unit); up to {proof.tolerance:g} is allowed. The export's thresholds stand so much higher, and both are "
+        "held against these. On the edge: between them and the version's, as held-out images are that set a "
+        "threshold.</p>"
         f"<h2>Decided differently</h2>{flips_shown(proof.flips)}</body></html>\n"
     )

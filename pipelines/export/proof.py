@@ -37,7 +37,8 @@ def unit(limits: Threshold) -> float:
 @dataclass(frozen=True)
 class Compared:
     """A category's `images`: the largest differences of their scores and of their maps, in units, and how many are
-    decided differently. `unit` is a difference of scores.
+    decided differently by the export's thresholds. `unit` is a difference of scores. `on_edge` lie between a limit of
+    the version and the export's, which is higher by the tolerance.
     """
 
     category: str
@@ -46,6 +47,7 @@ class Compared:
     scores: float
     maps: float
     flipped: int
+    on_edge: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Proof:
                     "largest_score_difference": one.scores,
                     "largest_map_difference": one.maps,
                     "decided_differently": one.flipped,
+                    "on_the_edge": one.on_edge,
                 }
                 for one in self.compared
             },
@@ -116,23 +119,26 @@ def prove(
     flips, compared, seconds = Flips(NAMES), [], []
     with tqdm(total=sum(map(len, rows.values())), desc="comparing", unit="image", disable=None) as progress:
         for category, own in rows.items():
-            limits = (exported.thresholds[category], original.thresholds[category])
-            away, flipped = np.zeros(2), 0
+            limits, before = exported.thresholds[category], original.thresholds[category]
+            away, flipped, on_edge = np.zeros(2), 0, 0
             for row in own:
                 image = open_image(content_of(root, row), str(root / row.path))
                 both = [_timed(detector, image, category) for detector in (exported, original)]
                 seconds.append([one[1] for one in both])
                 judged = _judged(root, row, image, (exported, original), [one[0] for one in both])
-                if limits[0].decide(judged[0].score) != limits[1].decide(judged[1].score):
+                # A limit is the score of a held-out image: PyTorch itself, with another number of threads, moves that
+                # across. So both are held against the higher limits, and what lies between is counted.
+                on_edge += before.decide(judged[1].score) != limits.decide(judged[1].score)
+                if limits.decide(judged[0].score) != limits.decide(judged[1].score):
                     flipped += 1
                     frames = (exported.frame(image.size), original.frame(image.size))
-                    flips.add(Flip.of(image, judged, limits, frames))
+                    flips.add(Flip.of(image, judged, (limits, limits), frames))
                 furthest = np.abs(judged[0].anomaly_map - judged[1].anomaly_map).max()
                 away = np.maximum(away, [abs(judged[0].score - judged[1].score), furthest])
                 progress.update()
-            size = unit(limits[1])
+            size = unit(before)
             scores, maps = (float(one) for one in away / size)
-            compared.append(Compared(category, len(own), size, scores, maps, flipped))
+            compared.append(Compared(category, len(own), size, scores, maps, flipped, on_edge))
     ours, theirs = (float(one) for one in 1000 * np.median(seconds, axis=0))
     return Proof(backend, precision, TOLERANCES[precision], tuple(compared), (ours, theirs), flips)
 

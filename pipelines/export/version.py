@@ -108,10 +108,12 @@ def place(made: Path, out: Path) -> None:
 def said(model_name: str, version: Version, proof: Proof) -> str:
     """What came of it, in one sentence."""
     images = sum(one.images for one in proof.compared)
+    edge = sum(one.on_edge for one in proof.compared)
     scores, maps = (max(getattr(one, what) for one in proof.compared) for what in ("scores", "maps"))
     ours, theirs = proof.milliseconds
     return (
         f"{model_name} version {version.number} for {proof.backend}, {proof.precision} bits: {images} images are "
-        f"decided as by PyTorch; scores differ by at most {scores:.2g} and maps by {maps:.2g} of the usual distance "
-        f"between a good part and its threshold; {ours:.1f} ms an image here, PyTorch {theirs:.1f}"
+        f"decided as by PyTorch, {edge} of them on the edge of a threshold; scores differ by at most {scores:.2g} and "
+        f"maps by {maps:.2g} of the usual distance between a good part and its threshold; {ours:.1f} ms an image here, "
+        f"PyTorch {theirs:.1f}"
     )

@@ -100,6 +100,8 @@ def test_the_report_says_what_was_compared(made: Made) -> None:
         assert one["unit"] == pytest.approx(unit(made.detector.thresholds[name]))
         assert 0 < one["largest_map_difference"] <= report["tolerance"] == TOLERANCES[32]
         assert one["decided_differently"] == 0
+        # Those that set the two limits lie on them, or, by rounding, just above: then between these and the export's.
+        assert 0 <= one["on_the_edge"] <= 2
     assert 'class="verdict ok"' in (made.out / PAGE_FILE).read_text()
     assert "48 images are decided as by PyTorch" in made.said
 
