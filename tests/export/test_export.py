@@ -24,7 +24,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.exported import EXPORT_FILE, raised, read_export, use_export
 from pipelines.audit.verify import verify_record
 from pipelines.export import version
-from pipelines.export.proof import TOLERANCES, unit
+from pipelines.export.proof import MAP_FACTOR, TOLERANCES, unit
 from pipelines.export.version import PAGE_FILE, REPORT_FILE, run
 from pipelines.manifest.table import Manifest
 from pipelines.platform.ledger import Ledger
@@ -98,7 +98,8 @@ def test_the_report_says_what_was_compared(made: Made) -> None:
     )
     for name, one in report["categories"].items():
         assert one["unit"] == pytest.approx(unit(made.detector.thresholds[name]))
-        assert 0 < one["largest_map_difference"] <= report["tolerance"] == TOLERANCES[32]
+        assert 0 < one["largest_map_difference"] <= report["map_tolerance"] == MAP_FACTOR * TOLERANCES[32]
+        assert one["largest_score_difference"] <= report["tolerance"] == TOLERANCES[32]
         assert one["decided_differently"] == 0
         # Those that set the two limits lie on them, or, by rounding, just above: then between these and the export's.
         assert 0 <= one["on_the_edge"] <= 2
