@@ -26,7 +26,7 @@ def page(proof: Proof, title: str) -> str:
         f"<p>{speed}</p></div>{table(head, rows, 'categories')}"
         "<p>The largest differences, in the usual distance between the score of a held-out good part and its threshold "
         f"(the unit); up to {proof.tolerance:g} is allowed, of a map's pixel {MAP_FACTOR} times that. The export's "
-        f"thresholds stand {proof.tolerance:g} units higher, and both are held against these. On the edge: between them "
-        "and the version's, as held-out images are that set a threshold.</p>"
+        f"thresholds stand {proof.tolerance:g} units higher, and both are held against these. On the edge: between "
+        "them and the version's, as held-out images are that set a threshold.</p>"
         f"<h2>Decided differently</h2>{flips_shown(proof.flips)}</body></html>\n"
     )

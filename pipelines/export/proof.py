@@ -21,8 +21,8 @@ from pipelines.manifest.table import Row
 from pipelines.promote.flips import Flip, Flips
 from pipelines.promote.rescore import check_there, content_of
 
-# How far a score may be off, by the weights' bits: as a share of the usual distance between the score of a held-out good
-# part and the threshold. A map's pixel may be MAP_FACTOR times as far: a score is the mean of hundreds.
+# How far a score may be off, by the weights' bits: as a share of the usual distance between the score of a held-out
+# good part and the threshold. A map's pixel may be MAP_FACTOR times as far: a score is the mean of hundreds.
 TOLERANCES: Mapping[int, float] = {32: 0.001, 16: 0.05}
 MAP_FACTOR = 5
 # Where all held-out scores are one, that distance is 0: this share of the threshold.

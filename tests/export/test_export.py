@@ -30,11 +30,13 @@ from pipelines.manifest.table import Manifest
 from pipelines.platform.ledger import Ledger
 from pipelines.platform.registry import EXPORT_TAG, Version, find_version
 from pipelines.platform.runs import download_run_file
+from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING_KEY
 from pipelines.platform.tracking import tracking_uri
 from pipelines.record.record import Record
 from pipelines.record.steps import EXPORT
 from serving.registry import Registry
 from tests.conftest import limits
+from tests.platform.test_signing import key_pair
 from tests.promote.products import NAME, TEST, guessing, products, registered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,3 +246,21 @@ def test_what_cannot_be_exported_is_a_sentence(made: Made, encoder: Encoder) -> 
     bare = registered(detector, made.manifest, made.folder, "bare")
     with pytest.raises(UserError, match="no thresholds"):
         run(arguments(made, version=bare.number))
+
+
+def test_a_service_that_trusts_one_key_loads_the_export_that_it_signed(
+    made: Made, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    private, public = key_pair(tmp_path, "ours")
+    monkeypatch.setenv(SIGNING_KEY, str(private))
+    version = registered(guessing(encoder, made.manifest, 3), made.manifest, made.folder, "signed")
+    run(arguments(made, version=version.number))
+    registry = Registry(tracking_uri())
+    loaded = registry.load(NAME, int(version.number), verify_key=str(public)).detector
+    assert loaded.backend.name == "onnxruntime"
+    source = MlflowClient(tracking_uri()).get_model_version_download_uri(NAME, version.number)
+    digest = find_version(NAME, version.number).tags[f"{EXPORT_TAG}onnxruntime-32"]
+    folder = Path(source.removeprefix("file://")) / SIGNATURE_FOLDER
+    shutil.copy(folder / SIGNATURE_FILE, folder / f"{digest}.sig")  # by the same key, of other files
+    with pytest.raises(UserError, match="signature does not fit"):
+        registry.load(NAME, int(version.number), verify_key=str(public))
