@@ -1,5 +1,6 @@
 """Whether the record, and the files of each version, are as they were written."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from pipelines.record.entry import Entry, parse
 from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
 from pipelines.record.versions import about, detector_digest, evidence_digest, export_digest, exports
 from pipelines.register.evidence import file_digest
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def verify_record(ledger: Ledger, held: Held) -> list[Fault]:
@@ -123,6 +126,9 @@ def _export(model_name: str, entry: Entry) -> Iterator[Fault]:
     """The files of an export; that its version is gone, `_files` says."""
     number, name, digest = entry.version, entry.text_of("export"), entry.text_of("files")
     if number is None or digest is None or not has_version(model_name, number):
+        return
+    if not DIGEST.fullmatch(digest):  # an entry that was altered may say anything, and this becomes an address
+        yield Fault("names an export by what is no digest", entry.number)
         return
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
         try:

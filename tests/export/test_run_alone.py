@@ -546,6 +546,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list": (lambda folder: (folder / "export.json").write_text("[]"), "export.json is damaged"),
     "nothing in it": (lambda folder: (folder / "export.json").write_text("{}"), "export.json is damaged"),
     "another format": (lambda folder: edited(folder, format_version=2), "format 1"),
+    "another runtime": (lambda folder: edited(folder, backend="tensorrt"), "does not know tensorrt"),
     "tiles": (lambda folder: edited(folder, tiling={"tile": 512, "overlap": 0.25}), "judge tiles by the service"),
 }
 

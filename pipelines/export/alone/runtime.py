@@ -9,10 +9,13 @@ from typing import Any
 def load(file: Path, backend: str) -> Any:
     """A model, read once, as a function of its inputs by name that gives its outputs in their order.
 
-    Raises RuntimeError where the runtime `backend` is not installed or cannot read the file.
+    Raises RuntimeError where the runtime `backend` is not known, not installed or cannot read the file.
     """
+    readers = {"onnxruntime": by_onnxruntime, "openvino": by_openvino}
+    if backend not in readers:
+        raise RuntimeError(f"run.py does not know {backend}: export for {' or '.join(readers)}")
     try:
-        return {"onnxruntime": by_onnxruntime, "openvino": by_openvino}[backend](file)
+        return readers[backend](file)
     except ImportError as error:
         raise RuntimeError(f"{backend} cannot be imported ({error}): pip install {backend}") from None
     except Exception as error:  # each has its own kinds
