@@ -5,11 +5,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("pipelines", "demo", "serving", "benchmarks")
+# Runs in an exported folder, not here.
+ALONE = ROOT / "pipelines" / "export" / "alone"
 
 
 def commands() -> dict[str, Path]:
     """What stands after `python -m`, and its file."""
-    files = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+    files = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py") if file.parent != ALONE)
     found = {}
     for file in files:
         if file.name == "__main__.py" or '\nif __name__ == "__main__":' in file.read_text():
