@@ -16,6 +16,7 @@ from threading import Lock
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from inpformer.backends.names import BACKENDS
 from inpformer.errors import UserError
 from serving.port import check_free
 
@@ -55,7 +56,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--encoder-weights", help="the encoder's .safetensors file, if it moved since the training")
     parser.add_argument(
         "--backend",
-        choices=("torch", "onnxruntime", "openvino", "tensorrt"),
+        choices=BACKENDS,
         help="who computes (default: on a CPU the version's export, where it has one; else torch)",
     )
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
@@ -79,8 +80,8 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
     from serving.settings import Settings
 
-    options: tuple[str, ...] = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb")
-    options += ("encoder_weights", "backend", "verify_key")
+    paths = ("encoder_weights", "verify_key")
+    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", *paths)
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
         return Settings(**given)

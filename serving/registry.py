@@ -5,7 +5,6 @@ registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing he
 """
 
 import os
-import re
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -18,12 +17,21 @@ import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from inpformer.backends.names import ONNXRUNTIME, OPENVINO, TORCH
+from inpformer.backends.names import (
+    EXPORT_TAG,
+    EXPORTS_FOLDER,
+    ONNXRUNTIME,
+    OPENVINO,
+    RUNTIMES,
+    TORCH,
+    export_name,
+    is_digest,
+)
 from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError, without_password
 from inpformer.judging.detector import Detector
-from inpformer.judging.exported import export_name, read_export, use_export
+from inpformer.judging.exported import use_export
 from serving import record
 from serving import signature as signature_of
 from serving.encoders import EncoderChoice, encoder_digest
@@ -32,9 +40,6 @@ from serving.encoders import EncoderChoice, encoder_digest
 DETECTOR_FOLDER = "artifacts/detector"
 # Beside a local database, whose paths are absolute.
 ARTIFACTS = "mlartifacts"
-# Exports lie there, each under its digest, which the version's tag of its name holds.
-EXPORTS_FOLDER, EXPORT_TAG = "exports", "export."
-DIGEST = re.compile(r"[0-9a-f]{64}")
 # What a CPU uses of its own accord, the fastest first (benchmarks/latency.md).
 PREFERRED, PRECISION = (ONNXRUNTIME, OPENVINO), 32
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -155,17 +160,17 @@ class Registry:
             tags = self._client.get_model_version(model, str(version)).tags
         except Exception as error:  # MLflow passes on what its database driver raises
             raise self._no_answer(error) from None
-        names = [export_name(one, PRECISION) for one in ((backend,) if backend else PREFERRED)]
-        digest = next((tags[f"{EXPORT_TAG}{name}"] for name in names if f"{EXPORT_TAG}{name}" in tags), None)
-        if digest is None:
-            if backend:
-                raise UserError(
-                    f"it has no export for {backend}: make one with `python -m pipelines.export {version} --backend "
-                    f"{backend}`, or leave --backend out."
-                )
+        kept = {one: tags.get(f"{EXPORT_TAG}{export_name(one, PRECISION)}") for one in RUNTIMES}
+        chosen = backend or next((one for one in PREFERRED if kept[one]), None)
+        if chosen is None:
             return
-        if not DIGEST.fullmatch(digest):  # tags can be changed
-            raise UserError(f"its tag {EXPORT_TAG}{names[0]} holds no digest: export it again.")
+        if (digest := kept[chosen]) is None:
+            raise UserError(
+                f"it has no export for {chosen}: make one with `python -m pipelines.export {version} --backend "
+                f"{chosen}`, or leave --backend out."
+            )
+        if not is_digest(digest):
+            raise UserError(f"its tag {EXPORT_TAG}{export_name(chosen, PRECISION)} holds no digest: export it again.")
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
             try:
                 fetched = mlflow.artifacts.download_artifacts(
@@ -177,7 +182,7 @@ class Registry:
                 name = f"{Path(signature_of.SIGNATURE).parent}/{digest}.sig"
                 self._check_signature(model, version, source, Path(fetched), Path(verify_key), name)
             # On busy cores several threads do no harm in ONNX Runtime alone (benchmarks/latency.md).
-            threads = torch.get_num_threads() if read_export(Path(fetched)).backend == ONNXRUNTIME else 1
+            threads = torch.get_num_threads() if chosen == ONNXRUNTIME else 1
             use_export(detector, Path(fetched), str(version), threads)
 
     def _check_signature(

@@ -19,6 +19,7 @@ from torch._inductor.utils import fresh_cache
 from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from benchmarks.epoch.measure import begun
 from benchmarks.stored import Stored, store_table
 from inpformer.devices import device_name
 from inpformer.encoders.levels import Wants
@@ -26,7 +27,7 @@ from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
 from inpformer.features.objects import Folder
 from inpformer.features.store import FeatureStore
-from inpformer.methods.base import Fit, Train
+from inpformer.methods.base import Train
 from inpformer.methods.inp_former.losses import losses
 from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import InpFormerSettings
@@ -88,15 +89,6 @@ def made_up(folder: Path, steps: int) -> Stored:
         noise = [torch.randn(BATCH, level.tokens, level.channels) for level in BUNDLED_AT_320.levels]
         store.add(keys[start : start + BATCH], noise)
     return Stored(store, store_table(store, keys))
-
-
-def begun(config: LoopConfig, device: torch.device) -> TrainingLoop:
-    """A loop after its first epoch, which pays for set-up."""
-    loop = TrainingLoop(config, device)
-    while isinstance(loop.phases[loop.progress.phase], Fit):
-        loop.advance()
-    loop.advance()
-    return loop
 
 
 # ---- by phase

@@ -1,6 +1,5 @@
 """What a detector asks of whoever computes."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -25,8 +24,3 @@ class Backend(Protocol):
     def maps(self, model: Model, groups: Groups) -> Tensor:
         """Anomaly maps [B, 256, 256] by one of the detector's models, on the CPU."""
         ...
-
-
-def rows_of(groups: Groups, rows: Sequence[int]) -> Groups:
-    """Some images of a batch."""
-    return [group[list(rows)] for group in groups]

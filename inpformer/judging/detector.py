@@ -23,7 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
-from inpformer.backends.base import Backend, rows_of
+from inpformer.backends.base import Backend
 from inpformer.backends.graphs import write_graphs
 from inpformer.backends.in_torch import InTorch
 from inpformer.backends.names import TORCH, check_backend
@@ -212,7 +212,7 @@ class Detector:
             groups = self.backend.groups(torch.from_numpy(pictures))
             for model in {model: None for n, _ in part for model in models[n]}:
                 rows = [row for row, (n, _) in enumerate(part) if any(one is model for one in models[n])]
-                found = self.backend.maps(model, rows_of(groups, rows))
+                found = self.backend.maps(model, [group[rows] for group in groups])
                 for row, one in zip(rows, found, strict=True):
                     n = part[row][0]
                     place = next(place for place, other in enumerate(models[n]) if other is model)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from inpformer.backends.names import RUNTIMES
+from inpformer.backends.names import PRECISIONS, RUNTIMES
 from inpformer.config import build, require
 from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
@@ -15,8 +15,6 @@ from inpformer.judging.detector import Detector
 
 EXPORT_FILE = "export.json"
 FORMAT_VERSION = 1
-# Of the weights. What is computed is in 32 bit.
-PRECISIONS = (32, 16)
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,6 @@ class Export:
         require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, str(FORMAT_VERSION))
         require(self.backend in RUNTIMES, "backend", self.backend, f"one of {', '.join(RUNTIMES)}")
         require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(map(str, PRECISIONS))}")
-
-
-def export_name(backend: str, precision: int) -> str:
-    """Of a version's exports."""
-    return f"{backend}-{precision}"
 
 
 def write_networks(detector: Detector, folder: Path, precision: int) -> dict[str, str]:

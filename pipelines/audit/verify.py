@@ -1,10 +1,10 @@
 """Whether the record, and the files of each version, are as they were written."""
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from inpformer.backends.names import is_digest
 from inpformer.errors import UserError
 from pipelines.platform.ledger import Held, Ledger
 from pipelines.platform.registry import (
@@ -22,8 +22,6 @@ from pipelines.record.entry import Entry, parse
 from pipelines.record.steps import RECALIBRATION, REGISTRATION, VERDICT
 from pipelines.record.versions import about, detector_digest, evidence_digest, export_digest, exports
 from pipelines.register.evidence import file_digest
-
-DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def verify_record(ledger: Ledger, held: Held) -> list[Fault]:
@@ -127,7 +125,7 @@ def _export(model_name: str, entry: Entry) -> Iterator[Fault]:
     number, name, digest = entry.version, entry.text_of("export"), entry.text_of("files")
     if number is None or digest is None or not has_version(model_name, number):
         return
-    if not DIGEST.fullmatch(digest):  # an entry that was altered may say anything, and this becomes an address
+    if not is_digest(digest):
         yield Fault("names an export by what is no digest", entry.number)
         return
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:

@@ -12,17 +12,16 @@ on a CPU. The folder runs without this project, by the run.py in it: `python run
 import argparse
 from pathlib import Path
 
+from inpformer.backends.names import PRECISIONS, RUNTIMES
 from pipelines.platform import command, params
-
-BACKENDS = ("onnxruntime", "openvino", "tensorrt")  # those of inpformer.backends.names, which is not imported yet
 
 
 def main() -> None:
     """Exits 1 where the export is refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version", help="a version or an alias, such as champion")
-    parser.add_argument("--backend", required=True, choices=BACKENDS)
-    parser.add_argument("--precision", type=int, choices=(32, 16), default=32, help="bits a weight (default: 32)")
+    parser.add_argument("--backend", required=True, choices=RUNTIMES)
+    parser.add_argument("--precision", type=int, choices=PRECISIONS, default=32, help="bits a weight (default: 32)")
     parser.add_argument(
         "--out", type=Path, help="the folder, replaced if it is an export (default: exports/MODEL-VERSION-BACKEND-BITS)"
     )

@@ -122,30 +122,30 @@ def prove(
     """
     check_there(root, [row for own in rows.values() for row in own])
     flips, compared, seconds = Flips(NAMES), [], []
+    detectors = (exported, original)
     with tqdm(total=sum(map(len, rows.values())), desc="comparing", unit="image", disable=None) as progress:
         for category, own in rows.items():
             limits, before = exported.thresholds[category], original.thresholds[category]
             away, flipped, on_edge = np.zeros(2), 0, 0
             for row in own:
                 image = open_image(content_of(root, row), str(root / row.path))
-                both = [_timed(detector, image, category) for detector in (exported, original)]
-                seconds.append([one[1] for one in both])
-                judged = _judged(root, row, image, (exported, original), [one[0] for one in both])
+                found, taken = zip(*(_timed(one, image, category) for one in detectors), strict=True)
+                seconds.append(taken)
+                ours, theirs = (_score(one, root / row.path, name) for one, name in zip(found, NAMES, strict=True))
                 # A limit is the score of a held-out image: PyTorch itself, with another number of threads, moves that
                 # across. So both are held against the higher limits, and what lies between is counted.
-                on_edge += before.decide(judged[1].score) != limits.decide(judged[1].score)
-                if limits.decide(judged[0].score) != limits.decide(judged[1].score):
+                on_edge += before.decide(theirs) != limits.decide(theirs)
+                if limits.decide(ours) != limits.decide(theirs):
                     flipped += 1
-                    frames = (exported.frame(image.size), original.frame(image.size))
-                    flips.add(Flip.of(image, judged, (limits, limits), frames))
-                furthest = np.abs(judged[0].anomaly_map - judged[1].anomaly_map).max()
-                away = np.maximum(away, [abs(judged[0].score - judged[1].score), furthest])
+                    flips.add(_flip(root, row, image, detectors, found, limits))
+                furthest = np.abs(found[0].maps[0] - found[1].maps[0]).max()
+                away = np.maximum(away, [abs(ours - theirs), furthest])
                 progress.update()
             size = unit(before)
             scores, maps = (float(one) for one in away / size)
             compared.append(Compared(category, len(own), size, scores, maps, flipped, on_edge))
-    ours, theirs = (float(one) for one in 1000 * np.median(seconds, axis=0))
-    return Proof(backend, precision, TOLERANCES[precision], tuple(compared), (ours, theirs), flips)
+    fast, usual = (float(one) for one in 1000 * np.median(seconds, axis=0))
+    return Proof(backend, precision, TOLERANCES[precision], tuple(compared), (fast, usual), flips)
 
 
 def _timed(detector: Detector, image: Image.Image, category: str) -> tuple[Prediction, float]:
@@ -154,16 +154,26 @@ def _timed(detector: Detector, image: Image.Image, category: str) -> tuple[Predi
     return found, perf_counter() - begun
 
 
-def _judged(
-    root: Path, row: Row, image: Image.Image, detectors: Sequence[Detector], found: Sequence[Prediction]
-) -> list[Judged]:
+def _score(found: Prediction, file: Path, name: str) -> float:
+    score = float(found.scores[0])
+    refuse_broken(score, f"{file}, by {name},")
+    return score
+
+
+def _flip(
+    root: Path,
+    row: Row,
+    image: Image.Image,
+    detectors: Sequence[Detector],
+    found: Sequence[Prediction],
+    limits: Threshold,
+) -> Flip:
     mask = read_mask(root, row)
-    judged = []
-    for detector, name, one in zip(detectors, NAMES, found, strict=True):
-        score = float(one.scores[0])
-        refuse_broken(score, f"{root / row.path}, by {name},")
-        judged.append(Judged(row, score, one.maps[0], detector.mask(mask)))
-    return judged
+    judged = [
+        Judged(row, float(one.scores[0]), one.maps[0], detector.mask(mask))
+        for detector, one in zip(detectors, found, strict=True)
+    ]
+    return Flip.of(image, judged, (limits, limits), [detector.frame(image.size) for detector in detectors])
 
 
 def images_by_category(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
+from inpformer.backends.names import export_name
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
-from inpformer.judging.exported import EXPORT_FILE, export_name, raised, use_export, write_config, write_networks
+from inpformer.judging.exported import EXPORT_FILE, raised, use_export, write_config, write_networks
 from pipelines.export.page import page
 from pipelines.export.proof import TOLERANCES, Proof, images_by_category, prove, unit
+from pipelines.platform import files
 from pipelines.platform.params import read_section
 from pipelines.platform.registry import (
     Version,
@@ -25,7 +27,7 @@ from pipelines.platform.registry import (
 )
 from pipelines.platform.runs import Run
 from pipelines.platform.weights import load_encoder
-from pipelines.promote.images import images_of
+from pipelines.promote.images import NoImagesError, images_of
 from pipelines.record.versions import note_export
 from pipelines.register.settings import RegisterSettings
 
@@ -48,7 +50,8 @@ def run(args: Namespace) -> None:
         proof = _export(model_name, version, args.backend, args.precision, made, Path(folder))
         if proof.faults:
             under = f"exports/{version.number}-{name}-refused"
-            Run(version.run_id).log_files(made, under)
+            for file in (REPORT_FILE, PAGE_FILE):
+                Run(version.run_id).log_file(made / file, under)
             raise UserError(
                 f"the export of {model_name} version {version.number} for {name} is refused, as "
                 f"{'; '.join(proof.faults)}: look at runs:/{version.run_id}/{under}/{PAGE_FILE}."
@@ -58,7 +61,8 @@ def run(args: Namespace) -> None:
         note_export(model_name, version.number, name, digest)
         # The last: what serves is whole and recorded. Cut off before, the export is there, and nobody uses it.
         point_to_export(model_name, version.number, name, digest)
-        place(made, out)
+        with files.written_whole(out) as temporary:
+            shutil.copytree(made, temporary)
     print(said(model_name, version, proof))
     print(f"{out} is kept with the version; on its own: python {out / RUN_FILE} IMAGE")
 
@@ -74,16 +78,22 @@ def _export(model_name: str, version: Version, backend: str, precision: int, mad
     original = Detector.load(download_detector(model_name, version.number, folder), load=load_encoder)
     if not original.thresholds:
         raise UserError(f"{model_name} version {version.number} has no thresholds: calibrate it before exporting it.")
-    images = images_of(model_name, version, None, folder)
+    try:
+        images = images_of(model_name, version, None, folder)
+    except NoImagesError:
+        raise UserError(
+            f"{model_name} version {version.number} keeps no list of its test images, as it was imported or registered "
+            "by an older program, so that nothing can be proven of an export: train and register one with `dvc repro`."
+        ) from None
     rows = images_by_category(
         [*images.manifest.split("val"), *images.manifest.split("test")], list(original.thresholds)
     )
-    files = write_networks(original, made, precision)
+    networks = write_networks(original, made, precision)
     thresholds = {
         category: raised(limits, TOLERANCES[precision] * unit(limits))
         for category, limits in original.thresholds.items()
     }
-    write_config(original, made, backend, precision, version.number, thresholds, files)
+    write_config(original, made, backend, precision, version.number, thresholds, networks)
     exported = copy.copy(original)  # another backend and other thresholds, of the same networks
     use_export(exported, made, version.number)
     proof = prove(original, exported, images.manifest.root, rows, backend, precision)
@@ -93,16 +103,6 @@ def _export(model_name: str, version: Version, backend: str, precision: int, mad
     (made / REPORT_FILE).write_text(json.dumps(proof.content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     (made / PAGE_FILE).write_text(page(proof, title), encoding="utf-8")
     return proof
-
-
-def place(made: Path, out: Path) -> None:
-    """Puts a folder where it is wanted, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-        shutil.copytree(made, Path(beside) / "new")
-        if out.exists():
-            out.rename(Path(beside) / "old")
-        (Path(beside) / "new").rename(out)
 
 
 def said(model_name: str, version: Version, proof: Proof) -> str:

@@ -13,6 +13,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from inpformer.backends.names import EXPORT_TAG, EXPORTS_FOLDER
 from inpformer.errors import UserError
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.runs import Run
@@ -22,9 +23,6 @@ from pipelines.platform.tracking import allowed, client, is_absent, reaching_mlf
 # Where the detector folder and the evidence lie within a version.
 DETECTOR_FOLDER = "artifacts/detector"
 EVIDENCE_FOLDER = "evidence"
-EXPORTS_FOLDER = "exports"
-# With the export's name behind it: the digest of the one that is used.
-EXPORT_TAG = "export."
 DIGEST_TAG = "detector.digest"
 # Of no metric.
 NO_STEP = -1

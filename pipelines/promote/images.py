@@ -13,6 +13,10 @@ from pipelines.register.evidence import LINKED_FILE, MANIFEST_FILE
 RECALIBRATED_TAG = "recalibrated.from"
 
 
+class NoImagesError(UserError):
+    """No version keeps a list of its images."""
+
+
 @dataclass(frozen=True)
 class SharedImages:
     """The manifest that a version keeps, and which images show one part; `version` is the one that keeps it. `dropped`
@@ -29,7 +33,7 @@ def images_of(model_name: str, challenger: Version, champion: Version | None, fo
     """Those of the newer of the two, as tests grow; of a recalibrated version those of the one that it came from in the
     end; of one that keeps none, as it was imported, the other's. Files are fetched into `folder`.
 
-    Raises UserError if none of these versions keeps a manifest.
+    Raises NoImagesError if none of these versions keeps a manifest.
     """
     both = [challenger, *([champion] if champion is not None else [])]
     numbers = []
@@ -42,7 +46,7 @@ def images_of(model_name: str, challenger: Version, champion: Version | None, fo
             manifest = read_manifest(kept)
             dropped = _dropped(model_name, manifest, champion, folder) if champion is not None else ()
             return SharedImages(manifest, Linked() if links is None else read_linked(links), number, dropped)
-    raise UserError(
+    raise NoImagesError(
         f"{model_name} version {challenger.number} keeps no list of its test images, as it was imported, "
         "recalibrated or registered by an older program, so that nothing can be weighed: train and register one with "
         "`dvc repro`, or promote it with --force."
