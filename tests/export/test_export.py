@@ -17,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from onnx import numpy_helper
 
+from inpformer.backends.names import EXPORT_TAG
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
@@ -28,7 +29,7 @@ from pipelines.export.proof import MAP_FACTOR, TOLERANCES, unit
 from pipelines.export.version import PAGE_FILE, REPORT_FILE, run
 from pipelines.manifest.table import Manifest
 from pipelines.platform.ledger import Ledger
-from pipelines.platform.registry import EXPORT_TAG, Version, find_version
+from pipelines.platform.registry import Version, find_version, folder_digest
 from pipelines.platform.runs import download_run_file
 from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING_KEY
 from pipelines.platform.tracking import tracking_uri
@@ -264,3 +265,34 @@ def test_a_service_that_trusts_one_key_loads_the_export_that_it_signed(
     shutil.copy(folder / SIGNATURE_FILE, folder / f"{digest}.sig")  # by the same key, of other files
     with pytest.raises(UserError, match="signature does not fit"):
         registry.load(NAME, int(version.number), verify_key=str(public))
+
+
+def test_cut_off_between_two_writes_nothing_uses_it_and_the_next_call_ends_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, ledger = made.digest, Ledger.find(NAME)
+    assert ledger is not None
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for cut_off in ("keep_export", "note_export", "point_to_export"):
+        with monkeypatch.context() as patch:
+            patch.setattr(version, cut_off, stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(arguments(made, out=Path("cut-off")))
+        assert not Path("cut-off").exists()
+        assert made.digest == before
+        assert verify_record(ledger, ledger.read()) == []
+    assert Registry(tracking_uri()).load(NAME, int(made.version.number)).detector.backend.name == "onnxruntime"
+    run(arguments(made, out=Path("again")))
+    assert made.digest == folder_digest(Path("again")) != before
+    assert verify_record(ledger, ledger.read()) == []
+
+
+def test_a_version_without_a_list_of_images_cannot_be_proven(made: Made, encoder: Encoder) -> None:
+    """As an imported one; the gate's way out, --force, is no way to a proof."""
+    imported = registered(guessing(encoder, made.manifest, 4), None, made.folder, "imported")
+    with pytest.raises(UserError, match="nothing can be proven") as refusal:
+        run(arguments(made, version=imported.number))
+    assert "--force" not in str(refusal.value)
