@@ -29,8 +29,11 @@ def read_picture(file: Path) -> np.ndarray:
                 return read(content)
         raise ValueError("it is no PNG, BMP, PPM, PGM or .npy")
     except (ValueError, TypeError, LookupError, struct.error, zlib.error) as error:
+        reason = "it ends too early" if isinstance(error, struct.error) else error
         hint = "convert it to a PNG of 8 bits a channel, or give its pixels to Inspector.judge"
-        raise ValueError(f"{file} cannot be read ({error}): {hint}") from None
+        raise ValueError(f"{file} cannot be read ({reason}): {hint}") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error.strerror}): give a picture's file") from None
 
 
 def check_size(height: int, width: int) -> None:
