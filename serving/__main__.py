@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-REQUEST_SECONDS = 60.0
+REQUEST_SECONDS = 90.0  # later than our own refusals, as Serve's are not in JSON
 
 
 def main() -> None:

@@ -7,14 +7,18 @@ from pydantic import BaseModel, Field
 
 class RequestError(Exception):
     """A request that gets no verdict: `status` is the HTTP status, `reason` one sentence for the client; `decision` is
-    set where the part must be rejected nevertheless.
+    set where the part must be rejected nevertheless, `retry_after` (seconds) where the same request may succeed later.
     """
 
-    def __init__(self, status: int, reason: str, decision: Literal["FAIL"] | None = None) -> None:
-        super().__init__(status, reason, decision)  # all of them: exceptions travel between processes by these
+    def __init__(
+        self, status: int, reason: str, decision: Literal["FAIL"] | None = None, retry_after: int | None = None
+    ) -> None:
+        # All of them: exceptions travel between processes by these.
+        super().__init__(status, reason, decision, retry_after)
         self.status = status
         self.reason = reason
         self.decision = decision
+        self.retry_after = retry_after
 
 
 class Problem(BaseModel):
@@ -94,3 +98,9 @@ class Health(BaseModel):
         description="Why the last look at the registry or the last load of a newer version failed; null if it did "
         "not. `model_version` keeps serving meanwhile."
     )
+
+
+class Ready(BaseModel):
+    """That the service takes pictures."""
+
+    status: Literal["ready"]

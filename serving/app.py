@@ -10,20 +10,21 @@ from ray.serve import Application
 
 from serving.ingress import Ingress
 from serving.inspector import Inspector
+from serving.line import MOST_WAITING
 from serving.settings import Settings
 
 
 def build(settings: Settings) -> Application:
     """The Serve application that `settings` describe."""
-    # Of the four requests in progress three are decoded or answered while one has the model. Beyond 64 that wait,
-    # a client hears 503 at once: an answer from the end of that queue would come too late for a line anyway.
+    # The replica itself refuses who would wait too long (serving/line.py), and answers about its health beside that: so
+    # Serve lets more in than may wait there.
     inspector = serve.deployment(
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
-        max_ongoing_requests=4,
-        max_queued_requests=64,
+        max_ongoing_requests=2 * MOST_WAITING,
+        max_queued_requests=MOST_WAITING,
     )(Inspector)
-    # Wide enough that the model's own queue fills first: its refusals are JSON, those of Serve's proxy are not.
-    ingress = serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, max_queued_requests=100)(
+    # Wide enough for many slow uploads: what is refused here is refused by Serve's proxy, and not in JSON.
+    ingress = serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000, max_queued_requests=1000)(
         Ingress
     )
     application: Application = ingress.bind(inspector.bind(settings), settings)

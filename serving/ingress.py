@@ -19,13 +19,16 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from serving import webhook
-from serving.answers import Health, Problem, RequestError, Verdict
+from serving.answers import Health, Problem, Ready, RequestError, Verdict
 from serving.settings import Settings
-from serving.upload import FIELD, read_body, read_upload
+from serving.upload import FIELD, Bodies
 
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 HEALTH_SECONDS = 5.0
+RESTART = 5  # seconds until a client may ask again
+# Of a client that sets no deadline, and the latest that it can set.
+DEADLINE_MS, LATEST_DEADLINE_MS = 30_000, 60_000
 UPLOAD = {
     "requestBody": {
         "required": True,
@@ -45,7 +48,9 @@ app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
 @app.exception_handler(RequestError)
 async def _refuse(request: Request, error: RequestError) -> JSONResponse:
     return JSONResponse(
-        Problem(error=error.reason, decision=error.decision).model_dump(exclude_none=True), error.status
+        Problem(error=error.reason, decision=error.decision).model_dump(exclude_none=True),
+        error.status,
+        headers={} if error.retry_after is None else {"Retry-After": str(error.retry_after)},
     )
 
 
@@ -66,9 +71,9 @@ async def _ask(response: Awaitable[T]) -> T:
     try:
         return await response
     except BackPressureError:
-        raise RequestError(503, "too many requests wait for the model: try again in a moment.") from None
+        raise RequestError(503, "too many requests wait for the model: try again in a moment.", retry_after=1) from None
     except (DeploymentUnavailableError, RayActorError):
-        raise RequestError(503, "the model is being restarted: try again in a moment.") from None
+        raise RequestError(503, "the model is being restarted: try again in a moment.", retry_after=RESTART) from None
     except RayTaskError:  # logged with its traceback where it was raised
         raise RequestError(500, "the model failed on this image: see the log of the Inspector replica.") from None
 
@@ -79,14 +84,14 @@ class Ingress:
 
     def __init__(self, inspector: DeploymentHandle[Any], settings: Settings) -> None:
         self._inspector = inspector
-        self._max_bytes = int(settings.max_upload_mb * 2**20)
+        self._bodies = Bodies(int(settings.max_upload_mb * 2**20))
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._page = PAGE.read_text()
 
     @app.post(
         "/v1/predict",
         response_model_exclude_none=True,
-        responses={status: {"model": Problem} for status in (400, 413, 422, 500, 503)},
+        responses={status: {"model": Problem} for status in (400, 408, 413, 422, 500, 503, 504)},
         openapi_extra=UPLOAD,
     )
     async def predict(
@@ -94,13 +99,18 @@ class Ingress:
         request: Request,
         category: str | None = None,
         with_map: Annotated[bool, Query(alias="map")] = False,
+        deadline_ms: Annotated[int, Query(ge=1, le=LATEST_DEADLINE_MS)] = DEADLINE_MS,
     ) -> Verdict:
         """Judges one image: the body itself, or the multipart field "image". BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP.
 
-        `category` may be left out when the model knows only one.
+        `category` may be left out when the model knows only one. After `deadline_ms` from the headers nobody works on
+        the image any more: 504, or 503 at once where the line before the model is too long for that.
         """
-        upload = await read_upload(request, self._max_bytes)
-        verdict: Verdict | RequestError = await _ask(self._inspector.judge.remote(upload, category, with_map))
+        begun = time.monotonic()
+        async with self._bodies.upload(request) as upload:
+            left = deadline_ms / 1000 - (time.monotonic() - begun)
+            asked = self._inspector.judge.remote(upload, category, with_map, left)
+            verdict: Verdict | RequestError = await _ask(asked)
         if isinstance(verdict, RequestError):
             raise verdict
         return verdict
@@ -111,7 +121,18 @@ class Ingress:
         try:
             return await asyncio.wait_for(_ask(self._inspector.health.remote()), HEALTH_SECONDS)
         except TimeoutError:
-            raise RequestError(503, "no model is loaded, or too many requests wait for it.") from None
+            raise RequestError(503, "no model is loaded.", retry_after=RESTART) from None
+
+    @app.get("/readyz", responses={503: {"model": Problem}})
+    async def readyz(self) -> Ready:
+        """200 where a picture would be judged; 503 while no model is loaded or the line before it is full."""
+        try:
+            ready = await asyncio.wait_for(_ask(self._inspector.ready.remote()), HEALTH_SECONDS)
+        except TimeoutError:
+            raise RequestError(503, "no model is loaded.", retry_after=RESTART) from None
+        if not ready:
+            raise RequestError(503, "the line before the model is full.", retry_after=1)
+        return Ready(status="ready")
 
     @app.post(webhook.PATH, status_code=204, responses={status: {"model": Problem} for status in (401, 404, 413)})
     async def registry_changed(self, request: Request) -> None:
@@ -119,9 +140,9 @@ class Ingress:
         if not self._webhook_secret:
             raise RequestError(404, f"no webhook is expected: set {webhook.SECRET_VARIABLE} where the service starts.")
         refusal = RequestError(413, f"a webhook has at most {webhook.LARGEST_BODY} bytes.")
-        body = await read_body(request, webhook.LARGEST_BODY, refusal)
-        if not webhook.is_signed(self._webhook_secret, request.headers, body, time.time()):
-            raise RequestError(401, f"the signature is not one of {webhook.SECRET_VARIABLE} in the last minutes.")
+        async with self._bodies.body(request, webhook.LARGEST_BODY, refusal) as body:
+            if not webhook.is_signed(self._webhook_secret, request.headers, body, time.time()):
+                raise RequestError(401, f"the signature is not one of {webhook.SECRET_VARIABLE} in the last minutes.")
         await _ask(self._inspector.look.remote())
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)

@@ -1,10 +1,12 @@
 """The model behind the service: holds one version of the detector, judges images with it and follows the alias."""
 
+import asyncio
 import base64
 import io
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -20,14 +22,17 @@ from inpformer.images.opening import TooLargeError
 from inpformer.judging.detector import Detector
 from serving import record
 from serving.answers import DefectRegion, Health, RequestError, Verdict
+from serving.decoding import Decoders
+from serving.line import Line
+from serving.memory import keep_freed
 from serving.registry import Registry
 from serving.settings import Settings
-from serving.upload import decode
 
 # A version that could not be loaded is tried again after this long, not at every look at the registry.
 RETRY_SECONDS = 60.0
 # So often the record is read, which grows: a few hundred kilobytes after a thousand entries.
 RECORD_SECONDS = 60.0
+DECODERS = 2
 log = logging.getLogger("ray.serve")
 
 
@@ -57,6 +62,7 @@ class Inspector:
     """
 
     def __init__(self, settings: Settings) -> None:
+        keep_freed()
         torch.set_num_threads(settings.cpus)
         self._settings = settings
         self._registry = Registry(settings.tracking_uri)
@@ -67,6 +73,12 @@ class Inspector:
         # One inference at a time uses all of the replica's threads, or its GPU; several would only take turns, each
         # with memory of its own.
         self._one_inference = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "judge")
+        self._line = Line()
+        self._decoders = Decoders(DECODERS)
+        # Pictures that are held decoded, of up to 192 MB: those that are being decoded, one that has the model, and one
+        # that is next.
+        self._decoded = asyncio.Semaphore(DECODERS + 2)
         version = self._registry.version(settings.model, settings.alias)
         self._served = load(self._registry, settings, version, self._one_inference)
         self._update_error: str | None = None
@@ -76,28 +88,53 @@ class Inspector:
         self._look = threading.Event()
         threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
 
-    def judge(self, upload: bytes, category: str | None, with_map: bool) -> Verdict | RequestError:
-        """The verdict on an image file. What is wrong with the request is returned, not raised: Serve would log
-        every bad upload as a crash.
+    async def judge(
+        self, upload: bytes, category: str | None, with_map: bool, seconds: float
+    ) -> Verdict | RequestError:
+        """The verdict on an image file, in `seconds` or not at all. What is wrong with the request is returned, not
+        raised: Serve would log every bad upload as a crash.
         """
-        served = self._served
         try:
-            category = _category(served.detector, category)
-            image = decode(upload)
+            # A bad picture does not keep whoever comes after waiting: only the model's own turn is one at a time.
+            with self._line.place(seconds):
+                async with asyncio.timeout(seconds) as limit:
+                    return await self._judge(upload, category, with_map, limit)
         except RequestError as error:
             return error
+        except TimeoutError:
+            return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)
+
+    async def _judge(self, upload: bytes, category: str | None, with_map: bool, limit: asyncio.Timeout) -> Verdict:
+        served = self._served
+        category = _category(served.detector, category)
+        loop = asyncio.get_running_loop()
+        async with self._decoded:
+            image = await self._decoders.decode(upload)
+            end = limit.when()
+            assert end is not None
+            try:
+                self._line.refuse_long(served.detector.count_views(image.size), end - loop.time())
+            except TooLargeError as error:
+                raise RequestError(413, str(error)) from None
+            # Where nobody waits any more before its turn, its turn does not come.
+            judged = loop.run_in_executor(self._thread, self._verdict, served, image, category, with_map)
+            verdict, taken = await judged
+        self._line.took(taken, served.detector.count_views(image.size))
+        return verdict
+
+    def _verdict(self, served: Served, image: Image.Image, category: str, with_map: bool) -> tuple[Verdict, float]:
+        """With the seconds that it took."""
+        begun = time.perf_counter()
         try:
             with self._one_inference:
                 prediction = served.detector.predict([image], [category])
             score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
             decision = served.detector.decide(score, anomaly_map, image.size, category)
-        except TooLargeError as error:
-            return RequestError(413, str(error))
         except BrokenScoreError as error:
             log.error("version %d, category %s: %s", served.version, category, error)
             name = f"version {served.version} of {self._settings.model}"
             reason = f"{name} gave no number for this image, so the part counts as FAIL: promote another version."
-            return RequestError(500, reason, "FAIL")
+            raise RequestError(500, reason, "FAIL") from None
         limits = decision.threshold
         verdict = Verdict(
             category=category,
@@ -114,9 +151,12 @@ class Inspector:
         if with_map:
             verdict.map_png = map_png(anomaly_map, limits.threshold)
             verdict.map_box = served.detector.frame(image.size).box
-        return verdict
+        return verdict, time.perf_counter() - begun
 
-    # Not a plain method: those share the threads that judge images, and would wait for them.
+    async def ready(self) -> bool:
+        """Whether another picture would be let in."""
+        return not self._line.is_full
+
     async def health(self) -> Health:
         """What is being served, and what became of the last attempt to replace it."""
         served = self._served

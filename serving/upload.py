@@ -1,58 +1,69 @@
-"""From the body of a request to an image, with a sentence and a 4xx status for everything that is none."""
+"""From a request to the bytes of an image file, with a sentence and a 4xx status for everything that has none."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
-from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from inpformer.errors import UserError
-from inpformer.images.opening import TooLargeError, open_image
 from serving.answers import RequestError
 
 FIELD = "image"
+BODY_SECONDS = 10.0  # from the headers of a request to the end of its body
+HELD_BYTES = 2**28  # of bodies that are read or being answered
 
 
-async def read_upload(request: Request, max_bytes: int) -> bytes:
-    """The bytes of the image file: the multipart field "image", or else the whole body.
+class Bodies:
+    """Reads bodies of up to `max_bytes`, and only so many at a time that they take HELD_BYTES."""
 
-    Raises RequestError: 413 for a body of more than `max_bytes`, which is not read to its end, and 400 for an empty
-    one and for a form without the field.
-    """
-    refusal = RequestError(413, f"the upload is larger than the {max_bytes / 2**20:g} MB that this service accepts.")
-    body = await read_body(request, max_bytes, refusal)
-    content_type = request.headers.get("content-type", "").lower()
-    upload = await _form_field(request, body) if content_type.startswith("multipart/form-data") else body
-    if not upload:
-        raise RequestError(400, "the upload is empty: send an image as the body or as the multipart field image.")
-    return upload
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
 
+    @asynccontextmanager
+    async def upload(self, request: Request) -> AsyncIterator[bytes]:
+        """The bytes of the image file: the multipart field "image", or else the whole body.
 
-def decode(upload: bytes) -> Image.Image:
-    """The picture of an image file as RGB.
+        Raises RequestError: 400 for an empty one and for a form without the field; 408, 413 and 503 as `body`.
+        """
+        refusal = RequestError(
+            413, f"the upload is larger than the {self._max_bytes / 2**20:g} MB that this service accepts."
+        )
+        async with self.body(request, self._max_bytes, refusal) as body:
+            content_type = request.headers.get("content-type", "").lower()
+            upload = await _form_field(request, body) if content_type.startswith("multipart/form-data") else body
+            if not upload:
+                raise RequestError(
+                    400, "the upload is empty: send an image as the body or as the multipart field image."
+                )
+            yield upload
 
-    Raises RequestError for what `open_image` refuses: 413 for one that is too large, else 400.
-    """
-    try:
-        image = open_image(upload, "the upload")
-    except TooLargeError as error:
-        raise RequestError(413, str(error)) from None
-    except UserError as error:
-        raise RequestError(400, str(error)) from None
-    return image if image.mode == "RGB" else image.convert("RGB")
+    @asynccontextmanager
+    async def body(self, request: Request, max_bytes: int, refusal: RequestError) -> AsyncIterator[bytes]:
+        """The body of a request.
 
-
-async def read_body(request: Request, max_bytes: int, refusal: RequestError) -> bytes:
-    """The body of a request. Raises `refusal` for one of more than `max_bytes`, which is not read to its end."""
-    if int(request.headers.get("content-length", 0)) > max_bytes:
-        raise refusal
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
+        Raises `refusal` for one of more than `max_bytes`, which is not read to its end, and RequestError: 408 for one
+        that takes more than BODY_SECONDS, 503 where other bodies hold all of HELD_BYTES.
+        """
+        if int(request.headers.get("content-length", 0)) > max_bytes:
             raise refusal
-    return bytes(body)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.stream():
+                    if self._held + len(chunk) > HELD_BYTES:
+                        raise RequestError(503, "too many uploads at a time: try again in a moment.", retry_after=1)
+                    self._held += len(chunk)
+                    body += chunk
+                    if len(body) > max_bytes:
+                        raise refusal
+            yield bytes(body)
+        except TimeoutError:
+            raise RequestError(408, f"the upload did not arrive within {BODY_SECONDS:g} s: send it again.") from None
+        finally:
+            self._held -= len(body)
 
 
 async def _form_field(request: Request, body: bytes) -> bytes:

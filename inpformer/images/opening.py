@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
 
@@ -20,6 +21,11 @@ MAX_PIXELS = 64_000_000
 # Longer than the strips of line-scan cameras (16 384×256 is 64:1). The encoder sees a square or tiles, and a picture
 # of one row costs far more than its pixels: resizing takes 16 bytes for each pixel of a side, tiles are cut along it.
 MAX_ASPECT = 100
+# Ordinary progressive JPEGs have about ten. Each is a pass over all pixels, in a few bytes if it changes none: so many
+# pixels take seconds.
+MAX_SCANS, MAX_SCANNED = 100, 20 * MAX_PIXELS
+# In a scan a byte 255 is never followed by this one. Other segments may hold both by chance: far fewer than MAX_SCANS.
+START_OF_SCAN = b"\xff\xda"
 # How Pillow calls 16 bits a channel, in big, little and native order; a BMP's "BGR;16" is 16 bits a pixel.
 DEEP_CHANNELS = re.compile(r";16[BLN]")
 
@@ -33,8 +39,8 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
     applied. `source` is the file or its content, `name` what messages call it.
 
     Raises UserError for a file that is missing, damaged, in none of FORMATS, deeper than 8 bits a channel or more than
-    MAX_ASPECT times as long as wide, and its subclass TooLargeError for more than MAX_PIXELS. What the file claims is
-    checked before any pixel is decoded.
+    MAX_ASPECT times as long as wide, and its subclass TooLargeError for more than MAX_PIXELS, in one scan of a JPEG
+    or in all. What the file claims is checked before any pixel is decoded.
     """
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
@@ -47,6 +53,8 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
             if _is_deep(image):
                 raise UserError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bit.")
             _refuse_size(image, name)
+            if isinstance(image, JpegImageFile):
+                _refuse_scans(content.count(START_OF_SCAN), image, name)
             image.load()
             return image
     except UserError:
@@ -84,6 +92,13 @@ def _refuse_size(image: ImageFile, name: str) -> None:
         tile = int(image.tag_v2[TILEWIDTH]), int(image.tag_v2.get(TILELENGTH, 0))
         if tile[0] * tile[1] > MAX_PIXELS:
             raise _too_many_pixels(name, f"tiles of {tile[0]}×{tile[1]}")
+
+
+def _refuse_scans(scans: int, image: JpegImageFile, name: str) -> None:
+    if scans > min(MAX_SCANS, MAX_SCANNED // (image.width * image.height)):
+        raise TooLargeError(
+            f"{name} has {scans:,} scans of {image.width}×{image.height} pixels: save it as a baseline JPEG."
+        )
 
 
 def _too_many_pixels(name: str, found: str) -> TooLargeError:

@@ -234,6 +234,10 @@ class Detector:
             raise UserError(f"category {category!r} has no model in this single-class detector: it knows {known}.")
         return models[category]
 
+    def count_views(self, size: tuple[int, int]) -> int:
+        """How many views the encoder sees of an image of `size` (width, height). Raises TooLargeError for too many."""
+        return len(views(size, self.tiling, augmented=False))
+
     def frame(self, size: tuple[int, int]) -> Frame:
         """Where on an image of `size` (width, height) its map lies."""
         return self.encoder.transform.frame(size) if self.tiling is None else self.tiling.frame(size)

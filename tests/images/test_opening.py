@@ -13,7 +13,15 @@ import pytest
 from PIL import Image, ImageFile
 
 from inpformer.errors import UserError
-from inpformer.images.opening import FORMATS, MAX_ASPECT, MAX_PIXELS, TooLargeError, open_image
+from inpformer.images.opening import (
+    FORMATS,
+    MAX_ASPECT,
+    MAX_PIXELS,
+    MAX_SCANS,
+    START_OF_SCAN,
+    TooLargeError,
+    open_image,
+)
 from inpformer.images.transform import read_image
 from tests.images.test_transform import noise
 
@@ -228,3 +236,19 @@ def test_only_the_opener_opens_images() -> None:
                 if isinstance(node, ast.ImportFrom) and node.module == "PIL.Image":
                     assert "open" not in {alias.name for alias in node.names}, file
     assert found == {"inpformer/images/opening.py"}
+
+
+def of_scans(count: int, image: Image.Image) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are `count`."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    scan = content[content.rindex(START_OF_SCAN) : -2]
+    return content[:-2] + scan * (count - content.count(START_OF_SCAN)) + content[-2:]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    assert open_image(of_scans(MAX_SCANS, noise(64, 64)), "a.jpg").size == (64, 64)
+    for scans, image in ((MAX_SCANS + 1, noise(64, 64)), (21, Image.new("L", (8000, 8000)))):
+        with pytest.raises(TooLargeError, match=rf"^a\.jpg has {scans} scans"):
+            open_image(of_scans(scans, image), "a.jpg")

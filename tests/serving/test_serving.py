@@ -41,7 +41,8 @@ from serving.registry import DETECTOR_FOLDER, Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
-from tests.images.test_opening import deep_png, flat, tiled_tiff
+from tests.images.test_opening import deep_png, flat, of_scans, tiled_tiff
+from tests.serving.pictures import as_file, picture
 
 MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,17 +63,6 @@ def eventually(check: Callable[[], Any]) -> Any:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def picture(seed: int = 0, size: tuple[int, int] = (90, 60)) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def as_file(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 @dataclass
@@ -250,6 +240,8 @@ BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "far too many pixels": (413, "pixels", {"content": flat((20_000, 20_000))}),
     "one row of pixels": (400, "64000000×1 pixels: one side may be", {"content": flat((64_000_000, 1))}),
     "tiles larger than their picture": (413, "pixels", {"content": tiled_tiff(8192)}),
+    "hundreds of scans": (413, "has 101 scans", {"content": of_scans(101, picture())}),
+    "no time": (422, "deadline_ms", {"content": GOOD, "params": {"category": "nut", "deadline_ms": 0}}),
     "no category": (422, "one of bolt, nut", {"content": GOOD, "params": {}}),
     "unknown category": (
         422,
@@ -267,6 +259,30 @@ def test_bad_request_gets_one_sentence(service: httpx.Client, case: str) -> None
     assert response.status_code == status
     assert set(response.json()) == {"error"}
     assert sentence in response.json()["error"]
+
+
+def test_who_is_in_a_hurry_is_answered_in_time_or_told(service: httpx.Client) -> None:
+    answer = service.post("/v1/predict?category=nut&deadline_ms=1", content=GOOD)
+    assert (answer.status_code, answer.headers["retry-after"], set(answer.json())) == (504, "1", {"error"})
+    assert service.post("/v1/predict?category=nut&deadline_ms=60000", content=GOOD).status_code == 200
+
+
+def test_health_does_not_wait_in_the_line(service: httpx.Client) -> None:
+    def judged(number: int) -> tuple[int, str | None, float]:
+        answer = service.post("/v1/predict?category=nut", content=GOOD)
+        return answer.status_code, answer.headers.get("retry-after"), time.monotonic()
+
+    with ThreadPoolExecutor(80) as pool:
+        answers = [pool.submit(judged, number) for number in range(80)]
+        eventually(lambda: any(answer.done() for answer in answers))
+        health, ready = service.get("/healthz"), service.get("/readyz")
+        asked = time.monotonic()
+        found = [answer.result() for answer in answers]
+    assert (health.status_code, ready.status_code in (200, 503)) == (200, True)
+    assert max(end for _, _, end in found) > asked  # while others still waited
+    assert {status for status, _, _ in found} <= {200, 503}
+    assert [after for status, after, _ in found if status == 503 and not int(after or 0)] == []
+    assert service.get("/readyz").json() == {"status": "ready"}
 
 
 def test_unknown_route_and_method_get_json(service: httpx.Client) -> None:

@@ -1,0 +1,46 @@
+"""A process that decodes pictures and nothing else, so that it can be ended at any time: python -m serving.decoder.
+
+Reads on stdin, again and again, the length of an image file (8 bytes) and its content. Answers on stdout with a kind, a
+width and a height (`HEADER`) and the pixels, or with a kind, 0, the length of a sentence (`HEADER`) and the sentence.
+"""
+
+import os
+import resource
+import struct
+import sys
+from typing import BinaryIO
+
+from inpformer.errors import UserError
+from inpformer.images.opening import TooLargeError, open_image
+
+LENGTH, HEADER = struct.Struct("<Q"), struct.Struct("<BII")
+PICTURE, REFUSED, TOO_LARGE = 0, 1, 2
+# The largest picture that is opened takes 256 MB in its own mode and 192 MB as RGB; some decoders hold it twice.
+MEMORY_BYTES = 2 * 2**30
+
+
+def main() -> None:
+    """Ends with its input."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    while length := requests.read(LENGTH.size):
+        answer(requests.read(LENGTH.unpack(length)[0]), answers)
+        answers.flush()
+
+
+def answer(upload: bytes, answers: BinaryIO) -> None:
+    """Writes what comes of one image file."""
+    try:
+        image = open_image(upload, "the upload").convert("RGB")
+    except UserError as error:
+        sentence = str(error).encode()
+        answers.write(HEADER.pack(TOO_LARGE if isinstance(error, TooLargeError) else REFUSED, 0, len(sentence)))
+        answers.write(sentence)
+        return
+    answers.write(HEADER.pack(PICTURE, *image.size))
+    answers.write(image.tobytes())
+
+
+if __name__ == "__main__":
+    main()

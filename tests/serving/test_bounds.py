@@ -1,0 +1,167 @@
+"""What a request may cost: the time and the memory of its body, decoding that nobody waits for, a place in the line."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.requests import Request
+
+from inpformer.images.opening import MAX_SCANNED
+from serving import upload
+from serving.answers import RequestError
+from serving.decoding import Decoders
+from serving.line import MOST_WAITING, Line
+from serving.upload import Bodies
+from tests.images.test_opening import of_scans
+from tests.serving.pictures import as_file, picture
+
+PICTURE = as_file(picture())
+
+
+def request(chunks: list[bytes], seconds: float = 0) -> Request:
+    """One whose body arrives in pieces, `seconds` before each."""
+    left = list(chunks)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(seconds)
+        body = left.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+
+
+async def read(bodies: Bodies, sent: Request) -> bytes:
+    async with bodies.upload(sent) as body:
+        return body
+
+
+def refused(work: Callable[[], Any]) -> RequestError:
+    with pytest.raises(RequestError) as found:
+        asyncio.run(work())
+    return found.value
+
+
+def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "BODY_SECONDS", 0.2)
+    bodies = Bodies(2**20)
+    assert refused(lambda: read(bodies, request([b"x"] * 1000, 0.05))).status == 408
+    assert asyncio.run(read(bodies, request([b"x", b"y"]))) == b"xy"
+
+
+def test_bodies_share_a_memory_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "HELD_BYTES", 100)
+    bodies = Bodies(2**20)
+
+    async def two() -> bytes:
+        async with bodies.upload(request([b"x" * 60])):
+            return await read(bodies, request([b"x" * 60]))
+
+    for _ in range(2):  # what is refused is given back too
+        error = refused(two)
+        assert (error.status, error.retry_after) == (503, 1)
+    assert asyncio.run(read(bodies, request([b"x" * 50] * 2))) == b"x" * 100
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_picture_comes_back_as_it_was(mode: str) -> None:
+    image = picture().convert(mode)
+
+    async def decoded() -> Image.Image:
+        with closing(Decoders(1)) as decoders:
+            return await decoders.decode(as_file(image))
+
+    np.testing.assert_array_equal(np.asarray(asyncio.run(decoded())), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("content", "status"), [(b"hello", 400), (of_scans(101, picture()), 413)])
+def test_what_is_no_picture_is_refused_and_the_next_one_decoded(content: bytes, status: int) -> None:
+    async def both() -> Image.Image:
+        with closing(Decoders(1)) as decoders:
+            with pytest.raises(RequestError) as found:
+                await decoders.decode(content)
+            assert (found.value.status, found.value.reason.startswith("the upload ")) == (status, True)
+            return await decoders.decode(PICTURE)
+
+    assert asyncio.run(both()).size == picture().size
+
+
+def children() -> set[int]:
+    """The processes that this one started, and that live."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        direct = set(map(int, file.read().split()))
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children") as file:
+                direct |= set(map(int, file.read().split()))
+        except FileNotFoundError:  # a thread that ended
+            continue
+    return direct
+
+
+def test_nobody_decodes_what_nobody_waits_for() -> None:
+    side = 8000
+    slow = of_scans(MAX_SCANNED // side**2, Image.new("L", (side, side)))  # several seconds of work
+
+    async def given_up() -> Image.Image:
+        with closing(Decoders(1)) as decoders:
+            before = children()
+            await decoders.decode(PICTURE)
+            (started,) = children() - before
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await decoders.decode(slow)
+            image = await decoders.decode(PICTURE)  # by another one
+            assert started not in children()
+            return image
+
+    assert asyncio.run(given_up()).size == picture().size
+
+
+def test_a_decoder_that_was_killed_is_replaced() -> None:
+    async def after_a_kill() -> Image.Image:
+        with closing(Decoders(1)) as decoders:
+            before = children()
+            await decoders.decode(PICTURE)
+            for process in children() - before:
+                os.kill(process, signal.SIGKILL)
+            return await decoders.decode(PICTURE)
+
+    assert asyncio.run(after_a_kill()).size == picture().size
+
+
+def test_who_would_wait_too_long_is_told_at_once() -> None:
+    line = Line()
+    with line.place(1.0):  # nobody is before it, and nothing was measured
+        line.took(2.0, 1)
+        with line.place(4.0), pytest.raises(RequestError) as found, line.place(5.0):
+            pass
+    assert (found.value.status, found.value.retry_after) == (503, 4)
+    with line.place(1.0):  # whoever is alone is judged, however long that takes
+        pass
+
+
+def test_a_full_line_lets_nobody_in_until_somebody_leaves() -> None:
+    line = Line()
+    places = [line.place(1.0) for _ in range(MOST_WAITING)]
+    for place in places:
+        place.__enter__()
+    assert line.is_full
+    with pytest.raises(RequestError), line.place(60.0):
+        pass
+    places.pop().__exit__(None, None, None)
+    assert not line.is_full
+
+
+def test_a_picture_whose_tiles_take_longer_than_is_left_is_refused() -> None:
+    line = Line()
+    line.took(1.0, 10)
+    line.refuse_long(30, 3.5)
+    with pytest.raises(RequestError) as found:
+        line.refuse_long(40, 3.5)
+    assert found.value.status == 413
