@@ -141,12 +141,19 @@ class InpFormer(Model):
 
     def _away(self, groups: Groups) -> Tensor:
         """The distance of each fine token to the memory: [B, 1, N]."""
-        return distances(self._projected(groups)[:, 0], self.memory)[:, None]
+        return distances(self._remembered(groups), self.memory)[:, None]
+
+    def _remembered(self, groups: Groups) -> Tensor:
+        """The fine tokens as the memory has them: [B, N, C]."""
+        assert self.settings.memory is not None
+        tokens, pool = self._projected(groups)[:, 0], self.settings.memory.pool
+        grid = tokens.transpose(1, 2).unflatten(2, (self.settings.memory.grid, -1))
+        return F.avg_pool2d(grid, pool, 1, pool // 2, count_include_pad=False).flatten(2).transpose(1, 2)
 
     def _fill(self, batches: Iterable[Groups]) -> None:
         assert self.settings.memory is not None
         device, most = self.memory.device, self.settings.memory.tokens
-        tokens = (self._projected(groups).flatten(0, 2) for groups in batches)
+        tokens = (self._remembered(groups).flatten(0, 1) for groups in batches)
         candidates, _ = sample(tokens, torch.initial_seed())
         # Half of them at most: of tokens that are in the memory the distance is 0, which would be the unit of all.
         self.memory = farthest_points(candidates.to(device), min(most, max(1, len(candidates) // 2)))

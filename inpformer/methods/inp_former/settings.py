@@ -31,19 +31,22 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """A memory of at most so many normal `tokens`, on a finer `grid` (tokens a side) than the network's. The map is the
-    mean of how badly a place is rebuilt, of weight 1, and how far it is from the memory, of `weight`, each in units of
-    its mean over the training images.
+    """A memory of at most so many normal `tokens`, on a finer `grid` (tokens a side) than the network's, each the mean
+    of `pool` × `pool` (1: of itself alone). The map is the mean of how badly a place is rebuilt, of weight 1, and how
+    far it is from the memory, of `weight`, each in units of its mean over the training images.
     """
 
     grid: int = 32
     tokens: int = 4096
+    pool: int = 1
     weight: float = 0.5
 
     def __post_init__(self) -> None:
         require(self.grid >= 1, "grid", self.grid, "at least 1 token a side, e.g. 32")
         right = f"between 1 and {MOST_TOKENS}, e.g. 4096"
         require(1 <= self.tokens <= MOST_TOKENS, "tokens", self.tokens, right)
+        right = f"odd, at least 1 and below grid, {self.grid}, e.g. 3"
+        require(self.pool % 2 == 1 and 1 <= self.pool < max(2, self.grid), "pool", self.pool, right)
         require(0 < self.weight <= 100, "weight", self.weight, "above 0 and at most 100, e.g. 0.5")
 
 
