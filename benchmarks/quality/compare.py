@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.plus.compare import few_defects
 from benchmarks.quality import pictures
 from benchmarks.quality.patchcore import PatchCore
 from benchmarks.quality.pictures import Judged
@@ -40,6 +41,7 @@ from pipelines.manifest.settings import ManifestSettings
 BATCH = 16
 PATCHCORE, PATCHCORE_STRIDES = "patchcore", (8, 16)
 PROMISE = CalibrationSettings(false_alarm_rate=0.05)
+JUDGED = {"pseudo": pictures.spoilt, "real": pictures.defective, "test": pictures.tested}
 COLUMNS = ("image AUROC", "P-AP", "AUPRO", "missed")
 Judgement = tuple[Tensor, Tensor]  # maps [n, 256, 256] and scores [n]
 
@@ -61,18 +63,23 @@ def run(
     settings: EncoderSettings,
     seeds: Sequence[int] = (1,),
     part: str | None = None,
-    test: bool = True,
+    judged: str = "test",
+    share: int = 1,
 ) -> None:
-    """Encodes what the store in `folder` lacks; trains each method once a seed, judges, and prints a row each."""
+    """Encodes what the store in `folder` lacks; trains each method once a seed on one of `share` training images,
+    judges, and prints a row each. `judged` is a key of JUDGED.
+    """
     cases = {text: None if text == PATCHCORE else read_method(text) for text in methods}
     if PATCHCORE in cases and not set(PATCHCORE_STRIDES) <= set(settings.levels or ()):
         raise UserError("--levels: patchcore takes the strides 8 and 16.")
     encoder = load_encoder(settings).to(best_device())
-    manifest = build_manifest(data, ManifestSettings(str(data), part=part))
+    manifest = few_defects(build_manifest(data, ManifestSettings(str(data), part=part)), share)
     store = FeatureStore(Folder(folder), encoder.key)
-    judged = (pictures.tested if test else pictures.spoilt)(manifest, encoder, store)
     task = Task(
-        encoder, pictures.training(manifest, encoder, store), pictures.held_out(manifest, encoder, store), judged
+        encoder,
+        pictures.training(manifest, encoder, store),
+        pictures.held_out(manifest, encoder, store),
+        JUDGED[judged](manifest, encoder, store),
     )
     names = ["method", *COLUMNS, "training, s", "judging, ms an image"]
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")

@@ -45,8 +45,8 @@ class _Picture:
 
 
 def training(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Stored:
-    """The features of the training images."""
-    return _source(store, _encode(manifest, encoder, store, [_Picture(row) for row in manifest.split("train")])[0])
+    """The features of the good training images."""
+    return _source(store, _encode(manifest, encoder, store, [_Picture(row) for row in _good(manifest)])[0])
 
 
 def held_out(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Judged:
@@ -63,9 +63,20 @@ def spoilt(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Judged:
     return _judged(manifest, encoder, store, pictures)
 
 
+def defective(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Judged:
+    """The held-out good images, and the defective ones that were taken out of the test (see `few_defects`)."""
+    real = [row for row in manifest.split("train") if row.label]
+    pictures = [_Picture(row) for row in manifest.split("val")] + [_Picture(row, row.defect) for row in real]
+    return _judged(manifest, encoder, store, pictures)
+
+
 def tested(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Judged:
     """The test images."""
     return _judged(manifest, encoder, store, [_Picture(row, row.defect) for row in manifest.split("test")])
+
+
+def _good(manifest: Manifest) -> list[Row]:
+    return [row for row in manifest.split("train") if not row.label]
 
 
 def _judged(manifest: Manifest, encoder: Encoder, store: FeatureStore, pictures: Sequence[_Picture]) -> Judged:
@@ -91,7 +102,7 @@ def _encode(
 ) -> tuple[list[str], NDArray[np.bool_]]:
     """Keys in the store, which then has all of them, and masks."""
     keys, masks, views = [], [], []
-    train = list(manifest.split("train"))
+    train = _good(manifest)
     for picture in tqdm(pictures, desc="pictures", disable=None):
         image, mask = _draw(manifest.root, encoder, picture, train)
         keys.append(sha256(image.tobytes() + f"{image.size} {image.mode}".encode()).hexdigest())
