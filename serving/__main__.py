@@ -16,7 +16,7 @@ from threading import Lock
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from inpformer.backends.names import BACKENDS
+from inpformer.backends.names import BACKENDS, PRECISIONS
 from inpformer.errors import UserError
 from serving.port import check_free
 
@@ -59,6 +59,9 @@ def _arguments() -> argparse.Namespace:
         choices=BACKENDS,
         help="who computes (default: on a CPU the version's export, where it has one; else torch)",
     )
+    parser.add_argument(
+        "--precision", type=int, choices=PRECISIONS, help="bits of the version's export, on a CPU (default: 32)"
+    )
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
     return parser.parse_args()
 
@@ -81,7 +84,7 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     from serving.settings import Settings
 
     paths = ("encoder_weights", "verify_key")
-    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", *paths)
+    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", "precision", *paths)
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
         return Settings(**given)

@@ -86,6 +86,7 @@ class Health(BaseModel):
     categories: list[str]
     device: str = Field(description="What the model computes on: cpu or cuda.")
     backend: str = Field(description="Who computes: torch, or the runtime of the version's export.")
+    precision: int = Field(description="In how many bits: 32, or those of the version's export.")
     notice: str | None = Field(
         description="What an operator should know of the version that is served, such as that the encoder's weights "
         "given by setting are not its own; else null."

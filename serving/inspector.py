@@ -168,6 +168,7 @@ class Inspector:
             categories=sorted(served.detector.thresholds),
             device=served.detector.encoder.device.type,
             backend=served.detector.backend.name,
+            precision=served.detector.backend.precision,
             notice=served.notice,
             drift=self._drift,
             update_error=self._update_error,
@@ -234,7 +235,14 @@ def load(
     """
     device = best_device() if settings.gpus else torch.device("cpu")
     loaded = registry.load(
-        settings.model, version, settings.encoder_weights, device, encoder, settings.verify_key, settings.backend
+        settings.model,
+        version,
+        settings.encoder_weights,
+        device,
+        encoder,
+        settings.verify_key,
+        settings.backend,
+        settings.precision,
     )
     detector = loaded.detector
     if not detector.thresholds:

@@ -40,7 +40,8 @@ from serving.encoders import EncoderChoice, encoder_digest
 DETECTOR_FOLDER = "artifacts/detector"
 # Beside a local database, whose paths are absolute.
 ARTIFACTS = "mlartifacts"
-# What a CPU uses of its own accord, the fastest first (benchmarks/latency.md).
+# What a CPU uses of its own accord, the fastest first (benchmarks/latency.md). 8 bits decide otherwise than the version
+# that was promoted, so somebody must ask for them.
 PREFERRED, PRECISION = (ONNXRUNTIME, OPENVINO), 32
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -121,13 +122,16 @@ class Registry:
         encoder: Encoder | None = None,
         verify_key: str | None = None,
         backend: str | None = None,
+        precision: int | None = None,
     ) -> Loaded:
         """Fetches and loads the detector of a version. `encoder` is one that is on `device` already, shared if it is
         this version's; `encoder_weights` is where else to look for its weights than where it says. With `verify_key`,
-        a file with a public key, only what is signed by it is loaded. `backend` is that of `Settings`.
+        a file with a public key, only what is signed by it is loaded. `backend` and `precision` are as in `Settings`.
 
         Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
         """
+        if backend == TORCH and precision not in (None, 32):
+            raise UserError(f"--precision is {precision}, and torch computes in 32 bits: leave one of both out.")
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
             try:
                 source = self._client.get_model_version_download_uri(model, str(version))
@@ -145,32 +149,42 @@ class Registry:
                 choice = EncoderChoice(encoder_digest(Path(fetched)), encoder, encoder_weights, _load_encoder)
                 detector = Detector.load(Path(fetched), device=device, load=choice)
                 if backend != TORCH and detector.encoder.device.type == "cpu":
-                    self._use_export(model, version, source, detector, backend, verify_key)
+                    self._use_export(model, version, source, detector, (backend, precision), verify_key)
                 return Loaded(detector, choice.notice)
             except UserError as error:
                 raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
 
     def _use_export(
-        self, model: str, version: int, source: str, detector: Detector, backend: str | None, verify_key: str | None
+        self,
+        model: str,
+        version: int,
+        source: str,
+        detector: Detector,
+        wanted: tuple[str | None, int | None],
+        verify_key: str | None,
     ) -> None:
-        """Has the detector compute with the version's export for `backend`, or for the first of PREFERRED that it has
-        one for; where that is none, nothing changes.
+        """Has the detector compute with the version's export for the `wanted` backend, or for the first of PREFERRED
+        that it has one for, and with the `wanted` precision, or PRECISION; where neither was asked for and there is
+        none, nothing changes.
         """
+        backend, precision = wanted
+        bits = precision or PRECISION
         try:
             tags = self._client.get_model_version(model, str(version)).tags
         except Exception as error:  # MLflow passes on what its database driver raises
             raise self._no_answer(error) from None
-        kept = {one: tags.get(f"{EXPORT_TAG}{export_name(one, PRECISION)}") for one in RUNTIMES}
+        kept = {one: tags.get(f"{EXPORT_TAG}{export_name(one, bits)}") for one in RUNTIMES}
         chosen = backend or next((one for one in PREFERRED if kept[one]), None)
-        if chosen is None:
+        if chosen is None and precision is None:
             return
+        chosen = chosen or PREFERRED[0]
         if (digest := kept[chosen]) is None:
             raise UserError(
-                f"it has no export for {chosen}: make one with `python -m pipelines.export {version} --backend "
-                f"{chosen}`, or leave --backend out."
+                f"it has no export for {chosen} of {bits} bits: make one with `python -m pipelines.export {version} "
+                f"--backend {chosen} --precision {bits}`, or leave --backend and --precision out."
             )
         if not is_digest(digest):
-            raise UserError(f"its tag {EXPORT_TAG}{export_name(chosen, PRECISION)} holds no digest: export it again.")
+            raise UserError(f"its tag {EXPORT_TAG}{export_name(chosen, bits)} holds no digest: export it again.")
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
             try:
                 fetched = mlflow.artifacts.download_artifacts(

@@ -28,7 +28,8 @@ class Settings(BaseModel):
     it computes on the GPU that Ray gives it. With `verify_key`, the file of a public key on the serving machines, only
     versions that it verifies are loaded. With `webhook_secret`, from the environment, MLflow may say that an alias
     moved (see `serving.webhook`). `backend` computes; None is, on a CPU, the first of onnxruntime and openvino that the
-    version has an export for, else torch.
+    version has an export for, else torch. `precision` is that of the export, in bits, which then must be there; None
+    is 32.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Settings(BaseModel):
     max_upload_mb: float = Field(16, gt=0)
     encoder_weights: str | None = None
     backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] | None = None
+    precision: Literal[32, 16, 8] | None = None
     verify_key: str | None = Field(default_factory=default_verify_key)
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)

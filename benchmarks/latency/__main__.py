@@ -1,4 +1,4 @@
-"""How long a part takes, from the bytes of its picture to the decision, by method, backend, threads and batch.
+"""How long a part takes, from the bytes of its picture to the decision, by method, backend, bits, threads and batch.
 
 python -m benchmarks.latency [--methods inp_former nearest] [--threads 1 2] [--batches 1 8 16] [--images 30]
 

@@ -2,6 +2,7 @@
 
 import io
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -15,7 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.calibration.measure import model
+from inpformer.backends.graphs import ENCODER_GRAPH
 from inpformer.backends.names import ONNXRUNTIME, OPENVINO, TORCH
+from inpformer.backends.quantised import quantise
 from inpformer.encoders.encoder import load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.images.opening import open_image
@@ -27,6 +30,7 @@ from inpformer.methods import METHODS
 
 SIZE, SIDE, WARM_UP = 320, 512, 3
 SHARED = {"grid": 16, "channels": 128}
+EIGHT_BIT = ("avx512_vnni", "avx_vnni", "amx_int8")
 PARTS = ("decode", "resize", "encoder", "trained part", "score, regions")
 
 
@@ -36,6 +40,7 @@ class Case:
 
     method: str
     backend: str
+    bits: int
     threads: int
     batch: int
     detector: Detector
@@ -46,7 +51,7 @@ class Case:
         """Of the table: milliseconds a picture."""
         p50, p95, p99 = 1000 * np.quantile(self.seconds, [0.5, 0.95, 0.99])
         parts = " | ".join(f"{part:.1f}" for part in 1000 * np.median(self.parts, axis=0)) if self.parts else "| " * 4
-        named = f"| {self.method} | {self.backend} | {self.threads} | {self.batch} "
+        named = f"| {self.method} | {self.backend} | {self.bits} | {self.threads} | {self.batch} "
         return f"{named}| {p50:.1f} | {p95:.1f} | {p99:.1f} | {p50 / (1000 * base):.2f} | {parts} |"
 
 
@@ -62,8 +67,8 @@ def run(methods: Sequence[str], threads: Sequence[int], batches: Sequence[int], 
             for case in cases:
                 _time(case, contents, counts=number >= WARM_UP)
     print(f"{_machine()}; {images} rounds; {SIDE}×{SIDE} PNG, bundled encoder at {SIZE} px. ms a picture.\n")
-    print(f"| method | backend | threads | batch | p50 | p95 | p99 | of torch's | {' | '.join(PARTS)} |")
-    print("|---" * (8 + len(PARTS)) + "|")
+    print(f"| method | backend | bits | threads | batch | p50 | p95 | p99 | of torch's | {' | '.join(PARTS)} |")
+    print("|---" * (9 + len(PARTS)) + "|")
     for case in cases:
         base = next(one for one in cases if one.method == case.method and one.backend == TORCH)
         print(case.row(float(np.median(base.seconds))))
@@ -89,19 +94,22 @@ def _cases(
     images = [open_image(content, "a picture") for content in contents]
     scores = made.predict(images, ["part"] * len(images)).scores.tolist()
     made.thresholds = calibrate({"part": scores}, CalibrationSettings(0.2))
-    folder.mkdir()
-    made.write_graphs(folder)
-    for backend in (TORCH, ONNXRUNTIME, OPENVINO):
+    whole, small = folder / "32", folder / "8"
+    whole.mkdir(parents=True)
+    made.write_graphs(whole)
+    shutil.copytree(whole, small)
+    quantise(small / ENCODER_GRAPH, (encoder.transform.picture(image) for image in images))
+    for backend, bits in ((TORCH, 32), (ONNXRUNTIME, 32), (OPENVINO, 32), (ONNXRUNTIME, 8), (OPENVINO, 8)):
         for count in threads:
             detector = copy(made)
-            detector.run_in(backend, folder, count)
+            detector.run_in(backend, whole if bits == 32 else small, count, bits)
             for batch in batches:
-                yield Case(method, backend, count, batch, detector)
+                yield Case(method, backend, bits, count, batch, detector)
     if torch.cuda.is_available():
         on_gpu = load_encoder(encoder.settings).to("cuda")
         fast = Detector(on_gpu, found, own, {ALL: model(found, own, on_gpu, 0)}, made.learnt_from, made.thresholds)
         for batch in batches:
-            yield Case(method, torch.cuda.get_device_name(), 1, batch, fast)
+            yield Case(method, torch.cuda.get_device_name(), 32, 1, batch, fast)
 
 
 def _time(case: Case, contents: Sequence[bytes], counts: bool) -> None:
@@ -140,8 +148,10 @@ def _parts(detector: Detector, content: bytes) -> list[float]:
 
 
 def _machine() -> str:
-    """The processor's name."""
+    """The processor's name, and what it has for products of 8 bit."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.processor()}, {torch.get_num_threads()} threads at most"
+    named = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    fast = [flag for flag in EIGHT_BIT if flag in named.get("flags", "").split()]
+    name = named.get("model name", platform.processor())
+    return f"{name} ({', '.join(fast) or 'no VNNI, no AMX'}), {torch.get_num_threads()} threads at most"

@@ -8,9 +8,10 @@ from inpformer.methods.base import Groups, Model
 
 
 class Backend(Protocol):
-    """Gives the same maps as PyTorch, but for rounding."""
+    """Gives the same maps as PyTorch, but for rounding: that of its `precision`, in bits."""
 
     name: str
+    precision: int
 
     @property
     def at_a_time(self) -> int:

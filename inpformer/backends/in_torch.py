@@ -14,7 +14,7 @@ VIEWS_ON_A_GPU = 16
 class InTorch:
     """Computes on the encoder's device."""
 
-    name = TORCH
+    name, precision = TORCH, 32
 
     def __init__(self, encoder: Encoder, wants: Wants, zero_shot: bool) -> None:
         self._encoder, self._wants, self._zero_shot = encoder, wants, zero_shot

@@ -8,8 +8,8 @@ TORCH, ONNXRUNTIME, OPENVINO, TENSORRT = "torch", "onnxruntime", "openvino", "te
 # Those that are given files.
 RUNTIMES = (ONNXRUNTIME, OPENVINO, TENSORRT)
 BACKENDS = (TORCH, *RUNTIMES)
-# Bits of the weights of an export. What is computed is in 32.
-PRECISIONS = (32, 16)
+# Bits of the weights of an export. What is computed is in 32, with 8 the encoder in 8.
+PRECISIONS = (32, 16, 8)
 # Exports lie there in a version, each under the digest of its folder, which the version's tag of its name holds.
 EXPORTS_FOLDER, EXPORT_TAG = "exports", "export."
 _SHA256 = re.compile(r"[0-9a-f]{64}")

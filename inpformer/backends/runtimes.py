@@ -23,9 +23,11 @@ class InRuntime:
 
     at_a_time = 1
 
-    def __init__(self, name: str, folder: Path, models: Sequence[Model], threads: int = 1) -> None:
-        """Raises UserError if the runtime is not installed, or a file is missing or none of its."""
-        self.name = name
+    def __init__(self, name: str, folder: Path, models: Sequence[Model], threads: int = 1, precision: int = 32) -> None:
+        """`precision` is that of the files. Raises UserError if the runtime is not installed, or a file is missing or
+        none of its.
+        """
+        self.name, self.precision = name, precision
         self._encoder = open_graph(name, folder / ENCODER_GRAPH, threads)
         self._models = {
             model: open_graph(name, folder / model_graph(number), threads) for number, model in enumerate(models)
@@ -48,11 +50,22 @@ def open_graph(backend: str, file: Path, threads: int = 1) -> Run:
     """
     if not file.is_file():
         raise UserError(f"{file} is missing: export the version again.")
-    opener = {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino, TENSORRT: _tensorrt}[backend]
+    check_runtime(backend)
+    return {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino, TENSORRT: _tensorrt}[backend](file, threads)
+
+
+def check_runtime(backend: str) -> None:
+    """Raises UserError for a runtime that is not installed."""
     try:
-        return opener(file, threads)
+        if backend == OPENVINO:
+            import openvino  # noqa: F401
+
+            return
+        import onnxruntime
     except ImportError as error:
         raise UserError(f"the backend {backend} needs the package {error.name}: install it with pip.") from None
+    if backend == TENSORRT and TENSORRT_PROVIDER not in onnxruntime.get_available_providers():
+        raise UserError("this ONNX Runtime has no TensorRT: install onnxruntime-gpu and TensorRT, or use onnxruntime.")
 
 
 def _onnxruntime(file: Path, threads: int) -> Run:
@@ -60,10 +73,6 @@ def _onnxruntime(file: Path, threads: int) -> Run:
 
 
 def _tensorrt(file: Path, threads: int) -> Run:
-    import onnxruntime
-
-    if TENSORRT_PROVIDER not in onnxruntime.get_available_providers():
-        raise UserError("this ONNX Runtime has no TensorRT: install onnxruntime-gpu and TensorRT, or use onnxruntime.")
     return _session(file, threads, [TENSORRT_PROVIDER, "CUDAExecutionProvider"])
 
 

@@ -27,7 +27,7 @@ from inpformer.backends.base import Backend
 from inpformer.backends.graphs import write_graphs
 from inpformer.backends.in_torch import InTorch
 from inpformer.backends.names import TORCH, check_backend
-from inpformer.backends.runtimes import InRuntime
+from inpformer.backends.runtimes import InRuntime, check_runtime
 from inpformer.config import build, require
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
@@ -282,17 +282,18 @@ class Detector:
         require(self.encoder.device.type == "cpu", "device", self.encoder.device.type, "cpu, to write ONNX files")
         return write_graphs(folder, self.encoder, self._wants, self.in_order, self._zero_shot, bits)
 
-    def run_in(self, backend: str, graphs: Path | None = None, threads: int = 1) -> None:
-        """Has another backend compute from now on, with files that `write_graphs` wrote; where `graphs` is None, they
-        are written now, which takes ten seconds.
+    def run_in(self, backend: str, graphs: Path | None = None, threads: int = 1, precision: int = 32) -> None:
+        """Has another backend compute from now on, with files that `write_graphs` wrote, of that precision; where
+        `graphs` is None, they are written now, in 32 bits, which takes ten seconds.
 
         Raises UserError for an unknown backend, one that is not installed, and for files that are missing or damaged.
         """
         if check_backend(backend) == TORCH:
             self.backend = InTorch(self.encoder, self._wants, self._zero_shot)
         elif graphs is not None:
-            self.backend = InRuntime(backend, graphs, self.in_order, threads)
+            self.backend = InRuntime(backend, graphs, self.in_order, threads, precision)
         else:
+            check_runtime(backend)
             with tempfile.TemporaryDirectory(prefix="inpformer-") as made:
                 self.write_graphs(Path(made))
                 self.backend = InRuntime(backend, Path(made), self.in_order, threads)

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from inpformer.backends.graphs import ENCODER_GRAPH
 from inpformer.backends.names import PRECISIONS, RUNTIMES
+from inpformer.backends.quantised import quantise
 from inpformer.config import build, require
 from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
@@ -41,9 +46,16 @@ class Export:
         require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(map(str, PRECISIONS))}")
 
 
-def write_networks(detector: Detector, folder: Path, precision: int) -> dict[str, str]:
-    """Writes the networks into `folder`; the sha256 (hex) of the files by name. Raises what `write_graphs` raises."""
-    return {file.name: _sha256(file) for file in detector.write_graphs(folder, precision)}
+def write_networks(
+    detector: Detector, folder: Path, precision: int, pictures: Iterable[NDArray[np.uint8]] = ()
+) -> dict[str, str]:
+    """Writes the networks into `folder`; the sha256 (hex) of the files by name. With 8 bits that is the encoder, whose
+    ranges `pictures` set (see `quantise`): the trained part stays in 32. Raises what `write_graphs` raises.
+    """
+    files = detector.write_graphs(folder, 16 if precision == 16 else 32)
+    if precision == 8:
+        quantise(folder / ENCODER_GRAPH, pictures)
+    return {file.name: _sha256(file) for file in files}
 
 
 def write_config(
@@ -100,7 +112,7 @@ def use_export(detector: Detector, folder: Path, version: str | None = None, thr
     for name, sha256 in export.files.items():
         if Path(name).name != name or not (folder / name).is_file() or _sha256(folder / name) != sha256:
             raise UserError(f"{folder / EXPORT_FILE} names a file {name!r} that is not there as it was: export again.")
-    detector.run_in(export.backend, folder, threads)
+    detector.run_in(export.backend, folder, threads, export.precision)
     detector.thresholds = dict(export.thresholds)
 
 

@@ -69,19 +69,20 @@ def page(shown: Shown, forest: Path) -> str:
         f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
         f'<div class="verdict {kind}" id="verdict"><b>{escape(shown.outcome)}</b>'
         f"<p>{escape(shown.sentence)}</p><p>{allowed}</p></div>"
-        f"<h2>What differs</h2>{_means(shown.compared, one, two)}"
+        f"<h2>What differs</h2>{means_shown(shown.compared, one, two)}"
         f'<img class="forest" id="forest" alt="differences" src="data:image/png;base64,{picture}">'
         "<p>Green, or blue: it is shown to fall by less than it may. Red: it is shown to fall, and may fall by more. "
         "Neither: too few parts to say.</p>"
-        f"<h2>Each category</h2>{_categories(shown.compared)}"
-        f"<h2>Decisions</h2>{_decisions(shown.decisions, one, two)}"
+        f"<h2>Each category</h2>{categories_shown(shown.compared)}"
+        f"<h2>Decisions</h2>{decisions_shown(shown.decisions, one, two)}"
         f"<h2>Costs</h2>{_costs(shown.costs, shown.broken)}"
         f"<h2>Decided differently</h2>{flips_shown(shown.flips)}"
         f"<h2>How it was weighed</h2><ul>{notes}</ul></body></html>\n"
     )
 
 
-def _means(compared: Sequence[Compared], one: str, two: str) -> str:
+def means_shown(compared: Sequence[Compared], one: str, two: str) -> str:
+    """A row a measure; `one` and `two` are the names of both, escaped."""
     rows = "".join(
         f"<tr><td>{NAMES[c.measure]}</td><td>{c.challenger:.3f}</td><td>{c.other:.3f}</td>{_difference(c)}"
         f"<td>{c.margin:.3g}</td><td>{c.parts}</td></tr>"
@@ -92,7 +93,8 @@ def _means(compared: Sequence[Compared], one: str, two: str) -> str:
     return table(head, rows, "means")
 
 
-def _categories(compared: Sequence[Compared]) -> str:
+def categories_shown(compared: Sequence[Compared]) -> str:
+    """The differences of each category, a column a measure."""
     by_category: dict[str, dict[str, Compared]] = {}
     for c in compared:
         if c.category is not None:
@@ -111,7 +113,8 @@ def _difference(c: Compared | None) -> str:
     return f'<td class="{kind}">{c.difference:+.3f} <small>[{c.low:+.3f}, {c.high:+.3f}]</small></td>'
 
 
-def _decisions(found: Decisions, one: str, two: str) -> str:
+def decisions_shown(found: Decisions, one: str, two: str) -> str:
+    """Parts by who decides them right; `one` and `two` are the names of both, escaped."""
     rows = (
         f"<tr><td>{one} right</td><td>{found.both}</td><td>{found.challenger_alone}</td></tr>"
         f"<tr><td>{one} wrong</td><td>{found.other_alone}</td><td>{found.neither}</td></tr>"

@@ -62,7 +62,7 @@ def check_there(root: Path, rows: Sequence[Row]) -> None:
     names = [name for row in rows for name in (row.path, *row.masks)]
     if missing := [name for name in names if not (root / name).is_file()]:
         raise UserError(
-            f"{len(missing)} of the {len(names)} test images and masks are not on this machine, {root / missing[0]} "
+            f"{len(missing)} of the {len(names)} images and masks are not on this machine, {root / missing[0]} "
             "first: bring them there with `dvc pull` and `dvc checkout`, at the commit of the data, and run again."
         )
 

@@ -2,15 +2,10 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -27,9 +22,8 @@ from pipelines.audit.verify import verify_record
 from pipelines.export import version
 from pipelines.export.proof import MAP_FACTOR, TOLERANCES, unit
 from pipelines.export.version import PAGE_FILE, REPORT_FILE, run
-from pipelines.manifest.table import Manifest
 from pipelines.platform.ledger import Ledger
-from pipelines.platform.registry import Version, find_version, folder_digest
+from pipelines.platform.registry import find_version, folder_digest
 from pipelines.platform.runs import download_run_file
 from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING_KEY
 from pipelines.platform.tracking import tracking_uri
@@ -37,59 +31,14 @@ from pipelines.record.record import Record
 from pipelines.record.steps import EXPORT
 from serving.registry import Registry
 from tests.conftest import limits
+from tests.export.conftest import Made, arguments
 from tests.platform.test_signing import key_pair
-from tests.promote.products import NAME, TEST, guessing, products, registered
+from tests.promote.products import NAME, TEST, guessing, registered
 
-ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT = 4
 
 
-@dataclass(frozen=True)
-class Made:
-    """A registry in the working directory, a version in it, and what its first export printed."""
-
-    manifest: Manifest
-    folder: Path
-    version: Version
-    detector: Detector
-    said: str
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "exports" / f"{NAME}-{self.version.number}-onnxruntime-32"
-
-    @property
-    def digest(self) -> str:
-        """Of the export that the version names."""
-        return find_version(NAME, self.version.number).tags[f"{EXPORT_TAG}onnxruntime-32"]
-
-
-@pytest.fixture(scope="module")
-def made(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    folder = tmp_path_factory.mktemp("export")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Path("params.yaml").write_text("{}")
-        manifest = products(Path("data"))
-        detector = guessing(encoder, manifest, 1)
-        version = registered(detector, manifest, folder, "first")
-        done = subprocess.run(
-            [sys.executable, "-m", "pipelines.export", "challenger", "--backend", "onnxruntime"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        yield Made(manifest, folder, version, detector, done.stdout)
-
-
-def arguments(made: Made, **given: Any) -> Namespace:
-    return Namespace(
-        **{"version": made.version.number, "backend": "onnxruntime", "precision": 32, "out": None, **given}
-    )
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 def test_the_report_says_what_was_compared(made: Made) -> None:
@@ -238,6 +187,8 @@ def test_what_cannot_be_exported_is_a_sentence(made: Made, encoder: Encoder) -> 
     assert Path("mine/file").read_text() == "not an export"
     with pytest.raises(UserError, match="no version 99"):
         run(arguments(made, version="99"))
+    with pytest.raises(UserError, match="no TensorRT"):  # before anything is looked up or traced
+        run(arguments(made, version="99", backend="tensorrt"))
     detector = guessing(encoder, made.manifest, 2)
     detector.thresholds["leather"] = limits(1.0)
     nothing = registered(detector, made.manifest, made.folder, "leather")

@@ -1,7 +1,9 @@
 """A small data set of the demo's products, and versions of detectors for it in a real registry."""
 
+import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,13 @@ from pipelines.manifest.table import Manifest, write_manifest
 from pipelines.platform.registry import Evidence, Version, find_version, register
 from pipelines.platform.runs import Run
 from pipelines.promote.baseline import fit_baseline
-from pipelines.register.evidence import LINKED_FILE, MANIFEST_FILE
+from pipelines.register.evidence import LINKED_FILE, MANIFEST_FILE, PROVENANCE_FILE
 from tests.conftest import INP_FORMER, OWN, untrained
 
 NAME = "inpformer"
 DEFECTS = {"metal": "scratch", "fabric": "hole"}
 TRAIN, TEST = 20, 10
+ASKED = CalibrationSettings(0.2)
 OWN_BASELINE = {"grid": 4, "channels": 32}
 
 
@@ -57,7 +60,7 @@ def guessing(encoder: Encoder, manifest: Manifest, seed: int, categories: Sequen
         for row in manifest.held_out
         if row.category in categories
     ]
-    made.thresholds = thresholds(good, scores_of(made, good), CalibrationSettings(0.2), "checked")
+    made.thresholds = thresholds(good, scores_of(made, good), ASKED, "checked")
     return made
 
 
@@ -76,5 +79,6 @@ def registered(detector: Detector, manifest: Manifest | None, folder: Path, name
     if manifest is not None:
         write_manifest(manifest, evidence / MANIFEST_FILE)
         write_linked(Linked(True), evidence / LINKED_FILE)
+        (evidence / PROVENANCE_FILE).write_text(json.dumps({"params": {"calibrate": asdict(ASKED)}}))
     run = Run.open(name, name, {}, {})
     return find_version(NAME, register(run, folder / name / "detector", NAME, Evidence("", {}, evidence)))

@@ -200,6 +200,7 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "categories": ["bolt", "nut", "pin"],
         "device": "cpu",
         "backend": "torch",
+        "precision": 32,
         "notice": None,
         "drift": None,
         "update_error": None,
