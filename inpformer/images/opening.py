@@ -42,12 +42,7 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
     MAX_ASPECT times as long as wide, and its subclass TooLargeError for more than MAX_PIXELS, in one scan of a JPEG
     or in all. What the file claims is checked before any pixel is decoded.
     """
-    try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{name} is missing: put it back.") from None
-    except OSError as error:
-        raise UserError(f"{name} cannot be read ({error.strerror}): make it readable or remove it.") from None
+    content = source if isinstance(source, bytes) else read_file(source, name)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if _is_deep(image):
@@ -66,6 +61,16 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
     except Exception as error:  # damaged files make Pillow raise a dozen kinds, struct.error and TypeError among them
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise UserError(f"{name} is a damaged or truncated image ({reason}): replace it.") from None
+
+
+def read_file(file: Path, name: str) -> bytes:
+    """The content of a file that messages call `name`. Raises UserError if it is missing or cannot be read."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{name} is missing: put it back.") from None
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror}): make it readable or remove it.") from None
 
 
 def _is_deep(image: ImageFile) -> bool:

@@ -14,6 +14,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.seen import BY_ALL
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, count_parts, counted, predict
+from pipelines.calibrate.judge import Judge
 
 TRAIN_AGAIN = "run `dvc repro --force --single-item train`"
 
@@ -46,11 +47,11 @@ def left_out(detector: Detector, images: Sequence[GoodImage]) -> LeftOut:
     return LeftOut([image for image, _ in pairs], [fold for _, fold in pairs])
 
 
-def scores_across(detector: Detector, known: LeftOut) -> list[float]:
+def scores_across(judge: Judge, known: LeftOut) -> list[float]:
     """The score of each image of the model that has not seen it. Raises UserError for an image that it cannot judge."""
     paths, categories = [image.path for image in known.images], [image.category for image in known.images]
     with tqdm(total=len(paths), desc="calibrating", unit="image", disable=None) as progress:
-        return [score for score, _ in predict(detector, paths, categories, progress, known.folds)]
+        return [score for score, _ in predict(judge, paths, categories, progress, known.folds)]
 
 
 def thresholds_across(known: LeftOut, scores: Sequence[float], settings: CalibrationSettings) -> dict[str, Threshold]:

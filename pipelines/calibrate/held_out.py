@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inpformer.errors import UserError
-from inpformer.images.transform import read_image
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN, Threshold, calibrate, refuse_broken
 from inpformer.judging.detector import Detector
 from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
+from pipelines.calibrate.judge import Batch, Judge
 
 BATCH_SIZE = 16
 
@@ -32,39 +32,35 @@ class GoodImage:
 
 
 def predict(
-    detector: Detector,
+    judge: Judge,
     images: Sequence[Path],
     categories: Sequence[str],
     progress: tqdm,
     folds: Sequence[int] | None = None,
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """The score and the map of each image file, which is read and judged a batch at a time; `categories` names each
-    one's, `folds` the fold whose model alone is to judge it.
+    """The score and the map of each image file, judged a batch at a time; `categories` names each one's, `folds` the
+    fold whose model alone is to judge it. Maps may not be written to.
 
     Raises UserError naming an image that cannot be read, and one whose score is not finite.
     """
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = slice(start, start + BATCH_SIZE)
-        pictures = [read_image(path) for path in images[batch]]
-        if folds is None:
-            prediction = detector.predict(pictures, categories[batch])
-        else:
-            prediction = detector.predict_left_out(pictures, categories[batch], folds[batch])
-        for path, score, anomaly_map in zip(images[batch], prediction.scores.tolist(), prediction.maps, strict=True):
+    parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
+    batches = [Batch(images[part], categories[part], None if folds is None else folds[part]) for part in parts]
+    for batch, prediction in zip(batches, judge.predictions(batches), strict=True):
+        for path, score, anomaly_map in zip(batch.images, prediction.scores.tolist(), prediction.maps, strict=True):
             refuse_broken(score, str(path))
             yield score, anomaly_map
         progress.update(len(prediction.maps))
 
 
-def scores_of(detector: Detector, images: Sequence[GoodImage]) -> list[float]:
+def scores_of(judge: Judge, images: Sequence[GoodImage]) -> list[float]:
     """The score of each image.
 
     Raises UserError for an image that the detector was trained on or cannot judge.
     """
-    refuse_seen(detector, images)
+    refuse_seen(judge.detector, images)
     paths, categories = [image.path for image in images], [image.category for image in images]
     with tqdm(total=len(images), desc="calibrating", unit="image", disable=None) as progress:
-        return [score for score, _ in predict(detector, paths, categories, progress)]
+        return [score for score, _ in predict(judge, paths, categories, progress)]
 
 
 def refuse_seen(detector: Detector, images: Sequence[GoodImage]) -> None:

@@ -11,6 +11,7 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
 from pipelines.calibrate.held_out import predict
+from pipelines.calibrate.judge import InProcess
 
 # Images a category, and in all, that are judged again; as few as a CPU takes a minute for.
 NEAREST, MOST = 8, 64
@@ -83,7 +84,7 @@ def check_on_cpu(
     own = [categories[n] for n in places]
     with tqdm(total=len(places), desc="checking on the CPU", unit="image", disable=None) as progress:
         mine = None if folds is None else [folds[n] for n in places]
-        here = [score for score, _ in predict(detector, [images[n] for n in places], own, progress, mine)]
+        here = [score for score, _ in predict(InProcess(detector), [images[n] for n in places], own, progress, mine)]
     found = compare([scores[n] for n in places], here, [detector.thresholds[category] for category in own])
     distance = f"{found.largest:.2g}, {found.share:.2%} of the usual distance between a good image and its threshold"
     if found.flipped:

@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from inpformer.images.transform import read_image
 from inpformer.judging.calibration import Threshold
-from inpformer.judging.detector import Detector
 from pipelines.calibrate.gallery import Shown, draw_gallery
 from pipelines.calibrate.held_out import GoodImage, predict
+from pipelines.calibrate.judge import Judge
 
 MOST_CATEGORIES = 20  # in one picture
 
@@ -29,7 +29,7 @@ def setting(scores: Sequence[float], threshold: Threshold) -> dict[int, str]:
 
 
 def draw_outliers(
-    detector: Detector,
+    judge: Judge,
     images: Sequence[GoodImage],
     scores: Sequence[float],
     folds: Sequence[int] | None,
@@ -38,6 +38,7 @@ def draw_outliers(
     """Writes them with their maps as one picture, of the first MOST_CATEGORIES categories; `folds` names the fold whose
     model gave the score of each image, where there are folds.
     """
+    detector = judge.detector
     thresholds = detector.thresholds
     chosen: dict[int, str] = {}
     for category in sorted(thresholds)[:MOST_CATEGORIES]:
@@ -46,7 +47,7 @@ def draw_outliers(
     paths, categories = [images[n].path for n in chosen], [images[n].category for n in chosen]
     own_folds = None if folds is None else [folds[n] for n in chosen]
     with tqdm(total=len(chosen), desc="drawing", unit="image", disable=None) as progress:
-        maps = [anomaly_map for _, anomaly_map in predict(detector, paths, categories, progress, own_folds)]
+        maps = [anomaly_map for _, anomaly_map in predict(judge, paths, categories, progress, own_folds)]
     pictures = []
     for (number, said), anomaly_map in zip(chosen.items(), maps, strict=True):
         image = read_image(images[number].path)

@@ -2,8 +2,6 @@
 
 from argparse import Namespace
 
-from inpformer.devices import best_device, device_name
-from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.across import (
     left_out,
@@ -13,13 +11,13 @@ from pipelines.calibrate.across import (
     thresholds_across,
 )
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.judge import judging
 from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.gate.linked import read_linked
 from pipelines.manifest.table import good_rows, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
-from pipelines.platform.weights import load_encoder
 
 SAY_UNSEEN = "calibrate.unseen: true in params.yaml"
 
@@ -28,39 +26,39 @@ def run(args: Namespace) -> None:
     """Writes the calibrated detector and the scores, and says what each threshold promises."""
     settings = read_section("calibrate", CalibrationSettings)
     manifest = read_manifest(args.manifest)
-    device = best_device()
-    detector = Detector.load(args.model, device=device, load=load_encoder)
-    refuse_other_models(detector, settings.folds)
-    rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
-    linked = read_linked(args.linked)
-    good = [
-        GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path)) for row in rows
-    ]
-    images, folds = good, None
-    if settings.folds is None:
-        scores = scores_of(detector, images)
-        detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
-    else:
-        known = left_out(detector, good)
-        images, folds, scores = known.images, known.folds, scores_across(detector, known)
-        detector.thresholds = thresholds_across(known, scores, settings)
-    with files.written_whole(args.out) as folder:
-        detector.save(folder)
-    name = device_name(device)
-    lines = [
-        HeldOutScore(
-            image.path.relative_to(manifest.root).as_posix(),
-            image.category,
-            image.part,
-            image.sha256,
-            score,
-            name,
-            None if folds is None else folds[n],
-        )
-        for n, (image, score) in enumerate(zip(images, scores, strict=True))
-    ]
-    write_scores(lines, args.scores)
-    draw_outliers(detector, images, scores, folds, args.outliers)
+    with judging(args.model) as judge:
+        detector = judge.detector
+        refuse_other_models(detector, settings.folds)
+        rows = list(manifest.held_out) if settings.folds is None else good_rows(manifest.rows)
+        linked = read_linked(args.linked)
+        good = [
+            GoodImage(manifest.root / row.path, row.category, row.sha256, row.part, linked.group(row.path))
+            for row in rows
+        ]
+        images, folds = good, None
+        if settings.folds is None:
+            scores = scores_of(judge, images)
+            detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
+        else:
+            known = left_out(detector, good)
+            images, folds, scores = known.images, known.folds, scores_across(judge, known)
+            detector.thresholds = thresholds_across(known, scores, settings)
+        with files.written_whole(args.out) as folder:
+            detector.save(folder)
+        lines = [
+            HeldOutScore(
+                image.path.relative_to(manifest.root).as_posix(),
+                image.category,
+                image.part,
+                image.sha256,
+                score,
+                judge.device,
+                None if folds is None else folds[n],
+            )
+            for n, (image, score) in enumerate(zip(images, scores, strict=True))
+        ]
+        write_scores(lines, args.scores)
+        draw_outliers(judge, images, scores, folds, args.outliers)
     for category, threshold in sorted(detector.thresholds.items()):
         own = [image for image in good if image.category == category]
         if threshold.cross is None:

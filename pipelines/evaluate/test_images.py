@@ -3,16 +3,16 @@
 import csv
 import json
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
 
-from inpformer.backends.names import TORCH
-from inpformer.devices import best_device
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
+from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.modes import ZERO_SHOT
@@ -20,6 +20,7 @@ from inpformer.metrics.image import precision_recall_curve, roc_curve
 from inpformer.metrics.settings import BootstrapSettings
 from pipelines.calibrate.gallery import Shown, draw_gallery
 from pipelines.calibrate.held_out import predict
+from pipelines.calibrate.judge import Judge, judging
 from pipelines.evaluate import pictures
 from pipelines.evaluate.good_parts import outcomes_of
 from pipelines.evaluate.measure import Judged, Measurement, Report
@@ -31,14 +32,13 @@ from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Manifest, Row, read_manifest
 from pipelines.platform import files
 from pipelines.platform.params import read_section
-from pipelines.platform.weights import load_encoder
 
 
 class Gallery:
     """Keeps the images on the wrong side of their threshold, farthest first, then the narrowest right ones."""
 
-    def __init__(self, size: int, detector: Detector) -> None:
-        self._size, self._detector = size, detector
+    def __init__(self, size: int, thresholds: Mapping[str, Threshold]) -> None:
+        self._size, self._thresholds = size, thresholds
         self.worst: list[Judged] = []
 
     def add(self, judged: Judged) -> None:
@@ -46,7 +46,7 @@ class Gallery:
         self.worst = sorted([*self.worst, judged], key=self._margin)[: self._size]
 
     def _margin(self, judged: Judged) -> float:
-        ratio = judged.score / self._detector.thresholds[judged.row.category].threshold - 1
+        ratio = judged.score / self._thresholds[judged.row.category].threshold - 1
         return ratio if judged.row.label else -ratio
 
 
@@ -64,29 +64,32 @@ def check_setting(detector: Detector, manifest: Manifest) -> None:
         )
 
 
-def judge(manifest: Manifest, detector: Detector, rows: list[Row], progress: tqdm) -> Iterator[Judged]:
+def judged_images(manifest: Manifest, judge: Judge, rows: Sequence[Row], progress: tqdm) -> Iterator[Judged]:
     """Scores test images. Raises UserError naming an image or mask that cannot be read."""
     paths, categories = [manifest.root / row.path for row in rows], [row.category for row in rows]
-    for row, (score, anomaly_map) in zip(rows, predict(detector, paths, categories, progress), strict=True):
-        yield Judged(row, score, anomaly_map, detector.mask(read_mask(manifest.root, row)))
+    for row, (score, anomaly_map) in zip(rows, predict(judge, paths, categories, progress), strict=True):
+        yield Judged(row, score, anomaly_map, judge.detector.mask(read_mask(manifest.root, row)))
 
 
 def evaluate(
-    manifest: Manifest, detector: Detector, settings: EvaluateSettings, linked: Linked
+    manifest: Manifest, judge: Judge, settings: EvaluateSettings, linked: Linked
 ) -> tuple[dict[str, Report], list[Judged]]:
-    """Each category's report, and the gallery's images. Memory does not grow with the number of images."""
-    test = manifest.split("test")
-    gallery = Gallery(settings.gallery, detector)
+    """Each category's report, and the gallery's images. Memory does not grow with the maps."""
+    test = sorted(manifest.split("test"), key=lambda row: row.category)
+    thresholds = judge.detector.thresholds
+    gallery = Gallery(settings.gallery, thresholds)
     reports: dict[str, Report] = {}
     with tqdm(total=len(test), desc="evaluating", unit="image", disable=None) as progress:
-        for category in sorted({row.category for row in test}):
+        # One stream, in which a category follows the other: a cluster need not wait for each one's end.
+        stream = judged_images(manifest, judge, test, progress)
+        for category, images in groupby(stream, lambda judged: judged.row.category):
             # Draws of its own for each category: their mean then varies as independent categories do.
             bootstrap = replace(settings.bootstrap, seed=settings.bootstrap.seed + len(reports))
             with Measurement(bootstrap, linked) as measurement:
-                for judged in judge(manifest, detector, [r for r in test if r.category == category], progress):
+                for judged in images:
                     measurement.add(judged)
                     gallery.add(judged)
-                reports[category] = measurement.report(detector.thresholds[category])
+                reports[category] = measurement.report(thresholds[category])
     return reports, gallery.worst
 
 
@@ -152,11 +155,11 @@ def run(args: Namespace) -> None:
     """Writes metrics, scores and pictures."""
     settings = read_section("evaluate", EvaluateSettings)
     manifest = read_manifest(args.manifest)
-    device = best_device() if settings.backend == TORCH else "cpu"
-    detector = Detector.load(args.detector, device=device, load=load_encoder, backend=settings.backend)
-    check_setting(detector, manifest)
     linked = read_linked(args.linked)
-    reports, worst = evaluate(manifest, detector, settings, linked)
+    with judging(args.detector, settings.backend) as judge:
+        detector = judge.detector
+        check_setting(detector, manifest)
+        reports, worst = evaluate(manifest, judge, settings, linked)
     if unmasked := sum(report.unmasked for report in reports.values()):
         print(f"{unmasked} anomalous images have no mask, or an empty one: they count for image metrics only")
     setting = detector.learnt_from.setting

@@ -19,6 +19,11 @@ INSTEAD = (
 )
 
 
+def is_set() -> bool:
+    """Whether RAY_ADDRESS names a cluster; Ray on this machine alone is none."""
+    return (os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
 def check(address: str) -> None:
     """Raises UserError if nothing that a driver can use answers at `address`: Ray itself would try for minutes."""
     if address.startswith(("http://", "https://")):

@@ -19,6 +19,7 @@ from inpformer.methods.base import Model
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.calibrate.held_out import GoodImage, scores_of, thresholds
+from pipelines.calibrate.judge import InProcess
 from pipelines.features.index import compute_features
 from pipelines.features.settings import FeatureSettings
 from pipelines.gate.linked import Linked
@@ -57,7 +58,7 @@ def fit_baseline(
     ]
     asked = next(iter(challenger.thresholds.values()))
     promise = CalibrationSettings(min(asked.false_alarm_rate, 0.999), asked.confidence)
-    made.thresholds = thresholds(good, scores_of(made, good), promise, "checked")
+    made.thresholds = thresholds(good, scores_of(InProcess(made), good), promise, "checked")
     return made
 
 

@@ -14,6 +14,7 @@ from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.other_device import check_on_cpu
 from pipelines.gate.linked import Linked
 from pipelines.gate.settings import GateSettings
@@ -94,7 +95,7 @@ def run(args: Namespace) -> None:
         detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
         detector.thresholds.pop(args.category, None)  # the scores of models of folds would follow it
-        scores = scores_of(detector, images)
+        scores = scores_of(InProcess(detector), images)
         threshold = thresholds(images, scores, settings, unseen_by(detector, settings))[args.category]
         detector.thresholds[args.category] = threshold
         detector.save(made)

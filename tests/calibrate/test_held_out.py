@@ -17,6 +17,7 @@ from inpformer.judging.seen import SeenImages
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate import held_out
 from pipelines.calibrate.held_out import GoodImage
+from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.scores_table import HeldOutScore, read_scores, write_scores
 
 SETTINGS = CalibrationSettings(0.3)
@@ -52,8 +53,8 @@ def test_parts_of_two_categories_may_have_one_name(images: list[GoodImage]) -> N
 def test_an_image_that_was_trained_on_is_refused_by_name(detector: Detector, images: list[GoodImage]) -> None:
     detector.seen = SeenImages.of([images[2].sha256, "0" * 64])
     with pytest.raises(UserError, match=rf"{images[2].path}.* 1 of these 4"):
-        held_out.scores_of(detector, images)
-    assert len(held_out.scores_of(detector, [*images[:2], images[3]])) == 3
+        held_out.scores_of(InProcess(detector), images)
+    assert len(held_out.scores_of(InProcess(detector), [*images[:2], images[3]])) == 3
 
 
 def test_who_knows_what_was_trained_on(detector: Detector) -> None:
@@ -69,7 +70,7 @@ def test_a_model_that_gives_no_number_is_an_error_that_names_the_image(
     with torch.no_grad():
         detector.models[ALL].network.prototype_token.fill_(float("nan"))
     with pytest.raises(BrokenScoreError, match=rf"{images[0].path}.*nan"):
-        held_out.scores_of(detector, images)
+        held_out.scores_of(InProcess(detector), images)
 
 
 def test_what_is_not_promised_is_not_said(images: list[GoodImage]) -> None:

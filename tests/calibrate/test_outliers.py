@@ -10,6 +10,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate import outliers
 from pipelines.calibrate.held_out import GoodImage
+from pipelines.calibrate.judge import InProcess
 from tests.calibrate.test_held_out import images as images
 
 
@@ -40,7 +41,7 @@ def test_they_are_drawn_with_their_maps(
     )
     scores = [0.4, 0.1, 0.9, 0.3]
     detector.thresholds = calibrate({"nut": scores}, CalibrationSettings(0.4, None, 0.2), CHECKED)
-    outliers.draw_outliers(detector, images, scores, None, tmp_path / "thresholds.png")
+    outliers.draw_outliers(InProcess(detector), images, scores, None, tmp_path / "thresholds.png")
     assert [title.split(",")[0] for title in drawn] == ["nut: 2.png", "nut: 0.png", "nut: 3.png"]
     with Image.open(tmp_path / "thresholds.png") as picture:
         assert picture.width > 1000

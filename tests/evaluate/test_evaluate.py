@@ -42,9 +42,8 @@ def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> No
     check_setting(detector, manifest)
 
 
-def test_the_gallery_shows_the_farthest_on_the_wrong_side_first(detector: Detector) -> None:
-    detector.thresholds["nut"] = limits(1.0)
-    gallery = Gallery(3, detector)
+def test_the_gallery_shows_the_farthest_on_the_wrong_side_first() -> None:
+    gallery = Gallery(3, {"nut": limits(1.0)})
     for number, (label, score) in enumerate([(0, 0.5), (0, 1.5), (1, 0.2), (1, 0.8), (1, 3.0), (0, 1.1)]):
         gallery.add(Judged(row(number, label), score, *NOTHING))
     assert [j.row.path for j in gallery.worst] == ["2.png", "1.png", "3.png"]

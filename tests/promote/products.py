@@ -16,6 +16,7 @@ from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.seen import SeenImages
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, scores_of, thresholds
+from pipelines.calibrate.judge import InProcess
 from pipelines.features.settings import FeatureSettings
 from pipelines.gate.linked import Linked, write_linked
 from pipelines.manifest.build import build_manifest
@@ -60,7 +61,7 @@ def guessing(encoder: Encoder, manifest: Manifest, seed: int, categories: Sequen
         for row in manifest.held_out
         if row.category in categories
     ]
-    made.thresholds = thresholds(good, scores_of(made, good), ASKED, "checked")
+    made.thresholds = thresholds(good, scores_of(InProcess(made), good), ASKED, "checked")
     return made
 
 
