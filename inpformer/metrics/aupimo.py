@@ -14,6 +14,7 @@ from inpformer.metrics.closing import Closing
 from inpformer.metrics.pixel_scores import Spill, checked
 
 FPR_BOUNDS = (1e-5, 1e-4)
+IMAGES_AT_A_TIME = 64  # of which more than the result is in memory
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,11 @@ class AupimoStream(Closing):
         self._forget_all_but_the_highest()
         thresholds, above, reached = self._weights_of_recall()
         images = np.full(is_anomalous.size, np.nan)
-        images[is_anomalous] = [_area(np.sort(p), thresholds, above, reached) for p in self._anomalous.parts()]
+        places = np.flatnonzero(is_anomalous)
+        for number, (place, scores) in enumerate(zip(places, self._anomalous.parts(), strict=True)):
+            images[place] = _area(np.sort(scores), thresholds, above, reached)
+            if number % IMAGES_AT_A_TIME == 0:
+                self._anomalous.forget()
         return Aupimo(images)
 
     def _keep(self, scores: NDArray[np.float32], weight: float) -> None:

@@ -125,7 +125,7 @@ class PixelReplicateStream(Closing):
         images = self._spilled.parts()
         regions = np.array(self._regions)
         weights = _draws(regions > 0, self._settings, self._groups, self._smooth)
-        thresholds = _bins(images)
+        thresholds = self._bins(images)
         alarms, found, overlap = (np.zeros((len(weights), len(thresholds))) for _ in range(3))
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)
@@ -133,6 +133,7 @@ class PixelReplicateStream(Closing):
             by_image = [_reached(image, thresholds) for image in images[batch]]
             for total, counts in zip((alarms, found, overlap), zip(*by_image, strict=True), strict=True):
                 total += drawn @ np.stack(counts)
+            self._spilled.forget()
         if not (alarms[:, -1].all() and found[:, -1].all()):
             raise UserError("Confidence intervals of pixel metrics need normal and anomalous pixels in every draw.")
         values = [
@@ -141,6 +142,22 @@ class PixelReplicateStream(Closing):
         ]
         names = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
         return dict(zip(names, np.concatenate(values, axis=1), strict=True))
+
+    def _bins(self, images: Sequence[PixelScores]) -> NDArray[np.float32]:
+        """The lower edges of the bins, highest first: [t]. The last is below every score."""
+        edges = [np.array([-np.inf], np.float32)]
+        for arrays in ([i.normal for i in images], [i.anomalous for i in images]):
+            starts = np.cumsum([0, *(a.size for a in arrays)])
+            step = max(1, -(-int(starts[-1]) // SAMPLE))
+            parts = [np.empty(0, np.float32)]
+            for number, (array, start) in enumerate(zip(arrays, starts, strict=False)):
+                # Every step-th pixel; as each image is sorted, it is sampled evenly over its scores.
+                parts.append(array[-start % step :: step].copy())
+                if number % BATCH == 0:
+                    self._spilled.forget()
+            sample = np.sort(np.concatenate(parts))
+            edges.append(sample[np.linspace(0, sample.size - 1, min(BINS // 2, sample.size)).astype(int)])
+        return np.unique(np.concatenate(edges))[::-1]
 
 
 def _draws(
@@ -164,19 +181,6 @@ def _draws(
         for row in draws[1:]:
             row[members] = np.bincount(rng.integers(members.size, size=members.size), minlength=members.size)
     return draws[:, group]
-
-
-def _bins(images: Sequence[PixelScores]) -> NDArray[np.float32]:
-    """The lower edges of the bins, highest first: [t]. The last is below every score."""
-    edges = [np.array([-np.inf], np.float32)]
-    for arrays in ([i.normal for i in images], [i.anomalous for i in images]):
-        starts = np.cumsum([0, *(a.size for a in arrays)])
-        step = max(1, -(-int(starts[-1]) // SAMPLE))
-        # Every step-th pixel; as each image is sorted, it is sampled evenly over its scores.
-        parts = [a[-start % step :: step] for a, start in zip(arrays, starts, strict=False)]
-        sample = np.sort(np.concatenate([np.empty(0, np.float32), *parts]))
-        edges.append(sample[np.linspace(0, sample.size - 1, min(BINS // 2, sample.size)).astype(int)])
-    return np.unique(np.concatenate(edges))[::-1]
 
 
 def _reached(image: PixelScores, thresholds: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:

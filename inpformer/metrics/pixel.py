@@ -58,7 +58,7 @@ class PixelMetricsStream(Closing):
     disk if r > 1; about 16 bytes × memory_pixels of memory, and up to 130 where all pixels are anomalous.
     """
 
-    def __init__(self, memory_pixels: int = 2**26, folder: Path | None = None) -> None:
+    def __init__(self, memory_pixels: int = 2**24, folder: Path | None = None) -> None:
         self._memory = memory_pixels
         self._spilled = PixelSpill(folder)
         self._pending: list[PixelScores] = []
@@ -99,6 +99,7 @@ class PixelMetricsStream(Closing):
         curves = _Curves(self._normals, self._anomalous)
         for interval in _intervals([*self._spilled.parts(), *self._pending], self._memory):
             curves.extend(_levels(interval, self._memory), sum(part.normal.size for part in interval))
+            self._spilled.forget()
         return curves.metrics(self._regions)
 
 

@@ -1,5 +1,6 @@
 """The pixel scores of anomaly maps, split into normal and anomalous ones, in memory or waiting on disk."""
 
+import mmap
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Spill:
     def __init__(self, dtype: type[np.generic], folder: Path | None) -> None:
         self._dtype = np.dtype(dtype)
         self._ends = [0]
+        self._mapped: mmap.mmap | None = None
         try:
             # Unbuffered, so that closing has nothing left to write after the disk was full. close() closes it.
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
@@ -104,11 +106,18 @@ class Spill:
         """What was appended, in that order, as read-only views of the file: [n] each."""
         if not self._ends[-1]:
             return [np.empty(0, self._dtype) for _ in self._ends[1:]]
-        whole = np.asarray(np.memmap(self._file, self._dtype, mode="r"))
+        self._mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole = np.frombuffer(self._mapped, self._dtype)
         return [whole[start:end] for start, end in zip(self._ends, self._ends[1:], strict=False)]
+
+    def forget(self) -> None:
+        """Gives back the memory that what was read of the parts takes: read again, it comes from the file again."""
+        if self._mapped is not None:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Gives the disk space back."""
+        self._mapped = None
         self._file.close()
 
 
@@ -128,6 +137,11 @@ class PixelSpill:
     def parts(self) -> list[PixelScores]:
         """What was appended, in that order, memory-mapped."""
         return [PixelScores(*arrays) for arrays in zip(*(s.parts() for s in self._arrays), strict=True)]
+
+    def forget(self) -> None:
+        """As `Spill.forget`."""
+        for spill in self._arrays:
+            spill.forget()
 
     def close(self) -> None:
         """Gives the disk space back."""
