@@ -28,10 +28,10 @@ from inpformer.streams import ahead
 from pipelines.features.encode import Pictures, encode_into, read_image_views
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.table import Manifest, Row
-from pipelines.platform import files
+from pipelines.platform import files, ray_address
 from pipelines.platform.bucket import open_objects
 
-# So many images are read at a time, beside the encoder's work.
+# So many images are read at a time, beside the encoder's work: disks and buckets make wait.
 IMAGES_AHEAD = 8
 
 
@@ -151,7 +151,7 @@ def encode_lacking(
     print(f"{len(distinct) - len(missing)} of {len(distinct)} {what} are in the store {store.address}")
     with tqdm(total=len(missing), desc="encoding", unit="view", disable=None) as progress:
         lacking = _lacking(manifest, plan, missing)
-        if len(missing) and (os.environ.get("RAY_ADDRESS") or "local") != "local":
+        if len(missing) and ray_address.is_set():
             # Only here: without a cluster nobody needs to wait for Ray's import.
             from pipelines.features.on_cluster import encode_on_cluster
 
@@ -159,7 +159,9 @@ def encode_lacking(
             encode_on_cluster(images, encoder, kept, store, settings.batch_size, progress)
         else:
             transform = encoder.transform
-            made = ahead(lambda one: plan.read(*one).encodables(transform), lacking, IMAGES_AHEAD)
+            # Decoding and resizing let go of Python's lock: threads are as fast as processes (benchmarks/stages.md).
+            threads = max(IMAGES_AHEAD, os.cpu_count() or 1)
+            made = ahead(lambda one: plan.read(*one).encodables(transform), lacking, threads)
             views = (view for image in made for view in image)
             encode_into(store, encoder, kept, views, settings.batch_size, progress.update)
     write_table(store, wanted, store.scan() if len(missing) else known)
