@@ -11,6 +11,7 @@ from inpformer.judging.calibration import Threshold, calibrate
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, count_parts, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.thresholds import SAY_UNSEEN
 from pipelines.platform.registry import Version, download_evidence
 from pipelines.promote.images import SharedImages
@@ -30,7 +31,7 @@ class Calibration:
     def of(self, detector: Detector) -> dict[str, Threshold]:
         """The thresholds of another detector on the same terms, by category. Raises what `scores_of` raises."""
         unseen = unseen_by(detector, self.settings)
-        return thresholds(self.images, scores_of(detector, self.images), self.settings, unseen)
+        return thresholds(self.images, scores_of(InProcess(detector), self.images), self.settings, unseen)
 
     def promises(self, made: dict[str, Threshold]) -> dict[str, str]:
         """What the thresholds of each category are worth, in a sentence or two."""
