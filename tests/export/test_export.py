@@ -227,6 +227,10 @@ def test_cut_off_between_two_writes_nothing_uses_it_and_the_next_call_ends_it(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def copied(_: Detector, folder: Path, bits: int = 32) -> list[Path]:  # tracing them takes ten seconds
+        return [Path(shutil.copy(file, folder)) for file in sorted(made.out.glob("*.onnx"))]
+
+    monkeypatch.setattr(Detector, "write_graphs", copied)
     for cut_off in ("keep_export", "note_export", "point_to_export"):
         with monkeypatch.context() as patch:
             patch.setattr(version, cut_off, stop)
