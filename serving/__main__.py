@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's own 15 would have the service wait for whatever else the machine does.
+    "RAY_worker_niceness": "0",
+    # On a busy machine Serve would end its own proxy before that has started.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # How long one that was killed stays unnoticed.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+}
 REQUEST_SECONDS = 90.0  # later than our own refusals, as Serve's are not in JSON
 
 
@@ -108,9 +117,11 @@ def _check_model(settings: "Settings") -> int:
 
 
 def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
     from ray import serve
+    from ray.exceptions import RayError
 
     from serving.app import build
 
@@ -135,8 +146,9 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
             print(f"serving {settings.model} version {version} at http://{host}:{port}", flush=True)
             while True:
                 signal.pause()
-        except (RuntimeError, TimeoutError) as error:  # although the same model loaded in this process
-            raise UserError(f"the application did not start: {error}") from None
+        except (RuntimeError, TimeoutError, RayError) as error:  # although the same model loaded in this process
+            first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+            raise UserError(f"the application did not start ({first}): if this machine is busy, try again.") from None
         finally:
             # Ray reports the controller's end, which is wanted, as a failed task on stdout.
             with redirect_stdout(io.StringIO()):
