@@ -6,7 +6,6 @@ import io
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from serving.line import Line
 from serving.memory import keep_freed
 from serving.registry import Registry
 from serving.settings import Settings
+from serving.turns import Turns
 
 # A version that could not be loaded is tried again after this long, not at every look at the registry.
 RETRY_SECONDS = 60.0
@@ -73,7 +73,7 @@ class Inspector:
         # One inference at a time uses all of the replica's threads, or its GPU; several would only take turns, each
         # with memory of its own.
         self._one_inference = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, "judge")
+        self._turns = Turns()
         self._line = Line()
         self._decoders = Decoders(DECODERS)
         # Pictures that are held decoded, of up to 192 MB: those that are being decoded, one that has the model, and one
@@ -116,9 +116,7 @@ class Inspector:
                 self._line.refuse_long(served.detector.count_views(image.size), end - loop.time())
             except TooLargeError as error:
                 raise RequestError(413, str(error)) from None
-            # Where nobody waits any more before its turn, its turn does not come.
-            judged = loop.run_in_executor(self._thread, self._verdict, served, image, category, with_map)
-            verdict, taken = await judged
+            verdict, taken = await self._turns.run(lambda: self._verdict(served, image, category, with_map))
         self._line.took(taken, served.detector.count_views(image.size))
         return verdict
 

@@ -1,11 +1,14 @@
 """What a request may cost: the time and the memory of its body, decoding that nobody waits for, a place in the line."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from threading import Event
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from serving import upload
 from serving.answers import RequestError
 from serving.decoding import Decoders
 from serving.line import MOST_WAITING, Line
+from serving.turns import Turns
 from serving.upload import Bodies
 from tests.images.test_opening import of_scans
 from tests.serving.pictures import as_file, picture
@@ -165,3 +169,46 @@ def test_a_picture_whose_tiles_take_longer_than_is_left_is_refused() -> None:
     with pytest.raises(RequestError) as found:
         line.refuse_long(40, 3.5)
     assert found.value.status == 413
+
+
+def test_work_that_nobody_waits_for_is_not_done_and_not_held() -> None:
+    goes_on, done = Event(), []
+
+    class Held:
+        pass
+
+    async def given_up() -> str:
+        turns, held = Turns(), Held()
+        gone = ref(held)
+        running = asyncio.create_task(turns.run(lambda: goes_on.wait(60) and done.append("first")))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(turns.run(lambda held=held: done.append(str(held))))
+        del held
+        await asyncio.sleep(0)
+        for task in (running, waiting):
+            task.cancel()
+        await asyncio.wait([running, waiting])
+        del waiting, task
+        gc.collect()
+        assert (gone(), done) == (None, [])
+        last = asyncio.create_task(turns.run(lambda: done.append("last") or "judged"))
+        await asyncio.sleep(0)
+        assert not done  # the first has the turn until it ends
+        goes_on.set()
+        return await last
+
+    assert asyncio.run(given_up()) == "judged"
+    assert done == ["first", "last"]
+
+
+def test_what_work_raises_comes_back_and_the_next_has_its_turn() -> None:
+    def broken() -> None:
+        raise RequestError(500, "broken")
+
+    async def both() -> int:
+        turns = Turns()
+        with pytest.raises(RequestError):
+            await turns.run(broken)
+        return await turns.run(lambda: 7)
+
+    assert asyncio.run(both()) == 7
