@@ -9,7 +9,6 @@ from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +27,9 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods import METHODS
-from inpformer.methods.inp_former.settings import MemorySettings
 
-INP_FORMER = "inp_former"
 SIZE, SIDE, WARM_UP = 320, 512, 3
-SHARED: dict[str, Any] = {"grid": 16, "channels": 128}
-# As in params.yaml.
-OWN = {INP_FORMER: {"memory": MemorySettings(grid=32, tokens=2048, pool=3, weight=1.0)}}
+SHARED = {"grid": 16, "channels": 128}
 EIGHT_BIT = ("avx512_vnni", "avx_vnni", "amx_int8")
 PARTS = ("decode", "resize", "encoder", "trained part", "score, regions")
 
@@ -91,7 +86,7 @@ def _cases(
     method: str, threads: Sequence[int], batches: Sequence[int], folder: Path, contents: Sequence[bytes]
 ) -> Iterator[Case]:
     found = METHODS[method]
-    own = found.settings(**SHARED, **OWN.get(method, {}))
+    own = found.settings(**SHARED)
     encoder = load_encoder(EncoderSettings(resize=SIZE, crop=SIZE, levels=(8, 16)))
     trained = model(found, own, encoder, 0)
     made = Detector(encoder, found, own, {ALL: trained}, LearntFrom("multi-class", "0" * 64, ("part",)), {})
