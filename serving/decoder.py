@@ -4,6 +4,7 @@ Reads on stdin, again and again, the length of an image file (8 bytes) and its c
 width and a height (`HEADER`) and the pixels, or with a kind, 0, the length of a sentence (`HEADER`) and the sentence.
 """
 
+import argparse
 import os
 import resource
 import struct
@@ -21,6 +22,7 @@ MEMORY_BYTES = 2 * 2**30
 
 def main() -> None:
     """Ends with its input."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer

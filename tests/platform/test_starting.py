@@ -11,7 +11,7 @@ import pytest
 from benchmarks.starting.commands import ROOT, commands, late_imports
 
 HEAVY = {"torch", "timm", "ray", "mlflow"}
-SECONDS = 0.5  # of processor time: what else runs on this machine does not count
+SECONDS = 1.0  # of processor time, of a slow one: torch alone takes as long to load
 EPOCH = ("\ntrain:", "\ntrain:\n  epoch: 1")
 PARAMS = (ROOT / "params.yaml").read_text()
 
