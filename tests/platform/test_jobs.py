@@ -86,7 +86,7 @@ def test_a_stage_runs_on_the_cluster_and_its_result_comes_back(jobs: Jobs) -> No
     arrived = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
     tracked = set(jobs.checkout.run(["git", "ls-files"]).splitlines())
     made_there = re.compile(
-        r"artifacts/manifest.parquet|data/mine/|data/\.gitignore|artifacts/\.gitignore|dvc.lock|\.dvc/"
+        r"artifacts/manifest.parquet|data/mine/|data/\.gitignore|artifacts/\.gitignore|dvc.lock|\.dvc/|.*__pycache__/"
     )
     assert {name for name in arrived - tracked if not made_there.match(name)} == {"data/mine.dvc"}
     assert {"dvc.yaml", "params.yaml", "pipelines/job.py", "serving/page.html", ".dvc/config"} <= arrived
