@@ -5,9 +5,8 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.images.transform import Transform
 from inpformer.images.views import views
-from inpformer.streams import ahead, chunks
+from inpformer.streams import ahead, ahead_in, chunks
 from pipelines.features.encode import ImageViews
 
 BATCH = 16  # views, as features.batch_size
@@ -59,17 +58,6 @@ def decoded(job: Job) -> Tensor:
     return one.pixels
 
 
-def in_processes(pool: ProcessPoolExecutor, jobs: Iterable[Job], count: int) -> Iterator[Tensor]:
-    """As `ahead`, by processes that run already."""
-    pending: deque[Future[Tensor]] = deque()
-    for job in jobs:
-        pending.append(pool.submit(decoded, job))
-        if len(pending) > count:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
 def _begin() -> None:
     torch.set_num_threads(1)
 
@@ -92,13 +80,13 @@ def run(images: int, side: int, kind: str) -> None:
         jobs = [Job(file, encoder.transform) for file in files]
         began = time.perf_counter()
         with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _begin) as pool:
-            list(in_processes(pool, jobs[: 2 * cores], cores))
+            list(ahead_in(pool, decoded, jobs[: 2 * cores], cores))
             print(f"{cores} processes started in {time.perf_counter() - began:.1f} s", flush=True)
             ways: dict[str, Callable[[], Iterator[Tensor]]] = {
                 f"{count} threads": partial(ahead, decoded, jobs, count)
                 for count in sorted({1, BEFORE, cores, 2 * cores})
             }
-            ways[f"{cores} processes"] = partial(in_processes, pool, jobs, 2 * cores)
+            ways[f"{cores} processes"] = partial(ahead_in, pool, decoded, jobs, 2 * cores)
             for way in ways.values():
                 drained(way(), None)  # what is slow once
             speeds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ways}
