@@ -21,6 +21,11 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
 
+def too_late(seconds: float) -> RequestError:
+    """What a request is told after so many seconds."""
+    return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)
+
+
 class Problem(BaseModel):
     """The body of every answer with a status of 400 or more."""
 

@@ -78,6 +78,14 @@ async def _ask(response: Awaitable[T]) -> T:
         raise RequestError(500, "the model failed on this image: see the log of the Inspector replica.") from None
 
 
+async def _at_once(response: Awaitable[T]) -> T:
+    """Of what waits for no model."""
+    try:
+        return await asyncio.wait_for(_ask(response), HEALTH_SECONDS)
+    except TimeoutError:
+        raise RequestError(503, "no model is loaded.", retry_after=RESTART) from None
+
+
 @serve.ingress(app)
 class Ingress:
     """Routes of the service. `inspector` is the handle of the deployment `serving.inspector.Inspector`."""
@@ -106,10 +114,9 @@ class Ingress:
         `category` may be left out when the model knows only one. After `deadline_ms` from the headers nobody works on
         the image any more: 504, or 503 at once where the line before the model is too long for that.
         """
-        begun = time.monotonic()
-        async with self._bodies.upload(request) as upload:
-            left = deadline_ms / 1000 - (time.monotonic() - begun)
-            asked = self._inspector.judge.remote(upload, category, with_map, left)
+        end = time.monotonic() + deadline_ms / 1000
+        async with self._bodies.upload(request, deadline_ms / 1000) as upload:
+            asked = self._inspector.judge.remote(upload, category, with_map, end - time.monotonic())
             verdict: Verdict | RequestError = await _ask(asked)
         if isinstance(verdict, RequestError):
             raise verdict
@@ -118,19 +125,13 @@ class Ingress:
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz(self) -> Health:
         """200 with what is being served; 503 while no model is loaded."""
-        try:
-            return await asyncio.wait_for(_ask(self._inspector.health.remote()), HEALTH_SECONDS)
-        except TimeoutError:
-            raise RequestError(503, "no model is loaded.", retry_after=RESTART) from None
+        health: Health = await _at_once(self._inspector.health.remote())
+        return health
 
     @app.get("/readyz", responses={503: {"model": Problem}})
     async def readyz(self) -> Ready:
         """200 where a picture would be judged; 503 while no model is loaded or the line before it is full."""
-        try:
-            ready = await asyncio.wait_for(_ask(self._inspector.ready.remote()), HEALTH_SECONDS)
-        except TimeoutError:
-            raise RequestError(503, "no model is loaded.", retry_after=RESTART) from None
-        if not ready:
+        if not await _at_once(self._inspector.ready.remote()):
             raise RequestError(503, "the line before the model is full.", retry_after=1)
         return Ready(status="ready")
 

@@ -20,7 +20,7 @@ from inpformer.errors import BrokenScoreError, UserError
 from inpformer.images.opening import TooLargeError
 from inpformer.judging.detector import Detector
 from serving import record
-from serving.answers import DefectRegion, Health, RequestError, Verdict
+from serving.answers import DefectRegion, Health, RequestError, Verdict, too_late
 from serving.decoding import Decoders
 from serving.line import Line
 from serving.memory import keep_freed
@@ -95,14 +95,13 @@ class Inspector:
         raised: Serve would log every bad upload as a crash.
         """
         try:
-            # A bad picture does not keep whoever comes after waiting: only the model's own turn is one at a time.
             with self._line.place(seconds):
                 async with asyncio.timeout(seconds) as limit:
                     return await self._judge(upload, category, with_map, limit)
         except RequestError as error:
             return error
         except TimeoutError:
-            return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)
+            return too_late(seconds)
 
     async def _judge(self, upload: bytes, category: str | None, with_map: bool, limit: asyncio.Timeout) -> Verdict:
         served = self._served
@@ -113,16 +112,21 @@ class Inspector:
             end = limit.when()
             assert end is not None
             try:
-                self._line.refuse_long(served.detector.count_views(image.size), end - loop.time())
+                views = served.detector.count_views(image.size)
             except TooLargeError as error:
                 raise RequestError(413, str(error)) from None
-            verdict, taken = await self._turns.run(lambda: self._verdict(served, image, category, with_map))
-        self._line.took(taken, served.detector.count_views(image.size))
-        return verdict
+            self._line.refuse_long(views, end - loop.time())
 
-    def _verdict(self, served: Served, image: Image.Image, category: str, with_map: bool) -> tuple[Verdict, float]:
-        """With the seconds that it took."""
-        begun = time.perf_counter()
+            def verdict() -> Verdict:
+                begun = time.perf_counter()
+                try:
+                    return self._verdict(served, image, category, with_map)
+                finally:  # also where nobody waits for it any more: it is what takes long
+                    loop.call_soon_threadsafe(self._line.took, time.perf_counter() - begun, views)
+
+            return await self._turns.run(verdict)
+
+    def _verdict(self, served: Served, image: Image.Image, category: str, with_map: bool) -> Verdict:
         try:
             with self._one_inference:
                 prediction = served.detector.predict([image], [category])
@@ -149,7 +153,7 @@ class Inspector:
         if with_map:
             verdict.map_png = map_png(anomaly_map, limits.threshold)
             verdict.map_box = served.detector.frame(image.size).box
-        return verdict, time.perf_counter() - begun
+        return verdict
 
     async def ready(self) -> bool:
         """Whether another picture would be let in."""

@@ -1,6 +1,7 @@
 """From a request to the bytes of an image file, with a sentence and a 4xx status for everything that has none."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from serving.answers import RequestError
+from serving.answers import RequestError, too_late
 
 FIELD = "image"
 BODY_SECONDS = 10.0  # from the headers of a request to the end of its body
@@ -23,15 +24,16 @@ class Bodies:
         self._held = 0
 
     @asynccontextmanager
-    async def upload(self, request: Request) -> AsyncIterator[bytes]:
+    async def upload(self, request: Request, seconds: float) -> AsyncIterator[bytes]:
         """The bytes of the image file: the multipart field "image", or else the whole body.
 
-        Raises RequestError: 400 for an empty one and for a form without the field; 408, 413 and 503 as `body`.
+        Raises RequestError: 400 for an empty one and for a form without the field, 504 for one that takes all of the
+        `seconds` that the client waits; 408, 413 and 503 as `body`.
         """
         refusal = RequestError(
             413, f"the upload is larger than the {self._max_bytes / 2**20:g} MB that this service accepts."
         )
-        async with self.body(request, self._max_bytes, refusal) as body:
+        async with self.body(request, self._max_bytes, refusal, seconds) as body:
             content_type = request.headers.get("content-type", "").lower()
             upload = await _form_field(request, body) if content_type.startswith("multipart/form-data") else body
             if not upload:
@@ -41,29 +43,37 @@ class Bodies:
             yield upload
 
     @asynccontextmanager
-    async def body(self, request: Request, max_bytes: int, refusal: RequestError) -> AsyncIterator[bytes]:
-        """The body of a request.
+    async def body(
+        self, request: Request, max_bytes: int, refusal: RequestError, seconds: float = math.inf
+    ) -> AsyncIterator[bytes]:
+        """The body of a request, whose client waits so many `seconds` for the answer.
 
         Raises `refusal` for one of more than `max_bytes`, which is not read to its end, and RequestError: 408 for one
-        that takes more than BODY_SECONDS, 503 where other bodies hold all of HELD_BYTES.
+        that takes more than BODY_SECONDS, 504 for one that takes all of `seconds`, 503 where other bodies hold all of
+        HELD_BYTES.
         """
         if int(request.headers.get("content-length", 0)) > max_bytes:
             raise refusal
         body = bytearray()
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in request.stream():
-                    if self._held + len(chunk) > HELD_BYTES:
-                        raise RequestError(503, "too many uploads at a time: try again in a moment.", retry_after=1)
-                    self._held += len(chunk)
-                    body += chunk
-                    if len(body) > max_bytes:
-                        raise refusal
+            try:
+                async with asyncio.timeout(min(BODY_SECONDS, seconds)):
+                    await self._read_into(body, request, max_bytes, refusal)
+            except TimeoutError:
+                slow = RequestError(408, f"the upload did not arrive within {BODY_SECONDS:g} s: send it again.")
+                raise (too_late(seconds) if seconds < BODY_SECONDS else slow) from None
             yield bytes(body)
-        except TimeoutError:
-            raise RequestError(408, f"the upload did not arrive within {BODY_SECONDS:g} s: send it again.") from None
         finally:
             self._held -= len(body)
+
+    async def _read_into(self, body: bytearray, request: Request, max_bytes: int, refusal: RequestError) -> None:
+        async for chunk in request.stream():
+            if self._held + len(chunk) > HELD_BYTES:
+                raise RequestError(503, "too many uploads at a time: try again in a moment.", retry_after=1)
+            self._held += len(chunk)
+            body += chunk
+            if len(body) > max_bytes:
+                raise refusal
 
 
 async def _form_field(request: Request, body: bytes) -> bytes:

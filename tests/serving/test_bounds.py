@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import closing
 from threading import Event
@@ -40,8 +41,8 @@ def request(chunks: list[bytes], seconds: float = 0) -> Request:
     return Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
 
 
-async def read(bodies: Bodies, sent: Request) -> bytes:
-    async with bodies.upload(sent) as body:
+async def read(bodies: Bodies, sent: Request, seconds: float = 60) -> bytes:
+    async with bodies.upload(sent, seconds) as body:
         return body
 
 
@@ -58,12 +59,28 @@ def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch
     assert asyncio.run(read(bodies, request([b"x", b"y"]))) == b"xy"
 
 
+def test_a_body_is_not_waited_for_longer_than_its_client_waits() -> None:
+    began = time.monotonic()
+    error = refused(lambda: read(Bodies(2**20), request([b"x"] * 100, 0.1), seconds=0.3))
+    assert (error.status, error.retry_after) == (504, 1)
+    assert time.monotonic() - began < upload.BODY_SECONDS
+
+
+def test_what_happens_while_a_body_is_answered_is_not_its_lateness() -> None:
+    async def slow_answer() -> None:
+        async with Bodies(2**20).upload(request([b"x"]), 60):
+            raise TimeoutError("of the model")
+
+    with pytest.raises(TimeoutError, match="of the model"):
+        asyncio.run(slow_answer())
+
+
 def test_bodies_share_a_memory_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "HELD_BYTES", 100)
     bodies = Bodies(2**20)
 
     async def two() -> bytes:
-        async with bodies.upload(request([b"x" * 60])):
+        async with bodies.upload(request([b"x" * 60]), 60):
             return await read(bodies, request([b"x" * 60]))
 
     for _ in range(2):  # what is refused is given back too

@@ -1,5 +1,6 @@
 """The service as a line sees it: real Ray, real MLflow on SQLite, real HTTP."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -12,9 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import httpx
@@ -35,8 +37,9 @@ from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Predic
 from inpformer.judging.learnt import ALL
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
+from serving.answers import RequestError, Verdict
 from serving.app import build
-from serving.inspector import load, map_png
+from serving.inspector import Inspector, load, map_png
 from serving.registry import DETECTOR_FOLDER, Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
@@ -420,6 +423,43 @@ def test_the_first_judgements_of_a_version_take_turns_with_real_ones(
     load(Registry(store.uri), Settings(model=MODEL, tracking_uri=store.uri), version, turn)
     assert seen == [(True, 1)] * len(detector.thresholds)  # one by one, so that real ones come between
     assert not turn.locked()
+
+
+def test_a_picture_whose_client_went_is_measured_nevertheless(
+    store: ModelStore, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = store.client.get_model_version_by_alias(MODEL, ALIAS).version
+    store.promote(store.register(detector))
+    inspector = Inspector(Settings(model=MODEL, tracking_uri=store.uri, poll_seconds=3600))
+    store.promote(int(good))
+    predict, begun, goes_on = Detector.predict, [Event(), Event()], [Event(), Event()]
+    calls = iter(zip(begun, goes_on, strict=True))
+
+    def slowly(self: Detector, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
+        mine, gate = next(calls)
+        mine.set()
+        assert gate.wait(DEADLINE)
+        return predict(self, images, categories)
+
+    monkeypatch.setattr(Detector, "predict", slowly)
+    category = next(iter(detector.thresholds))
+
+    async def asked() -> tuple[Verdict | RequestError, Verdict | RequestError]:
+        gone, judged = (asyncio.create_task(inspector.judge(GOOD, category, False, DEADLINE)) for _ in range(2))
+        assert await asyncio.to_thread(begun[0].wait, DEADLINE)
+        gone.cancel()
+        await asyncio.sleep(0.6)
+        goes_on[0].set()
+        assert await asyncio.to_thread(begun[1].wait, DEADLINE)
+        refused = await inspector.judge(GOOD, category, False, 0.5)
+        goes_on[1].set()
+        return refused, await judged
+
+    with closing(inspector._decoders):
+        refused, judged = asyncio.run(asked())
+    assert isinstance(refused, RequestError)
+    assert (refused.status, (refused.retry_after or 0) >= 1) == (503, True)
+    assert isinstance(judged, Verdict)
 
 
 def vit_detector(weights: Path) -> Detector:
