@@ -13,7 +13,8 @@ def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
     numbers = tuple(range(len(shape.levels)))
     if shape.heads is None:
         require(grid is not None, "grid", grid, "the tokens a side that a convolutional encoder's levels get, e.g. 16")
-        return Wants((numbers,), "channels", grid)
+        assert grid is not None
+        return Wants((numbers,), "channels", (grid,))
     require(grid is None, "grid", grid, "null: a ViT's blocks share one grid")
     share = len(numbers) // VIT_GROUPS
     return Wants(tuple(numbers[n * share : (n + 1) * share] for n in range(VIT_GROUPS)))

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 # The choice of size, strides and bound, and what it finds: benchmarks/gate.md.
 ENCODER = EncoderSettings(resize=128, crop=128, levels=(4, 8, 16))
-WANTS = Wants(((0, 1, 2),), "channels", grid=8)
+WANTS = Wants(((0, 1, 2),), "channels", (8,))
 BATCH = 16
 IMAGES_AHEAD = 4  # read beside the encoder's work
 MEMORY_IMAGES = 512  # of a category, whose tokens the others are held against

@@ -24,7 +24,7 @@ def test_blocks_are_averaged_group_by_group() -> None:
 
 def test_levels_come_side_by_side_on_one_grid() -> None:
     fine, coarse = ramp(8, 3), ramp(2, 5)
-    wants = Wants(((0, 1),), "channels", 4)
+    wants = Wants(((0, 1),), "channels", (4,))
     (joined,) = wants.of([fine.half(), coarse])
     assert joined.shape == (2, 16, 8)
     assert joined.dtype == torch.float32
@@ -41,15 +41,26 @@ def test_without_a_grid_each_level_keeps_its_own() -> None:
 
 def test_a_vits_blocks_are_grouped_by_halves_and_a_pyramids_levels_are_one_group() -> None:
     assert token_wants(EncoderShape((Level(4, 6),) * 6, 2), None) == Wants(((0, 1, 2), (3, 4, 5)))
-    assert token_wants(EncoderShape((Level(8, 6), Level(4, 9)), None), 4) == Wants(((0, 1),), "channels", 4)
+    assert token_wants(EncoderShape((Level(8, 6), Level(4, 9)), None), 4) == Wants(((0, 1),), "channels", (4,))
 
 
 def test_what_is_kept_has_a_name_of_its_own_in_the_store() -> None:
-    one, other = Wants(((0, 1),), "channels", 4), Wants(((0, 1),), "channels", 8)
+    one, other = Wants(((0, 1),), "channels", (4,)), Wants(((0, 1),), "channels", (8,))
     assert store_key("encoder", None) == "encoder"
     assert len({store_key("encoder", kept) for kept in (None, one, other)}) == 3
 
 
-def test_an_empty_grid_is_refused() -> None:
-    with pytest.raises(UserError, match="grid is 0"):
-        Wants(((0,),), "channels", 0)
+def test_each_group_may_have_a_grid_of_its_own() -> None:
+    fine, coarse = ramp(8, 3), ramp(2, 5)
+    wants = Wants(((0, 1), (0,)), "channels", (4, 8))
+    found = wants.of([fine, coarse])
+    assert [tuple(group.shape) for group in found] == [(2, 16, 8), (2, 64, 3)]
+    assert torch.equal(found[0], Wants(((0, 1),), "channels", (4,)).of([fine, coarse])[0])
+    assert torch.equal(found[1], fine)
+    assert wants.shapes((Level(8, 3), Level(2, 5))) == (Level(4, 8), Level(8, 3))
+
+
+@pytest.mark.parametrize("grids", [(0,), (4, 4), ()])
+def test_grids_that_are_empty_or_not_one_a_group_are_refused(grids: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="grids is"):
+        Wants(((0,),), "channels", grids)

@@ -86,7 +86,7 @@ class Toy(Model):
 
     @staticmethod
     def wants(settings: ToySettings, shape: EncoderShape) -> Wants:
-        return Wants((tuple(range(len(shape.levels))),), "channels", 2)
+        return Wants((tuple(range(len(shape.levels))),), "channels", (2,))
 
     def phases(self) -> tuple[Phase, ...]:
         epochs, lr = self.settings.epochs, self.settings.lr

@@ -204,6 +204,6 @@ def test_wants_of_two_methods_may_be_one() -> None:
     tables = ({"method": "nearest", "nearest": {"grid": 3}}, {"inp_former": {"grid": 3}}, {"method": "toy"})
     built = [build(TrainSettings, table, "train") for table in tables]
     wants = [settings.kind.wants(settings.own, shape) for settings in built]
-    assert wants[0] == wants[1] == Wants(((0, 1),), "channels", 3)
+    assert wants[0] == wants[1] == Wants(((0, 1),), "channels", (3,))
     assert wants[0] != wants[2]
     assert isinstance(built[1].own, InpFormerSettings)

@@ -49,7 +49,7 @@ from pipelines.tune.table import FINISHED, STOPPED, Trial, best_trial
 from pipelines.tune.winner import read_winner, with_values, write_winner
 from tests.conftest import OWN, untrained
 
-WANTS = Wants(((0, 1, 2, 3),), "channels", 4)
+WANTS = Wants(((0, 1, 2, 3),), "channels", (4,))
 SMALL_NEAREST = NearestSettings(neighbours=2, coreset_share=0.5, grid=4, channels=32)
 NEAREST = TrainSettings(method="nearest")
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,7 +245,7 @@ def test_each_good_picture_stands_beside_itself_with_a_patch(manifest: Manifest,
     (group,) = judged.features
     good, patched = group[::2].astype(np.float32), group[1::2].astype(np.float32)
     assert (np.abs(good - patched).max(axis=(1, 2)) > 0.1).all()
-    halves = judged_set(manifest, encoder, Wants(((0,), (1, 2)), "channels", 4), None, TuneSettings(images=4))
+    halves = judged_set(manifest, encoder, Wants(((0,), (1, 2)), "channels", (4, 4)), None, TuneSettings(images=4))
     together = np.concatenate(halves.features, axis=-1)
     np.testing.assert_array_equal(together, group[..., : together.shape[-1]])
 

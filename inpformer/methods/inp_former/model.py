@@ -1,6 +1,7 @@
 """INP-Former as a method: its network with the projection before it, how it is trained, and its anomaly maps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpformer.config import require
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.tokens import projected_channels, token_wants
@@ -44,7 +44,7 @@ class InpFormer(Model):
     def __init__(self, settings: InpFormerSettings, shape: EncoderShape) -> None:
         super().__init__()
         self.settings = settings
-        groups = self.wants(settings, shape).shapes(shape.levels)
+        groups = token_wants(shape, settings.grid).shapes(shape.levels)
         channels = projected_channels(shape, groups, settings.channels)
         self.network = INPFormer(_network_shape(settings, shape.heads, groups, channels))
         self.projection = None if channels is None else Projection(groups[0].channels, channels)
@@ -56,11 +56,14 @@ class InpFormer(Model):
 
     @staticmethod
     def wants(settings: InpFormerSettings, shape: EncoderShape) -> Wants:
-        """See `Model`. A memory has the features on its own grid, of which the network's is a mean."""
+        """See `Model`. A memory has the same levels once more, on its own grid, as the last group."""
+        network = token_wants(shape, settings.grid)
         if settings.memory is None:
-            return token_wants(shape, settings.grid)
-        require(shape.heads is None, "memory", settings.memory.grid, "null: a ViT has no memory")
-        return token_wants(shape, settings.memory.grid)
+            return network
+        remembered = token_wants(shape, settings.memory.grid)
+        return replace(
+            network, groups=network.groups + remembered.groups, grids=(network.grids or ()) + (remembered.grids or ())
+        )
 
     def phases(self) -> tuple[Phase, ...]:
         """The projection is fitted once, then the network is trained (section 3.5; StableAdamW, warm-up, cosine)."""
@@ -93,13 +96,8 @@ class InpFormer(Model):
 
     def target(self, groups: Groups) -> Tensor:
         """The groups as the network takes them: [B, G, N, C]."""
-        projected = self._projected(groups)
-        if self.settings.memory is None:
-            return projected
-        assert self.settings.grid is not None
-        factor = self.settings.memory.grid // self.settings.grid
-        grid = projected[:, 0].transpose(1, 2).unflatten(2, (self.settings.memory.grid, -1))
-        return F.avg_pool2d(grid, factor).flatten(2).transpose(1, 2)[:, None]
+        stacked = self._stacked(groups)
+        return stacked if self.projection is None else self.projection(stacked)
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """Of how badly each place is rebuilt, and, with a memory, its distance to that; zero-shot, of the distance to
@@ -134,10 +132,10 @@ class InpFormer(Model):
         with like_the_stored(self, tensors):
             super().load_tensors(tensors, source)
 
-    def _projected(self, groups: Groups) -> Tensor:
-        """[B, G, N, C], on the memory's grid if there is one."""
-        stacked = torch.stack([group.float() for group in groups], dim=1)
-        return stacked if self.projection is None else self.projection(stacked)
+    def _stacked(self, groups: Groups) -> Tensor:
+        """The groups of the network, not the memory's: [B, G, N, C] before the projection."""
+        own = groups if self.settings.memory is None else groups[:-1]
+        return torch.stack([group.float() for group in own], dim=1)
 
     def _away(self, groups: Groups) -> Tensor:
         """The distance of each fine token to the memory: [B, 1, N]."""
@@ -146,7 +144,8 @@ class InpFormer(Model):
     def _remembered(self, groups: Groups) -> Tensor:
         """The fine tokens as the memory has them: [B, N, C]."""
         assert self.settings.memory is not None
-        tokens, pool = self._projected(groups)[:, 0], self.settings.memory.pool
+        assert self.projection is not None
+        tokens, pool = self.projection(groups[-1]), self.settings.memory.pool
         grid = tokens.transpose(1, 2).unflatten(2, (self.settings.memory.grid, -1))
         return F.avg_pool2d(grid, pool, 1, pool // 2, count_include_pad=False).flatten(2).transpose(1, 2)
 
@@ -171,7 +170,7 @@ class InpFormer(Model):
 
     def _fit_projection(self, batches: Iterable[Groups]) -> None:
         assert self.projection is not None
-        self.projection.fit(torch.stack(list(groups), dim=1) for groups in batches)
+        self.projection.fit(self._stacked(groups) for groups in batches)
 
     def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
         found = losses(network(self.target(groups)), self.settings.losses)

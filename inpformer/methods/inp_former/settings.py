@@ -31,9 +31,9 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """A memory of at most so many normal `tokens`, on a finer `grid` (tokens a side) than the network's, each the mean
-    of `pool` × `pool` (1: of itself alone). The map is the mean of how badly a place is rebuilt, of weight 1, and how
-    far it is from the memory, of `weight`, each in units of its mean over the training images.
+    """A memory of at most so many normal `tokens`, on a `grid` (tokens a side) of its own, each the mean of `pool` ×
+    `pool` (1: of itself alone). The map is the mean of how badly a place is rebuilt, of weight 1, and how far it is
+    from the memory, of `weight`, each in units of its mean over the training images.
     """
 
     grid: int = 32
@@ -74,9 +74,7 @@ class InpFormerSettings:
         require(self.grid is None or self.grid >= 1, "grid", self.grid, "at least 1 token a side, or null for ViTs")
         require(self.channels is None or self.channels >= 2, "channels", self.channels, "at least 2, or null for ViTs")
         if self.memory is not None:
-            fine = self.memory.grid
-            right = f"a multiple of grid, {self.grid}" if self.grid else "with a grid: memory must be null for ViTs"
-            require(self.grid is not None and fine % self.grid == 0, "memory.grid", fine, right)
+            require(self.grid is not None, "memory.grid", self.memory.grid, "with a grid: memory must be null for ViTs")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
         require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")

@@ -54,9 +54,8 @@ def neighbourhoods(fine: Tensor, reach: int) -> Tensor:
 def parts(model: InpFormer, groups: Groups) -> tuple[Tensor, Tensor]:
     """Lengths of errors [B, 1, 16] and distances to the memory [B, 1, 64], directly."""
     assert model.projection is not None
-    fine = model.projection(groups[0])
-    image = fine.view(-1, 4, 2, 4, 2, 8)
-    output = model.network(image.mean(dim=(2, 4)).view(-1, 1, 16, 8))
+    coarse, fine = (model.projection(group) for group in groups)
+    output = model.network(coarse[:, None])
     assert model.settings.memory is not None
     around = neighbourhoods(fine, model.settings.memory.pool // 2)
     away = (around[:, :, None] - model.memory).norm(dim=3).amin(dim=2)
@@ -81,7 +80,8 @@ def test_the_map_is_the_mean_of_error_and_distance_in_units_of_the_training_imag
 @torch.no_grad()
 def test_a_strange_token_lights_up_where_it_is() -> None:
     model, groups = fitted(), noise(1, seed=1)
-    groups[0][0, 0] += 20  # the upper left corner
+    for group in groups:
+        group[0, 0] += 20  # the upper left corner
     found = model.maps(groups, 32, zero_shot=False)[0]
     assert found[:32, :32].max() == found.max() > 2 * found[128:, 128:].max()
 
@@ -107,6 +107,18 @@ def test_a_memory_of_any_length_is_read_back_and_a_wrong_file_leaves_it_as_it_wa
     assert torch.equal(again.memory, model.memory)
 
 
+@torch.no_grad()
+def test_the_network_is_trained_as_without_a_memory() -> None:
+    """What the memory's grid is, it sees the levels on its own."""
+    plain, groups = InpFormer(replace(SETTINGS, memory=None), PYRAMID), noise(3)
+    with_memory = InpFormer(replace(SETTINGS, memory=MemorySettings(grid=7)), PYRAMID)
+    for model, batch in ((plain, groups[:1]), (with_memory, groups)):
+        fit = model.phases()[0]
+        assert isinstance(fit, Fit)
+        fit.fit([batch])
+    assert torch.equal(with_memory.target(groups), plain.target(groups[:1]))
+
+
 def test_an_empty_memory_is_said() -> None:
     with pytest.raises(UserError, match="memory of normal tokens is empty"):
         InpFormer(SETTINGS, PYRAMID).maps(noise(1), 32, zero_shot=False)
@@ -120,7 +132,6 @@ def test_without_a_memory_nothing_more_is_saved() -> None:
 @pytest.mark.parametrize(
     ("memory", "key"),
     [
-        ({"grid": 9}, r"train.memory.grid is 9: it must be a multiple of grid, 4"),
         ({"grid": 0}, "train.memory.grid is 0"),
         ({"tokens": 0}, "train.memory.tokens is 0"),
         ({"tokens": 2**16 + 1}, "train.memory.tokens is 65537"),
@@ -140,7 +151,7 @@ def test_who_has_no_memory_refuses_one() -> None:
         InpFormerSettings(grid=None, channels=None, memory=MemorySettings(grid=8))
     with pytest.raises(UserError, match=r"^memory is "):
         InpFormerPlusSettings(grid=4, channels=8, memory=MemorySettings(grid=8))
-    with pytest.raises(UserError, match=r"^memory is"):
+    with pytest.raises(UserError, match=r"^grid is 4: .* null: a ViT"):
         InpFormer.wants(SETTINGS, VIT)
 
 
