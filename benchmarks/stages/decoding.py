@@ -30,9 +30,10 @@ ROUNDS = 2
 
 
 class Job(NamedTuple):
-    """A file, and what the encoder sees of a picture."""
+    """A file, the side of its picture, and what the encoder sees of it."""
 
     file: Path
+    side: int
     transform: Transform
 
 
@@ -52,8 +53,7 @@ def decoded(job: Job) -> Tensor:
     """What the stage does before the encoder: reads, checks, decodes, resizes."""
     content = job.file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    with Image.open(job.file) as image:
-        (view,) = views(image.size, None, augmented=False)
+    (view,) = views((job.side, job.side), None, augmented=False)
     (one,) = ImageViews(content, [view], [view.key(sha256)], str(job.file)).encodables(job.transform)
     return one.pixels
 
@@ -77,7 +77,7 @@ def run(images: int, side: int, kind: str) -> None:
         files = made_up(Path(folder), images, side, kind)
         size = sum(file.stat().st_size for file in files) / len(files)
         print(f"{images} {kind}s of {side}×{side}, {size / 1e6:.2f} MB; {cores} cores, {encoder.device}", flush=True)
-        jobs = [Job(file, encoder.transform) for file in files]
+        jobs = [Job(file, side, encoder.transform) for file in files]
         began = time.perf_counter()
         with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _begin) as pool:
             list(ahead_in(pool, decoded, jobs[: 2 * cores], cores))
