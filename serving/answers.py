@@ -47,6 +47,18 @@ class DefectRegion(BaseModel):
     peak: float = Field(description="The highest value of the anomaly map in the region.")
 
 
+class Doubt(BaseModel):
+    """Why the picture may not show a part of its category at all."""
+
+    reason: str = Field(description="One sentence for people.")
+    times: float = Field(
+        description="As far from the good pictures of the category as the farthest of these; above 1.5."
+    )
+    likelier: str | None = Field(
+        description="The known category that the picture looks like, absent where that is none."
+    )
+
+
 class Verdict(BaseModel):
     """What becomes of one image, and which version of the model said so."""
 
@@ -55,7 +67,12 @@ class Verdict(BaseModel):
     threshold: float = Field(description="The category's, from the calibration of this version.")
     review_threshold: float = Field(description="At most the threshold; above it a person should look.")
     decision: Literal["PASS", "REVIEW", "FAIL"] = Field(
-        description="FAIL if the score is above the threshold, REVIEW if it is above the review threshold alone."
+        description="FAIL if the score is above the threshold; REVIEW if it is above the review threshold alone, or "
+        "would be a PASS and there is a doubt."
+    )
+    doubt: Doubt | None = Field(
+        description="That the picture looks like no good part of its category: another one, an empty belt, a dark or "
+        "blurred picture. Absent where it looks as usual, or where nobody can tell (`unchecked` of /healthz)."
     )
     p_value: float = Field(
         description="Conformal: of the held-out good images and this one, the share that score as high."
@@ -89,6 +106,9 @@ class Health(BaseModel):
     model_alias: str
     model_version: int
     categories: list[str]
+    unchecked: list[str] = Field(
+        description="The categories of which too few good parts are known to tell whether a picture shows one."
+    )
     device: str = Field(description="What the model computes on: cpu or cuda.")
     backend: str = Field(description="Who computes: torch, or the runtime of the version's export.")
     precision: int = Field(description="In how many bits: 32, or those of the version's export.")

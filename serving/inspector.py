@@ -18,9 +18,10 @@ from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import BrokenScoreError, UserError
 from inpformer.images.opening import TooLargeError
+from inpformer.judging import plausibility
 from inpformer.judging.detector import Detector
 from serving import record
-from serving.answers import DefectRegion, Health, RequestError, Verdict, too_late
+from serving.answers import DefectRegion, Doubt, Health, RequestError, Verdict, too_late
 from serving.decoding import Decoders
 from serving.line import Line
 from serving.memory import keep_freed
@@ -131,7 +132,7 @@ class Inspector:
             with self._one_inference:
                 prediction = served.detector.predict([image], [category])
             score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
-            decision = served.detector.decide(score, anomaly_map, image.size, category)
+            decision = served.detector.decide(score, anomaly_map, prediction.looks[0], image.size, category)
         except BrokenScoreError as error:
             log.error("version %d, category %s: %s", served.version, category, error)
             name = f"version {served.version} of {self._settings.model}"
@@ -144,6 +145,7 @@ class Inspector:
             threshold=limits.threshold,
             review_threshold=limits.review_threshold,
             decision=decision.decision,
+            doubt=doubt_of(decision.doubt),
             p_value=decision.p_value,
             promised=limits.promised,
             regions=[DefectRegion(box=r.box, area=r.area, peak=r.peak) for r in decision.regions],
@@ -168,6 +170,7 @@ class Inspector:
             model_alias=self._settings.alias,
             model_version=served.version,
             categories=sorted(served.detector.thresholds),
+            unchecked=sorted(set(served.detector.thresholds) - set(served.detector.plausibility.looks)),
             device=served.detector.encoder.device.type,
             backend=served.detector.backend.name,
             precision=served.detector.backend.precision,
@@ -257,6 +260,11 @@ def load(
         if not np.isfinite(score):
             raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
     return Served(detector, version, loaded.notice)
+
+
+def doubt_of(found: plausibility.Doubt | None) -> Doubt | None:
+    """As the answer has it."""
+    return None if found is None else Doubt(reason=found.reason, times=found.times, likelier=found.likelier)
 
 
 def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:

@@ -25,6 +25,7 @@ from inpformer.images.opening import open_image
 from inpformer.judging.calibration import calibrate
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.judging.plausibility import look
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods import METHODS
 
@@ -118,8 +119,8 @@ def _time(case: Case, contents: Sequence[bytes], counts: bool) -> None:
     begun = perf_counter()
     images = [open_image(content, "a picture") for content in batch]
     found = case.detector.predict(images, names)
-    for score, map_, image in zip(found.scores.tolist(), found.maps, images, strict=True):
-        case.detector.decide(score, map_, image.size, "part")
+    for score, map_, look_, image in zip(found.scores.tolist(), found.maps, found.looks, images, strict=True):
+        case.detector.decide(score, map_, look_, image.size, "part")
     taken = (perf_counter() - begun) / case.batch
     if counts:
         case.seconds.append(taken)
@@ -141,7 +142,7 @@ def _parts(detector: Detector, content: bytes) -> list[float]:
     (map_,) = detector.backend.maps(detector.models[ALL], groups)
     clock.append(perf_counter())
     score = float(detector.models[ALL].scores(map_[None]))
-    detector.decide(score, map_.numpy(), image.size, "part")
+    detector.decide(score, map_.numpy(), look(groups)[0].cpu().numpy(), image.size, "part")
     clock.append(perf_counter())
     return np.diff(clock).tolist()
 

@@ -1,8 +1,9 @@
 """The detector: encoder, trained part and thresholds as one thing that is saved, loaded and asked.
 
 On disk it is a folder: `model.safetensors` (the trained part), `detector.json` (what it is), `calibration.json` (its
-thresholds) and, where that is known, `seen.safetensors` (which images it was trained on). The encoder's weights are not
-in it: they are named by digest and checked.
+thresholds), `plausibility.safetensors` (what good pictures look like, where calibration had enough of them) and, where
+that is known, `seen.safetensors` (which images it was trained on). The encoder's weights are not in it: they are named
+by digest and checked.
 """
 
 import hashlib
@@ -38,6 +39,7 @@ from inpformer.images.tiling import MAX_TILES, Tiling
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.learnt import ALL, LearntFrom
+from inpformer.judging.plausibility import Doubt, Look, Plausibility, look, reviewed
 from inpformer.judging.regions import Region, find_regions
 from inpformer.judging.seen import SeenImages
 from inpformer.methods import find_method
@@ -51,13 +53,14 @@ FORMAT_VERSION = 3
 # Of several models: so many maps of views are held at a time, as many as an image has without folds.
 MAPS_AT_A_TIME = MAX_TILES
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
-SEEN_FILE = "seen.safetensors"
+SEEN_FILE, PLAUSIBILITY_FILE = "seen.safetensors", "plausibility.safetensors"
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
     """What detector.json holds. `settings` are the method's; `shape` is that of the encoder's levels; `models` the
-    categories that have a model each, or ALL alone. `seen_sha256` is of seen.safetensors, null where there is none.
+    categories that have a model each, or ALL alone. `seen_sha256` and `plausibility_sha256` are of those files, null
+    where there is none.
     `folds` says of how many folds each of them has a model, where it has one a fold; empty where it has one.
     """
 
@@ -73,6 +76,7 @@ class DetectorConfig:
     model_sha256: str
     seen_sha256: str | None = None
     folds: tuple[int, ...] = ()
+    plausibility_sha256: str | None = None
 
     def __post_init__(self) -> None:
         each = not self.folds or (len(self.folds) == len(self.models) and min(self.folds) >= 1)
@@ -81,22 +85,26 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A score and a map an image: `scores` [B] float32, `maps` B arrays [H, W] float32, 256×256 without tiles.
-    Higher is more anomalous.
+    """A score, a map and a look an image: `scores` [B] float32, `maps` B arrays [H, W] float32, 256×256 without tiles,
+    higher is more anomalous; `looks` [B, D] float32 (see `inpformer.judging.plausibility`).
     """
 
     scores: NDArray[np.float32]
     maps: list[NDArray[np.float32]]
+    looks: Look
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one image (see `Threshold`), and the conformal p-value of its score. A PASS has no regions."""
+    """What becomes of one image (see `Threshold`), and the conformal p-value of its score. A PASS has no regions.
+    `doubt` says that it may not be of the category at all: then it is a REVIEW at least.
+    """
 
     decision: Verdict
     threshold: Threshold
     p_value: float
     regions: list[Region]
+    doubt: Doubt | None = None
 
 
 class Detector:
@@ -128,6 +136,7 @@ class Detector:
         self.thresholds = dict(thresholds)
         self.tiling = tiling
         self.seen = seen
+        self.plausibility = Plausibility({})
         self._wants = method.wants(settings, encoder.shape)
         self.backend: Backend = InTorch(encoder, self._wants, self._zero_shot)
 
@@ -157,23 +166,22 @@ class Detector:
         return self._predict_each(images, models)
 
     def _predict_each(self, images: Sequence[Image.Image], models: Sequence[Model]) -> Prediction:
-        tiles = self._tiles(images, [[model] for model in models])
+        tiles, looks = self._tiles(images, [[model] for model in models])
         found = [self._whole(own, image, one) for (own,), image, one in zip(tiles, images, models, strict=True)]
-        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found])
+        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found], looks)
 
     def _predict_across(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
         limits = [self.thresholds.get(category) for category in categories]
         judging = [self._judging(category, one) for category, one in zip(categories, limits, strict=True)]
         found = []
-        for image, models, one, (scores, tiles) in zip(
-            images, judging, limits, self._over_folds(images, judging), strict=True
-        ):
+        over_folds, looks = self._over_folds(images, judging)
+        for image, models, one, (scores, tiles) in zip(images, judging, limits, over_folds, strict=True):
             anomaly_map, score = self._whole(tiles, image, next(iter(models.values())))
             if one is not None and one.cross is not None:
                 own, score = score, one.cross.score(scores, one.scores, one.threshold)
                 anomaly_map = lifted(anomaly_map, own, score)
             found.append((anomaly_map, score))
-        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found])
+        return Prediction(np.array([score for _, score in found], np.float32), [map_ for map_, _ in found], looks)
 
     def _judging(self, category: str, limits: Threshold | None) -> dict[int, Model]:
         """The models that judge a category, by fold: those of its threshold, or all."""
@@ -183,33 +191,38 @@ class Detector:
 
     def _over_folds(
         self, images: Sequence[Image.Image], judging: Sequence[Mapping[int, Model]]
-    ) -> list[tuple[dict[int, float], list[Tensor]]]:
-        """For each image the score of each of its models, by fold, and the means of their maps, a view each. All models
-        judge what the encoder gave once, where their maps may be held together.
+    ) -> tuple[list[tuple[dict[int, float], list[Tensor]]], Look]:
+        """For each image the score of each of its models, by fold, and the means of their maps, a view each; and the
+        looks. All models judge what the encoder gave once, where their maps may be held together.
         """
         scores: list[dict[int, float]] = [{} for _ in images]
         sums: list[list[Tensor]] = [[] for _ in images]
         at_a_time = max(1, MAPS_AT_A_TIME // sum(len(views(i.size, self.tiling, augmented=False)) for i in images))
         for start in range(0, max(map(len, judging)), at_a_time):
             parts = [dict(list(models.items())[start : start + at_a_time]) for models in judging]
-            tiles = self._tiles(images, [list(part.values()) for part in parts])
+            tiles, looks = self._tiles(images, [list(part.values()) for part in parts])
             for n, part in enumerate(parts):
                 for (fold, model), own in zip(part.items(), tiles[n], strict=True):
                     scores[n][fold] = self._whole(own, images[n], model)[1]
                     sums[n] = [a + b for a, b in zip(sums[n], own, strict=True)] if sums[n] else own
         means = [[total / len(models) for total in own] for own, models in zip(sums, judging, strict=True)]
-        return list(zip(scores, means, strict=True))
+        return list(zip(scores, means, strict=True)), looks
 
-    def _tiles(self, images: Sequence[Image.Image], models: Sequence[Sequence[Model]]) -> list[list[list[Tensor]]]:
-        """For each image and each of its models the maps [256, 256] of its views, on the CPU. The encoder sees a view
-        once.
+    def _tiles(
+        self, images: Sequence[Image.Image], models: Sequence[Sequence[Model]]
+    ) -> tuple[list[list[list[Tensor]]], Look]:
+        """For each image and each of its models the maps [256, 256] of its views, on the CPU, and the looks of the
+        images, the means of their views'. The encoder sees a view once.
         """
         seen = [(n, view) for n, image in enumerate(images) for view in views(image.size, self.tiling, augmented=False)]
         maps: list[list[list[Tensor]]] = [[[] for _ in own] for own in models]
+        looks: list[list[Tensor]] = [[] for _ in images]
         for start in range(0, len(seen), self.backend.at_a_time):
             part = seen[start : start + self.backend.at_a_time]
             pictures = np.stack([view.picture(images[n], self.encoder.transform) for n, view in part])
             groups = self.backend.groups(torch.from_numpy(pictures))
+            for (n, _), one in zip(part, look(groups).cpu(), strict=True):
+                looks[n].append(one)
             for model in {model: None for n, _ in part for model in models[n]}:
                 rows = [row for row, (n, _) in enumerate(part) if any(one is model for one in models[n])]
                 found = self.backend.maps(model, [group[rows] for group in groups])
@@ -217,7 +230,7 @@ class Detector:
                     n = part[row][0]
                     place = next(place for place, other in enumerate(models[n]) if other is model)
                     maps[n][place].append(one)
-        return maps
+        return maps, np.array([torch.stack(own).mean(dim=0).numpy() for own in looks], np.float32)
 
     def _whole(self, tiles: Sequence[Tensor], image: Image.Image, model: Model) -> tuple[NDArray[np.float32], float]:
         """The map and the score of an image from the maps of its views."""
@@ -246,8 +259,11 @@ class Detector:
         """A ground-truth mask, its size that of its image, in the shape of the image's map."""
         return self.encoder.transform.mask(mask) if self.tiling is None else self.tiling.mask(mask)
 
-    def decide(self, score: float, anomaly_map: NDArray[np.float32], size: tuple[int, int], category: str) -> Decision:
-        """Holds a predicted score against the category's thresholds; `size` (width, height) is the image's.
+    def decide(
+        self, score: float, anomaly_map: NDArray[np.float32], look: Look, size: tuple[int, int], category: str
+    ) -> Decision:
+        """Holds a predicted score against the category's thresholds, and a look [D] against those of its good pictures;
+        `size` (width, height) is the image's.
 
         Raises UserError for an unknown category.
         """
@@ -256,10 +272,11 @@ class Detector:
             raise UserError(f"category {category!r} is not one that this detector was calibrated for: {known}.")
         threshold = self.thresholds[category]
         decision, p_value = threshold.decide(score), threshold.p_value(score)
+        doubt = self.plausibility.doubt(look, category)
         if decision == "PASS":
-            return Decision(decision, threshold, p_value, [])
+            return Decision(reviewed(decision, doubt), threshold, p_value, [], doubt)
         limit = threshold.threshold if decision == "FAIL" else threshold.review_threshold
-        return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)))
+        return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)), doubt)
 
     @property
     def names(self) -> list[str]:
@@ -318,6 +335,7 @@ class Detector:
             hashlib.sha256(content).hexdigest(),
             None if self.seen is None else self.seen.save(folder / SEEN_FILE),
             tuple(len(self.folds[name]) for name in self.names if self.folds),
+            self.plausibility.save(folder / PLAUSIBILITY_FILE) if self.plausibility.looks else None,
         )
         (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
@@ -367,6 +385,8 @@ class Detector:
         seen = None if config.seen_sha256 is None else SeenImages.load(folder / SEEN_FILE, config.seen_sha256)
         known = (config.learnt_from, thresholds, config.tiling, seen, folds)
         detector = cls(encoder.to(device), method, own, models, *known)
+        if config.plausibility_sha256 is not None:
+            detector.plausibility = Plausibility.load(folder / PLAUSIBILITY_FILE, config.plausibility_sha256)
         detector.run_in(backend)
         return detector
 

@@ -17,8 +17,10 @@ from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Plausibility
 
 EXPORT_FILE = "export.json"
+PLAUSIBILITY_FILE = "plausibility.npz"  # which numpy alone reads
 FORMAT_VERSION = 1
 
 
@@ -65,9 +67,14 @@ def write_config(
     precision: int,
     version: str | None,
     thresholds: Mapping[str, Threshold],
+    plausibility: Plausibility,
     files: Mapping[str, str],
 ) -> None:
-    """Writes export.json beside the networks."""
+    """Writes export.json beside the networks, whose digests `files` are, and what good pictures look like."""
+    files = dict(files)
+    if plausibility.looks:
+        np.savez(folder / PLAUSIBILITY_FILE, allow_pickle=False, **plausibility.tensors())
+        files[PLAUSIBILITY_FILE] = _sha256(folder / PLAUSIBILITY_FILE)
     transform, numbers = detector.encoder.transform, iter(range(len(detector.in_order)))
     models = {name: tuple(next(numbers) for _ in detector.folds.get(name) or (name,)) for name in detector.names}
     export = Export(
@@ -80,7 +87,7 @@ def write_config(
         detector.tiling,
         models,
         dict(thresholds),
-        dict(files),
+        files,
     )
     (folder / EXPORT_FILE).write_text(json.dumps(asdict(export), indent=2) + "\n")
 
@@ -96,8 +103,8 @@ def read_export(folder: Path) -> Export:
 
 
 def use_export(detector: Detector, folder: Path, version: str | None = None, threads: int = 1) -> None:
-    """Has a detector compute with what was exported of it, and decide by the thresholds that go with that; `version` is
-    its own.
+    """Has a detector compute with what was exported of it, and decide by the thresholds and looks that go with that;
+    `version` is its own.
 
     Raises UserError for an export that is damaged, of another detector or version, or of a runtime that is not
     installed.
@@ -114,6 +121,16 @@ def use_export(detector: Detector, folder: Path, version: str | None = None, thr
             raise UserError(f"{folder / EXPORT_FILE} names a file {name!r} that is not there as it was: export again.")
     detector.run_in(export.backend, folder, threads, export.precision)
     detector.thresholds = dict(export.thresholds)
+    detector.plausibility = _read_plausibility(folder) if PLAUSIBILITY_FILE in export.files else Plausibility({})
+
+
+def _read_plausibility(folder: Path) -> Plausibility:
+    file = folder / PLAUSIBILITY_FILE
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            return Plausibility.from_tensors(dict(found), str(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}): export the version again.") from None
 
 
 def raised(limits: Threshold, by: float) -> Threshold:

@@ -10,6 +10,7 @@ from typing import Any
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import reviewed
 from pipelines.audit.evidence import Judged, judged
 from pipelines.audit.history import Reign, champions_at
 from pipelines.platform.registry import (
@@ -122,11 +123,16 @@ def _asked_now(detector: Detector, wanted: str, category: str | None, number: st
     if category not in detector.thresholds:
         known = ", ".join(sorted(detector.thresholds)) or "none"
         raise UserError(f"--category is {category}: version {number} knows {known}; say which one {wanted} shows.")
-    score = float(detector.predict([read_image(file)], [category]).scores[0])
-    return {"path": wanted, **_judgement(detector, category, score), "score_from": "the version's detector, asked now"}
+    found = detector.predict([read_image(file)], [category])
+    doubt = detector.plausibility.doubt(found.looks[0], category)
+    said = _judgement(detector, category, float(found.scores[0]))
+    if doubt is not None:
+        said |= {"decision": reviewed(said["decision"], doubt), "doubt": doubt.reason}
+    return {"path": wanted, **said, "score_from": "the version's detector, asked now"}
 
 
 def _judgement(detector: Detector, category: str, score: float) -> dict[str, Any]:
+    """By the score alone."""
     limits = detector.thresholds.get(category)
     if limits is None:
         return {"category": category, "score": score, "threshold": None, "decision": None}

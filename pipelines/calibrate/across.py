@@ -11,6 +11,7 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold, calibrate_across
 from inpformer.judging.cross import equal_folds, folds_needed
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Look
 from inpformer.judging.seen import BY_ALL
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.held_out import GoodImage, count_parts, counted, predict
@@ -47,11 +48,14 @@ def left_out(detector: Detector, images: Sequence[GoodImage]) -> LeftOut:
     return LeftOut([image for image, _ in pairs], [fold for _, fold in pairs])
 
 
-def scores_across(judge: Judge, known: LeftOut) -> list[float]:
-    """The score of each image of the model that has not seen it. Raises UserError for an image that it cannot judge."""
+def scores_across(judge: Judge, known: LeftOut) -> tuple[list[float], list[Look]]:
+    """The score of each image of the model that has not seen it, and its look. Raises UserError for one that it cannot
+    judge.
+    """
     paths, categories = [image.path for image in known.images], [image.category for image in known.images]
     with tqdm(total=len(paths), desc="calibrating", unit="image", disable=None) as progress:
-        return [score for score, _ in predict(judge, paths, categories, progress, known.folds)]
+        found = [(one.score, one.look) for one in predict(judge, paths, categories, progress, known.folds)]
+    return [score for score, _ in found], [look for _, look in found]
 
 
 def thresholds_across(known: LeftOut, scores: Sequence[float], settings: CalibrationSettings) -> dict[str, Threshold]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN, Threshold, calibrate, refuse_broken
 from inpformer.judging.detector import Detector
 from inpformer.judging.parts import parts_of
+from inpformer.judging.plausibility import Look, Plausibility
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.judge import Batch, Judge
 
@@ -31,36 +33,57 @@ class GoodImage:
     linked: str = ""
 
 
+class Found(NamedTuple):
+    """What a detector says of an image file. The map may not be written to."""
+
+    score: float
+    anomaly_map: NDArray[np.float32]
+    look: Look
+
+
 def predict(
     judge: Judge,
     images: Sequence[Path],
     categories: Sequence[str],
     progress: tqdm,
     folds: Sequence[int] | None = None,
-) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """The score and the map of each image file, judged a batch at a time; `categories` names each one's, `folds` the
-    fold whose model alone is to judge it. Maps may not be written to.
+) -> Iterator[Found]:
+    """What is said of each image file, judged a batch at a time; `categories` names each one's, `folds` the fold whose
+    model alone is to judge it.
 
     Raises UserError naming an image that cannot be read, and one whose score is not finite.
     """
     parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
     batches = [Batch(images[part], categories[part], None if folds is None else folds[part]) for part in parts]
     for batch, prediction in zip(batches, judge.predictions(batches), strict=True):
-        for path, score, anomaly_map in zip(batch.images, prediction.scores.tolist(), prediction.maps, strict=True):
-            refuse_broken(score, str(path))
-            yield score, anomaly_map
+        found = zip(prediction.scores.tolist(), prediction.maps, prediction.looks, strict=True)
+        for path, one in zip(batch.images, map(Found._make, found), strict=True):
+            refuse_broken(one.score, str(path))
+            yield one
         progress.update(len(prediction.maps))
 
 
-def scores_of(judge: Judge, images: Sequence[GoodImage]) -> list[float]:
-    """The score of each image.
+def scores_of(judge: Judge, images: Sequence[GoodImage]) -> tuple[list[float], list[Look]]:
+    """The scores and the looks of the images.
 
     Raises UserError for an image that the detector was trained on or cannot judge.
     """
     refuse_seen(judge.detector, images)
     paths, categories = [image.path for image in images], [image.category for image in images]
     with tqdm(total=len(images), desc="calibrating", unit="image", disable=None) as progress:
-        return [score for score, _ in predict(judge, paths, categories, progress)]
+        found = [(one.score, one.look) for one in predict(judge, paths, categories, progress)]
+    return [score for score, _ in found], [look for _, look in found]
+
+
+def plausibility(images: Sequence[GoodImage], looks: Sequence[Look]) -> Plausibility:
+    """What good pictures of the images' categories look like, from one image of each part."""
+    draw, by_category = np.random.default_rng(0), {}
+    for category in sorted({image.category for image in images}):
+        own = draw.permutation([n for n, image in enumerate(images) if image.category == category])
+        # Which image of a part it is, is drawn: the first of each might be the same view of all.
+        _, first = np.unique(count_parts([images[n] for n in own]), return_index=True)
+        by_category[category] = np.stack([looks[n] for n in own[np.sort(first)]])
+    return Plausibility.of(by_category)
 
 
 def refuse_seen(detector: Detector, images: Sequence[GoodImage]) -> None:

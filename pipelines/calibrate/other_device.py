@@ -84,7 +84,7 @@ def check_on_cpu(
     own = [categories[n] for n in places]
     with tqdm(total=len(places), desc="checking on the CPU", unit="image", disable=None) as progress:
         mine = None if folds is None else [folds[n] for n in places]
-        here = [score for score, _ in predict(InProcess(detector), [images[n] for n in places], own, progress, mine)]
+        here = [one.score for one in predict(InProcess(detector), [images[n] for n in places], own, progress, mine)]
     found = compare([scores[n] for n in places], here, [detector.thresholds[category] for category in own])
     distance = f"{found.largest:.2g}, {found.share:.2%} of the usual distance between a good image and its threshold"
     if found.flipped:

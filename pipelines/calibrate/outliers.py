@@ -47,7 +47,7 @@ def draw_outliers(
     paths, categories = [images[n].path for n in chosen], [images[n].category for n in chosen]
     own_folds = None if folds is None else [folds[n] for n in chosen]
     with tqdm(total=len(chosen), desc="drawing", unit="image", disable=None) as progress:
-        maps = [anomaly_map for _, anomaly_map in predict(judge, paths, categories, progress, own_folds)]
+        maps = [one.anomaly_map for one in predict(judge, paths, categories, progress, own_folds)]
     pictures = []
     for (number, said), anomaly_map in zip(chosen.items(), maps, strict=True):
         image = read_image(images[number].path)

@@ -10,7 +10,7 @@ from pipelines.calibrate.across import (
     scores_across,
     thresholds_across,
 )
-from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.judge import judging
 from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
@@ -37,12 +37,14 @@ def run(args: Namespace) -> None:
         ]
         images, folds = good, None
         if settings.folds is None:
-            scores = scores_of(judge, images)
+            scores, looks = scores_of(judge, images)
             detector.thresholds = thresholds(images, scores, settings, unseen_by(detector, settings))
         else:
             known = left_out(detector, good)
-            images, folds, scores = known.images, known.folds, scores_across(judge, known)
+            images, folds = known.images, known.folds
+            scores, looks = scores_across(judge, known)
             detector.thresholds = thresholds_across(known, scores, settings)
+        detector.plausibility = plausibility(images, looks)
         with files.written_whole(args.out) as folder:
             detector.save(folder)
         lines = [

@@ -32,12 +32,15 @@ LEADING = ("miss_rate", "false_alarm_rate")
 
 @dataclass(frozen=True)
 class Judged:
-    """A test image, its score [float], its map [H, W] and its true mask [H, W]."""
+    """A test image, its score [float], its map [H, W] and its true mask [H, W]; whether it is `doubted` to show its
+    category (see `inpformer.judging.plausibility`).
+    """
 
     row: Row
     score: float
     anomaly_map: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Parts:
 class Report:
     """A category's metrics by name, the bootstrap replicates of those that are no proportions, the proportions, its
     images with their scores, and its parts. `unmasked` counts the anomalous images without a mask: they count for image
-    metrics only.
+    metrics only. `doubted` says by label how many images are.
     """
 
     metrics: dict[str, float]
@@ -74,6 +77,7 @@ class Report:
     scores: NDArray[np.float32]
     unmasked: int
     parts: Parts
+    doubted: dict[int, int]
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -99,6 +103,7 @@ class Measurement(Closing):
         self._settings, self._linked, self._smooth = settings, linked, smooth
         self._rows: list[Row] = []
         self._scores: list[float] = []
+        self._doubted = {0: 0, 1: 0}
         self._unmasked = self._masked = 0
         self._with_map: list[int] = []
         self._open = ExitStack()
@@ -114,6 +119,7 @@ class Measurement(Closing):
         """Takes one image. An anomalous one with an empty mask says nothing of its pixels: its map is left out."""
         self._rows.append(judged.row)
         self._scores.append(judged.score)
+        self._doubted[judged.row.label] += judged.doubted
         anomalous_pixels = bool(judged.mask.any())
         if judged.row.label and not anomalous_pixels:
             self._unmasked += 1
@@ -149,7 +155,7 @@ class Measurement(Closing):
             replicates[name] = mean_replicates(values, labels > 0, self._settings, groups, self._smooth)
             metrics[name] = float(replicates[name][0])
         metrics |= shares  # the rates that do not lead
-        return Report(metrics, replicates, proportions, self._rows, scores, self._unmasked, parts)
+        return Report(metrics, replicates, proportions, self._rows, scores, self._unmasked, parts, self._doubted)
 
     def _aupimo_of_images(self) -> dict[str, NDArray[np.float64]]:
         """[n], NaN for images that have none; nothing where too few good pixels resolve its false-positive rates."""

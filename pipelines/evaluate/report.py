@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from inpformer.judging.plausibility import Plausibility
 from inpformer.metrics.bootstrap import Interval, Replicates, intervals
 from inpformer.metrics.proportion import mean_interval
 from inpformer.metrics.settings import BootstrapSettings
@@ -43,7 +44,7 @@ def summary(
     settings: BootstrapSettings,
 ) -> dict[str, Any]:
     """What evaluation.json holds of a setting, numbers in tables alone: the mean, the data sets where there are
-    several, the categories, the intervals of what leads, and whether promises held.
+    several, the categories, the intervals of what leads, whether promises held, and how many images are doubted.
     """
     whole: dict[str, Any] = {"mean": mean(reports)}
     if data_sets:
@@ -57,6 +58,10 @@ def summary(
             "category": {category: _leading(report.intervals(settings)) for category, report in reports.items()},
         },
         "promise": {category: outcome.numbers for category, outcome in outcomes.items()},
+        "doubted": {
+            category: {"good": report.doubted[0], "defective": report.doubted[1]}
+            for category, report in reports.items()
+        },
     }
 
 
@@ -77,6 +82,22 @@ def sentences(categories: Iterable[str], outcomes: Mapping[str, Outcome], looked
     if not looked:
         said.append("all of this takes the pictures to be of different parts: near duplicates were not looked for")
     return "".join(f"- {one}\n" for one in said)
+
+
+def doubts(reports: Mapping[str, Report], known: Plausibility) -> str:
+    """How many test images are doubted to show their category, an item of a Markdown list a category."""
+    lines = []
+    for category, report in reports.items():
+        bound = known.bound(category)
+        if bound is None:
+            lines.append(f"{category}: whether a picture shows one is not checked: too few held-out good parts")
+            continue
+        good, defective = (f"{report.doubted[label]} of {int((report.labels == label).sum())}" for label in (0, 1))
+        lines.append(
+            f"{category}: {good} good and {defective} defective test pictures are doubted to show one, and are not a "
+            f"PASS; of good ones at most {bound:.1%} on average"
+        )
+    return "".join(f"- {one}\n" for one in lines)
 
 
 def table(setting: str, reports: Mapping[str, Report], settings: BootstrapSettings) -> str:

@@ -25,7 +25,7 @@ from pipelines.evaluate import pictures
 from pipelines.evaluate.good_parts import outcomes_of
 from pipelines.evaluate.measure import Judged, Measurement, Report
 from pipelines.evaluate.remedies import remedies
-from pipelines.evaluate.report import compared, mean, sentences, summary, table
+from pipelines.evaluate.report import compared, doubts, mean, sentences, summary, table
 from pipelines.evaluate.settings import EvaluateSettings
 from pipelines.gate.linked import Linked, read_linked
 from pipelines.manifest.build import read_mask
@@ -67,8 +67,10 @@ def check_setting(detector: Detector, manifest: Manifest) -> None:
 def judged_images(manifest: Manifest, judge: Judge, rows: Sequence[Row], progress: tqdm) -> Iterator[Judged]:
     """Scores test images. Raises UserError naming an image or mask that cannot be read."""
     paths, categories = [manifest.root / row.path for row in rows], [row.category for row in rows]
-    for row, (score, anomaly_map) in zip(rows, predict(judge, paths, categories, progress), strict=True):
-        yield Judged(row, score, anomaly_map, judge.detector.mask(read_mask(manifest.root, row)))
+    known = judge.detector.plausibility
+    for row, (score, anomaly_map, look) in zip(rows, predict(judge, paths, categories, progress), strict=True):
+        doubted = known.doubt(look, row.category) is not None
+        yield Judged(row, score, anomaly_map, judge.detector.mask(read_mask(manifest.root, row)), doubted)
 
 
 def evaluate(
@@ -173,6 +175,7 @@ def run(args: Namespace) -> None:
         [
             table(setting, reports, settings.bootstrap),
             sentences(reports, outcomes, linked.looked),
+            doubts(reports, detector.plausibility),
             remedies(parts, detector.thresholds, rate),
         ]
     )

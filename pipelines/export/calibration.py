@@ -9,8 +9,17 @@ from inpformer.config import build
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold, calibrate
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, count_parts, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.held_out import (
+    GoodImage,
+    count_parts,
+    plausibility,
+    promise,
+    scores_of,
+    thresholds,
+    unseen_by,
+)
 from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.thresholds import SAY_UNSEEN
 from pipelines.platform.registry import Version, download_evidence
@@ -28,10 +37,13 @@ class Calibration:
     looked: bool
     settings: CalibrationSettings
 
-    def of(self, detector: Detector) -> dict[str, Threshold]:
-        """The thresholds of another detector on the same terms, by category. Raises what `scores_of` raises."""
-        unseen = unseen_by(detector, self.settings)
-        return thresholds(self.images, scores_of(InProcess(detector), self.images), self.settings, unseen)
+    def of(self, detector: Detector) -> tuple[dict[str, Threshold], Plausibility]:
+        """The thresholds of another detector on the same terms, by category, and what good pictures look like to it.
+        Raises what `scores_of` raises.
+        """
+        scores, looks = scores_of(InProcess(detector), self.images)
+        made = thresholds(self.images, scores, self.settings, unseen_by(detector, self.settings))
+        return made, plausibility(self.images, looks)
 
     def promises(self, made: dict[str, Threshold]) -> dict[str, str]:
         """What the thresholds of each category are worth, in a sentence or two."""

@@ -18,6 +18,7 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
 from inpformer.judging.exported import EXPORT_FILE, raised, use_export, write_config, write_networks
+from inpformer.judging.plausibility import Plausibility
 from pipelines.export import measured_page, page, ranges
 from pipelines.export.calibration import calibration_of
 from pipelines.export.measured import Measured, measure
@@ -61,10 +62,12 @@ class Wanted:
         """For people."""
         return f"{self.model_name} version {self.version.number} for {self.backend}, {self.precision} bits"
 
-    def with_thresholds(self, folder: Path, thresholds: Mapping[str, Threshold], files: Mapping[str, str]) -> Detector:
+    def with_thresholds(
+        self, folder: Path, thresholds: Mapping[str, Threshold], plausibility: Plausibility, files: Mapping[str, str]
+    ) -> Detector:
         """Completes the export in `folder`, whose networks are `files`; returns it as a detector."""
         number = self.version.number
-        write_config(self.original, folder, self.backend, self.precision, number, thresholds, files)
+        write_config(self.original, folder, self.backend, self.precision, number, thresholds, plausibility, files)
         exported = copy.copy(self.original)  # another backend and other thresholds, of the same networks
         use_export(exported, folder, number)
         return exported
@@ -152,7 +155,7 @@ def _alike(wanted: Wanted, place: Path) -> Made:
         category: raised(limits, TOLERANCES[precision] * unit(limits))
         for category, limits in original.thresholds.items()
     }
-    exported = wanted.with_thresholds(place, thresholds, networks)
+    exported = wanted.with_thresholds(place, thresholds, original.plausibility, networks)
     proof = prove(original, exported, images.manifest.root, rows, wanted.backend, precision)
     return Made(proof.faults, proof.content, page.page(proof, wanted.title), said(wanted, proof))
 
@@ -169,7 +172,7 @@ def _as_good(wanted: Wanted, place: Path, folder: Path) -> Made:
     networks = write_networks(original, place, wanted.precision, ranges.pictures(original, root, good))
     computing = copy.copy(original)
     computing.run_in(wanted.backend, place, precision=wanted.precision)
-    exported = wanted.with_thresholds(place, calibration.of(computing), networks)
+    exported = wanted.with_thresholds(place, *calibration.of(computing), networks)
     promises = calibration.promises(exported.thresholds)
     found = measure(original, exported, images, promises, wanted.precision, read_section("promote", PromoteSettings))
     return Made(found.faults, found.content, measured_page.page(found, wanted.title), measured_said(wanted, found))

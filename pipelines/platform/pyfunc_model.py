@@ -53,7 +53,7 @@ class DetectorModel(PythonModel):
         score = float(prediction.scores[0])
         if category is None:
             return score, None, None
-        decided = self.detector.decide(score, prediction.maps[0], image.size, category)
+        decided = self.detector.decide(score, prediction.maps[0], prediction.looks[0], image.size, category)
         return score, decided.decision, decided.threshold.threshold
 
     def _only_category(self) -> str | None:

@@ -58,7 +58,7 @@ def fit_baseline(
     ]
     asked = next(iter(challenger.thresholds.values()))
     promise = CalibrationSettings(min(asked.false_alarm_rate, 0.999), asked.confidence)
-    made.thresholds = thresholds(good, scores_of(InProcess(made), good), promise, "checked")
+    made.thresholds = thresholds(good, scores_of(InProcess(made), good)[0], promise, "checked")
     return made
 
 

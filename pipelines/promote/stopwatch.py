@@ -33,4 +33,4 @@ def measure(folder: Path, images: Sequence[tuple[str, str]]) -> Cost:
 def _decide(detector: Detector, content: bytes, category: str) -> None:
     image = open_image(content, "the image")
     found = detector.predict([image], [category])
-    detector.decide(float(found.scores[0]), found.maps[0], image.size, category)
+    detector.decide(float(found.scores[0]), found.maps[0], found.looks[0], image.size, category)

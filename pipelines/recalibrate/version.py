@@ -12,8 +12,9 @@ from inpformer.devices import best_device, device_name
 from inpformer.errors import UserError
 from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unseen_by
 from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.other_device import check_on_cpu
 from pipelines.gate.linked import Linked
@@ -95,9 +96,11 @@ def run(args: Namespace) -> None:
         detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
         detector.thresholds.pop(args.category, None)  # the scores of models of folds would follow it
-        scores = scores_of(InProcess(detector), images)
+        scores, looks = scores_of(InProcess(detector), images)
         threshold = thresholds(images, scores, settings, unseen_by(detector, settings))[args.category]
         detector.thresholds[args.category] = threshold
+        others = {name: own for name, own in detector.plausibility.looks.items() if name != args.category}
+        detector.plausibility = Plausibility(others | plausibility(images, looks).looks)
         detector.save(made)
         on_cpu = Detector.load(made, args.encoder_weights, load=load_encoder)
         paths, categories = [image.path for image in images], [image.category for image in images]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Plausibility
 from pipelines.audit import __main__ as command
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.manifest.table import Manifest, write_manifest
@@ -34,6 +35,11 @@ def decided(registry: MlflowClient, detector: Detector, manifest: Manifest, tmp_
     for number, threshold in (("1", 0.5), ("2", 0.75)):
         folder = tmp_path / number
         detector.thresholds["nut"] = limits(threshold)
+        if number == "2":  # it knows what a bolt looks like
+            bolts = [
+                Image.fromarray(np.random.default_rng(n).integers(0, 256, (50, 60, 3), np.uint8)) for n in range(10)
+            ]
+            detector.plausibility = Plausibility.of({"bolt": detector.predict(bolts, ["bolt"] * len(bolts)).looks})
         detector.save(folder / "detector")
         (folder / "evidence").mkdir()
         write_manifest(manifest, folder / "evidence/manifest.parquet")
@@ -108,6 +114,12 @@ def test_an_image_that_is_new_is_shown_to_the_version(
         assert image["score"] == pytest.approx(float(detector.predict([picture], ["nut"]).scores[0]), abs=1e-6)
     assert answer["sha256"] == hashlib.sha256((tmp_path / "new.png").read_bytes()).hexdigest()
     assert "asked now" in image["score_from"]
+    assert "doubt" not in image
+    Image.new("RGB", (60, 50)).save(tmp_path / "dark.png")
+    (dark,) = ask(capsys, monkeypatch, "dark.png", "--category", "bolt")["decided"][0]["images"]
+    assert dark["decision"] == "REVIEW"
+    assert dark["score"] < dark["review_threshold"]
+    assert "not like bolt" in dark["doubt"]
     with pytest.raises(UserError, match=r"--category is None: version 2 knows bolt, nut"):
         ask(capsys, monkeypatch, "new.png")
     with pytest.raises(UserError, match="is no file here, and nothing in the evidence of version 2"):

@@ -54,7 +54,7 @@ def test_an_image_that_was_trained_on_is_refused_by_name(detector: Detector, ima
     detector.seen = SeenImages.of([images[2].sha256, "0" * 64])
     with pytest.raises(UserError, match=rf"{images[2].path}.* 1 of these 4"):
         held_out.scores_of(InProcess(detector), images)
-    assert len(held_out.scores_of(InProcess(detector), [*images[:2], images[3]])) == 3
+    assert [len(part) for part in held_out.scores_of(InProcess(detector), [*images[:2], images[3]])] == [3, 3]
 
 
 def test_who_knows_what_was_trained_on(detector: Detector) -> None:
@@ -105,3 +105,12 @@ def test_a_damaged_table_is_named(tmp_path: Path, content: str | None) -> None:
         file.write_text(content)
     with pytest.raises(UserError, match=rf"^{file}"):
         read_scores(file)
+
+
+def test_of_each_part_one_picture_is_known_and_not_always_the_same_view(images: list[GoodImage]) -> None:
+    views = [replace(images[0], path=Path(f"{part}-{view}"), part=str(part)) for part in range(40) for view in (0, 1)]
+    looks = [np.array([part, view], np.float32) for part in range(40) for view in (0, 1)]
+    known = held_out.plausibility([replace(one, sha256=str(one.path)) for one in views], looks).looks["nut"]
+    assert sorted(known[:, 0].tolist()) == list(range(40))
+    assert 8 < known[:, 1].sum() < 32
+    assert held_out.plausibility(images[:3], looks[:3]).looks == {}

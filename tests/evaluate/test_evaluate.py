@@ -8,13 +8,18 @@ import pytest
 from PIL import Image
 
 from inpformer.errors import UserError
+from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Plausibility
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.calibrate.judge import InProcess
 from pipelines.evaluate import pictures
 from pipelines.evaluate.measure import Judged, Parts, Report
-from pipelines.evaluate.report import compared, mean, mean_intervals, summary, table
-from pipelines.evaluate.test_images import Gallery, check_setting
+from pipelines.evaluate.report import compared, doubts, mean, mean_intervals, summary, table
+from pipelines.evaluate.settings import EvaluateSettings
+from pipelines.evaluate.test_images import Gallery, check_setting, evaluate
+from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Manifest
 from tests.conftest import limits
 from tests.evaluate.test_measure import row
@@ -26,7 +31,8 @@ def report(**metrics: float) -> Report:
     """Each metric's replicates spread by ±0.1 around it."""
     spread = np.linspace(-0.1, 0.1, 101)
     replicates = {name: np.array([value, *(value + spread)]) for name, value in metrics.items()}
-    return Report(metrics, replicates, {}, [], np.zeros(0, np.float32), 0, Parts(np.zeros(0), np.zeros(0, np.bool_)))
+    parts = Parts(np.zeros(0), np.zeros(0, np.bool_))
+    return Report(metrics, replicates, {}, [], np.zeros(0, np.float32), 0, parts, {0: 0, 1: 0})
 
 
 def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> None:
@@ -40,6 +46,22 @@ def test_a_detector_is_not_measured_under_another_name(detector: Detector) -> No
         check_setting(detector, manifest)
     detector.learnt_from = replace(detector.learnt_from, setting="zero-shot")
     check_setting(detector, manifest)
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_pictures_that_are_doubted_are_counted(detector: Detector, manifest: Manifest, far: float) -> None:
+    pictures_of = [read_image(manifest.root / row.path) for row in manifest.split("train")]
+    looks = detector.predict(pictures_of, ["nut"] * len(pictures_of)).looks
+    detector.plausibility = Plausibility.of({"nut": looks + np.float32(far)})
+    detector.thresholds = {"nut": limits(0.1)}
+    settings = EvaluateSettings(bootstrap=BootstrapSettings(replicates=100))
+    reports, _ = evaluate(manifest, InProcess(detector), settings, Linked())
+    found = 1 if far else 0
+    assert reports["nut"].doubted == {0: found, 1: found}
+    assert f"{found} of 1 good and {found} of 1 defective" in doubts(reports, detector.plausibility)
+    numbers = summary(reports, {}, (), settings.bootstrap)["doubted"]
+    assert numbers == {"nut": {"good": found, "defective": found}}
+    assert "not checked" in doubts(reports, Plausibility({}))
 
 
 def test_the_gallery_shows_the_farthest_on_the_wrong_side_first() -> None:

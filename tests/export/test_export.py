@@ -115,7 +115,9 @@ def test_the_folder_decides_on_its_own(made: Made) -> None:
         found = json.loads(subprocess.run(command, cwd="/", capture_output=True, text=True, check=True).stdout)
         image = read_image(file)
         prediction = exported.predict([image], [row.category])
-        decided = exported.decide(float(prediction.scores[0]), prediction.maps[0], image.size, row.category)
+        decided = exported.decide(
+            float(prediction.scores[0]), prediction.maps[0], prediction.looks[0], image.size, row.category
+        )
         assert found["decision"] == decided.decision
         assert found["score"] == pytest.approx(float(prediction.scores[0]), rel=1e-6)
         assert found["threshold"] == decided.threshold.threshold

@@ -33,12 +33,13 @@ from inpformer.judging.calibration import calibrate_across
 from inpformer.judging.detector import Detector
 from inpformer.judging.exported import write_config
 from inpformer.judging.learnt import ALL
+from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.base import Model
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
 
 SOURCE = Path(__file__).resolve().parents[2] / "pipelines" / "export" / "alone"
-COPIED = "run.py", "picture.py", "runtime.py"
+COPIED = "run.py", "picture.py", "runtime.py", "deciding.py"
 BACKENDS = "onnxruntime", "openvino"
 FOLDS = 2
 
@@ -309,7 +310,7 @@ def write_folder(exported: Exported, detector: Detector, backend: str, folder: P
     for file in (*(SOURCE / name for name in COPIED), *(exported.folder / name for name in names)):
         shutil.copy(file, folder)
     files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    write_config(detector, folder, backend, 32, None, detector.thresholds, files)
+    write_config(detector, folder, backend, 32, None, detector.thresholds, detector.plausibility, files)
     return folder
 
 
@@ -401,14 +402,24 @@ def with_folds(exported: Exported, images: Sequence[Image.Image]) -> Detector:
     across = calibrate_across("bolt", held_out, folds, CalibrationSettings(0.6, review_rate=0.3))
     assert across.review_threshold < across.threshold
     thresholds = {"bolt": across, "nut": limits((middle + high) / 2, (low + middle) / 2)}
-    return Detector(exported.encoder, INP_FORMER, OWN, {}, MULTI, thresholds, folds={ALL: exported.models})
+    detector = Detector(exported.encoder, INP_FORMER, OWN, {}, MULTI, thresholds, folds={ALL: exported.models})
+    rng = np.random.default_rng(3)
+    good = {
+        "nut": [Image.fromarray(rng.integers(0, 256, (90, 90, 3), np.uint8)) for _ in range(10)],
+        "bolt": [Image.new("RGB", (60, 60), tuple(rng.integers(0, 256, 3).tolist())) for _ in range(10)],
+    }
+    looks = {name: detector.predict(own, [name] * len(own)).looks for name, own in good.items()}
+    detector.plausibility = Plausibility.of(looks)
+    return detector
 
 
 def expected(detector: Detector, image: Image.Image, category: str) -> tuple[dict[str, Any], NDArray[np.float32]]:
     prediction = detector.predict([image], [category])
     score = float(prediction.scores[0])
-    decided = detector.decide(score, prediction.maps[0], image.size, category)
-    known = {"category": category, "decision": decided.decision, "score": pytest.approx(score, abs=1e-5)}
+    decided = detector.decide(score, prediction.maps[0], prediction.looks[0], image.size, category)
+    known = {"category": category, "decision": decided.decision, "score": pytest.approx(score, abs=1e-5), "doubt": None}
+    if (doubt := decided.doubt) is not None:
+        known["doubt"] = {"times": pytest.approx(doubt.times, rel=1e-3), "likelier": doubt.likelier}
     threshold = decided.threshold
     return known | {"threshold": threshold.threshold, "review_threshold": threshold.review_threshold}, prediction.maps[
         0
@@ -470,6 +481,8 @@ def test_an_inspector_gives_decisions_and_maps_as_the_detector(
     np.testing.assert_allclose(np.load(tmp_path / "maps.npy"), [map_ for _, map_ in wanted], atol=1e-5)
     for category in ("bolt", "nut"):
         assert len({one["decision"] for one, _ in wanted if one["category"] == category}) > 1
+    doubts = {one["doubt"]["likelier"] if one["doubt"] else "" for one, _ in wanted}
+    assert doubts == ({"", "bolt", "nut", None} if make is with_folds else {""})
 
 
 @pytest.mark.parametrize("shift", [-1e-3, 0.0, 1e-9, 1e-3])
@@ -485,7 +498,7 @@ def test_folds_decide_as_the_detector_on_either_side_of_a_threshold(shift: float
         from run import cross_score  # type: ignore[import-not-found]
     finally:
         sys.path.remove(str(SOURCE))
-        for name in ("run", "picture", "runtime"):
+        for name in ("run", "picture", "runtime", "deciding"):
             sys.modules.pop(name, None)
     assert cross_score(asdict(threshold), own) == wanted
     assert (wanted > threshold.threshold) == (shift > 0)

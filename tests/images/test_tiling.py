@@ -126,7 +126,9 @@ def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encode
     defective.paste(30, (2950, 1955, 2995, 1995))  # a chip: 0.03 % of the picture, 45 pixels wide
     for image, decision in ((surface(10), "PASS"), (defective, "FAIL")):
         prediction = detector.predict([image], ["nut"])
-        judged = detector.decide(float(prediction.scores[0]), prediction.maps[0], image.size, "nut")
+        judged = detector.decide(
+            float(prediction.scores[0]), prediction.maps[0], prediction.looks[0], image.size, "nut"
+        )
         assert judged.decision == decision
     left, top, right, bottom = judged.regions[0].box
     assert 2500 < left < 2970 < right  # one of the 16 tokens of a tile is 125 pixels wide

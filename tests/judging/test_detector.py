@@ -18,6 +18,8 @@ from inpformer.judging.detector import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE
 from inpformer.judging.learnt import ALL
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
 
+NO_LOOK = np.zeros(0, np.float32)  # nobody knows what good pictures look like
+
 
 def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -81,7 +83,7 @@ def test_scores_do_not_depend_on_batch_mates(detector: Detector) -> None:
 
 def test_a_score_above_the_threshold_fails_with_regions(detector: Detector) -> None:
     prediction = detector.predict([picture(0)], ["nut"])
-    decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], (90, 60), "nut")
+    decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], prediction.looks[0], (90, 60), "nut")
     assert (decision.decision, decision.threshold.threshold, decision.p_value) == ("FAIL", 0.0, 0.01)
     assert decision.regions[0].peak == pytest.approx(prediction.maps[0].max())
     assert all(0 <= r.box[0] < r.box[2] <= 90 and 0 <= r.box[1] < r.box[3] <= 60 for r in decision.regions)
@@ -90,27 +92,27 @@ def test_a_score_above_the_threshold_fails_with_regions(detector: Detector) -> N
 def test_a_score_at_or_below_the_threshold_passes_without_regions(detector: Detector) -> None:
     anomaly_map = np.full((256, 256), 3, np.float32)
     for score in (1.0, 2.0):
-        decision = detector.decide(score, anomaly_map, (90, 60), "bolt")
+        decision = detector.decide(score, anomaly_map, NO_LOOK, (90, 60), "bolt")
         assert (decision.decision, decision.threshold.threshold, decision.regions) == ("PASS", 2.0, [])
 
 
 def test_an_unknown_category_is_refused_with_the_known_ones(detector: Detector) -> None:
     with pytest.raises(UserError, match=r"category 'gear' is not one .*calibrated for: bolt, nut\."):
-        detector.decide(1.0, np.zeros((256, 256), np.float32), (90, 60), "gear")
+        detector.decide(1.0, np.zeros((256, 256), np.float32), NO_LOOK, (90, 60), "gear")
 
 
 def test_between_the_thresholds_a_person_looks(detector: Detector) -> None:
     detector.thresholds["nut"] = limits(0.6, review=0.4)
     anomaly_map = np.zeros((256, 256), np.float32)
     anomaly_map[:8, :8] = 0.5
-    decision = detector.decide(0.5, anomaly_map, (256, 256), "nut")
+    decision = detector.decide(0.5, anomaly_map, NO_LOOK, (256, 256), "nut")
     assert (decision.decision, [region.box for region in decision.regions]) == ("REVIEW", [(0, 0, 8, 8)])
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
 def test_a_score_that_is_not_finite_is_an_error_and_no_verdict(detector: Detector, broken: float) -> None:
     with pytest.raises(BrokenScoreError):
-        detector.decide(broken, np.zeros((256, 256), np.float32), (256, 256), "bolt")
+        detector.decide(broken, np.zeros((256, 256), np.float32), NO_LOOK, (256, 256), "bolt")
 
 
 def test_the_setting_alone_decides_how_it_scores(detector: Detector, tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def test_a_fail_and_a_review_have_regions_and_a_pass_has_none(
     calibrated(detector, middle + around)
     for n in range(8):
         prediction = detector.predict([picture(n)], ["nut"])
-        decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], (90, 60), "nut")
+        decision = detector.decide(
+            float(prediction.scores[0]), prediction.maps[0], prediction.looks[0], (90, 60), "nut"
+        )
         assert (decision.decision == "PASS") == (decision.regions == [])
         assert around == 0.0 or decision.decision == ("FAIL" if around < 0 else "PASS")
 

@@ -164,12 +164,12 @@ def test_a_detector_of_it_is_saved_loaded_and_asked(name: str, encoder: Encoder,
     before, after = (one.predict(images, ["nut", "bolt"]) for one in (detector, loaded))
     np.testing.assert_array_equal(after.scores, before.scores)
     np.testing.assert_array_equal(after.maps, before.maps)
-    decisions = [loaded.decide(float(s), m, (70, 50), c) for s, m, c in zip(*_judged(after), strict=True)]
+    decisions = [loaded.decide(float(s), m, look, (70, 50), c) for s, m, look, c in zip(*_judged(after), strict=True)]
     assert [decision.decision for decision in decisions] == ["FAIL", "PASS"]
 
 
-def _judged(prediction: Any) -> tuple[Any, Any, list[str]]:
-    return prediction.scores, prediction.maps, ["nut", "bolt"]
+def _judged(prediction: Any) -> tuple[Any, Any, Any, list[str]]:
+    return prediction.scores, prediction.maps, prediction.looks, ["nut", "bolt"]
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:

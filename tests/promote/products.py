@@ -61,7 +61,7 @@ def guessing(encoder: Encoder, manifest: Manifest, seed: int, categories: Sequen
         for row in manifest.held_out
         if row.category in categories
     ]
-    made.thresholds = thresholds(good, scores_of(InProcess(made), good), ASKED, "checked")
+    made.thresholds = thresholds(good, scores_of(InProcess(made), good)[0], ASKED, "checked")
     return made
 
 

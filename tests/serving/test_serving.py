@@ -35,6 +35,7 @@ from inpformer.images.opening import MAX_PIXELS
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Prediction
 from inpformer.judging.learnt import ALL
+from inpformer.judging.plausibility import Plausibility
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from serving.answers import RequestError, Verdict
@@ -50,7 +51,8 @@ from tests.serving.pictures import as_file, picture
 MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 300.0
-THRESHOLDS = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
+# Of rivets alone it is known what they look like: noise.
+THRESHOLDS = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0), "rivet": limits(2.0)}
 
 
 def eventually(check: Callable[[], Any]) -> Any:
@@ -91,6 +93,8 @@ class ModelStore:
         number = len(list(self.folder.glob("detector-*")))
         model = untrained(self.encoder, number)
         detector = Detector(self.encoder, INP_FORMER, OWN, {ALL: model}, MULTI, THRESHOLDS, tiling)
+        rivets = [picture(seed) for seed in range(10)]
+        detector.plausibility = Plausibility.of({"rivet": detector.predict(rivets, ["rivet"] * len(rivets)).looks})
         version = self.register(detector, break_it)
         self.detectors[version] = detector
         self.promote(version)
@@ -140,7 +144,9 @@ def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore
     detector = store.detectors[raw["model_version"]]
     with Image.open(io.BytesIO(upload)) as image:
         prediction = detector.predict([image], ["nut"])
-        decision = detector.decide(float(prediction.scores[0]), prediction.maps[0], image.size, "nut")
+        decision = detector.decide(
+            float(prediction.scores[0]), prediction.maps[0], prediction.looks[0], image.size, "nut"
+        )
     assert raw == form
     assert raw["score"] == pytest.approx(prediction.scores[0], abs=1e-5)
     assert (raw["decision"], raw["threshold"], raw["model_name"]) == ("FAIL", 0.0, MODEL)
@@ -192,6 +198,21 @@ def test_map_is_clipped() -> None:
         assert np.asarray(drawn).tolist() == [levels]
 
 
+def test_a_picture_that_shows_something_else_does_not_pass(service: httpx.Client) -> None:
+    ask = "/v1/predict?category="
+    usual = service.post(ask + "rivet", content=as_file(picture(77))).json()
+    assert (usual["decision"], "doubt" in usual) == ("PASS", False)
+    black = as_file(Image.new("RGB", (64, 64)))
+    doubted = service.post(ask + "rivet", content=black).json()
+    assert (doubted["decision"], doubted["regions"]) == ("REVIEW", [])
+    assert doubted["score"] <= doubted["review_threshold"]
+    assert doubted["doubt"]["times"] > 1.5
+    assert "likelier" not in doubted["doubt"]
+    assert "rivet" in doubted["doubt"]["reason"]
+    unchecked = service.post(ask + "bolt", content=black).json()
+    assert (unchecked["decision"], "doubt" in unchecked) == ("PASS", False)
+
+
 def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
     health = service.get("/healthz")
     assert health.status_code == 200
@@ -200,7 +221,8 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "model_name": MODEL,
         "model_alias": ALIAS,
         "model_version": max(store.detectors),
-        "categories": ["bolt", "nut", "pin"],
+        "categories": ["bolt", "nut", "pin", "rivet"],
+        "unchecked": ["bolt", "nut", "pin"],
         "device": "cpu",
         "backend": "torch",
         "precision": 32,

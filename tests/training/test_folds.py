@@ -295,7 +295,7 @@ def test_it_is_evaluated_registered_and_served(place: Place, detector: Detector,
         name = path.split("/")[0]
         one, other = (made.predict([image], [name]) for made in (served, detector))
         assert one.scores == other.scores
-        decision = served.decide(float(one.scores[0]), one.maps[0], image.size, name)
+        decision = served.decide(float(one.scores[0]), one.maps[0], one.looks[0], image.size, name)
         assert (decision.decision == "PASS") == (decision.regions == [])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from deciding import cross_score, doubt_of, image_score
 from picture import read_picture, resize
 from runtime import load
 
@@ -45,24 +46,23 @@ class Inspector:
         found = {fold: load(self.folder / f"model_{numbers[fold]}.onnx", backend)(groups) for fold in folds}
         own = {fold: float(scores[0]) for fold, (_, scores) in found.items()}
         anomaly_map = np.mean([maps[0] for maps, _ in found.values()], axis=0)
-        top = np.sort(anomaly_map, axis=None)[-(anomaly_map.size // 100) :]
-        score = own[folds[0]] if len(own) == 1 else float(min(top.mean(), top[-1]))
+        score = own[folds[0]] if len(own) == 1 else image_score(anomaly_map)
         if limits["cross"]:
             lifted = cross_score(limits, own)
             anomaly_map, score = anomaly_map + (lifted - score), lifted
         if not np.isfinite([score, *own.values()]).all():
             raise ValueError(f"the scores {list(own.values())} are not all finite numbers: the model is broken")
-        decision = "FAIL" if score > limits["threshold"] else "REVIEW" if score > limits["review_threshold"] else "PASS"
-        shown = {"threshold": limits["threshold"], "review_threshold": limits["review_threshold"], "map": anomaly_map}
-        return {"category": category, "decision": decision, "score": score, **shown}
-
-
-def cross_score(limits: dict[str, Any], own: dict[int, float]) -> float:
-    """Above the threshold exactly where at most `allowed` held-out scores reach what the model of their fold gives."""
-    cross, threshold = limits["cross"], np.float32(limits["threshold"])
-    above = np.sort([own[fold] for fold in cross["folds"]] - np.array(limits["scores"]))[cross["allowed"]]
-    score = np.float32(limits["threshold"] + above)
-    return float(max(score, np.nextafter(threshold, np.float32(np.inf))) if above > 0 else score)
+        doubt = doubt_of(self.folder, self.config["files"], encoded, category)
+        usual = score <= limits["review_threshold"] and doubt is None
+        return {
+            "category": category,
+            "decision": "FAIL" if score > limits["threshold"] else "PASS" if usual else "REVIEW",
+            "doubt": doubt,
+            "score": score,
+            "threshold": limits["threshold"],
+            "review_threshold": limits["review_threshold"],
+            "map": anomaly_map,
+        }
 
 
 if __name__ == "__main__":
