@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from inpformer.judging.detector import CALIBRATION_FILE, MODEL_FILE
+from inpformer.judging.detector import CALIBRATION_FILE, MODEL_FILE, PLAUSIBILITY_FILE
 from pipelines.platform.registry import folder_digest
 
 # Of a threshold. Another order of summation changes a weight's last digits, and the optimiser, whose steps are of one
@@ -19,7 +19,7 @@ ROUNDING = 0.01
 @dataclass(frozen=True)
 class Difference:
     """Of `again` from `first`: whether the folders are equal byte for byte; the largest difference of a tensor, of its
-    largest value, and which tensor that is; the largest of a threshold, of its value.
+    largest value, and which tensor that is; the largest of a threshold, of its value, or of the looks of good pictures.
     """
 
     equal: bool
@@ -29,7 +29,7 @@ class Difference:
 
     @property
     def rounding(self) -> bool:
-        """Whether it is no larger than rounding makes it: the same tensors, and thresholds that hardly moved."""
+        """Whether it is no larger than rounding makes it: the same tensors, and limits that hardly moved."""
         return isfinite(self.tensors) and self.thresholds <= ROUNDING
 
 
@@ -42,8 +42,10 @@ def difference(first: Path, again: Path) -> Difference:
     worst = max(away, key=away.__getitem__)
     limits = [json.loads((folder / CALIBRATION_FILE).read_text()) for folder in (first, again)]
     categories = limits[0] | limits[1]
-    moved = max((_moved(limits[0].get(name), limits[1].get(name)) for name in categories), default=0.0)
-    return Difference(False, away[worst], worst, moved)
+    moved = [_moved(limits[0].get(name), limits[1].get(name)) for name in categories]
+    looks = [load_file(file) if (file := folder / PLAUSIBILITY_FILE).exists() else {} for folder in (first, again)]
+    moved += [_away(looks[0].get(name), looks[1].get(name)) for name in looks[0] | looks[1]]
+    return Difference(False, away[worst], worst, max(moved, default=0.0))
 
 
 def _away(one: torch.Tensor | None, other: torch.Tensor | None) -> float:

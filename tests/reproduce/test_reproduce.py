@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
+from inpformer.judging.plausibility import Plausibility
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from pipelines.reproduce.again import verdict
@@ -199,6 +201,21 @@ def test_a_threshold_that_moved_is_seen(detector: Detector, tmp_path: Path) -> N
     detector.save(tmp_path / "again")
     found = difference(tmp_path / "first", tmp_path / "again")
     assert (found.tensors, found.thresholds, found.rounding) == (0.0, float("inf"), False)
+
+
+@pytest.mark.parametrize(("shift", "rounding"), [(1e-5, True), (0.5, False)])
+def test_looks_that_moved_are_seen(detector: Detector, tmp_path: Path, shift: float, rounding: bool) -> None:
+    looks = np.linspace(0, 1, 20, dtype=np.float32).reshape(10, 2)
+    detector.plausibility = Plausibility({"nut": looks})
+    detector.save(tmp_path / "first")
+    detector.plausibility = Plausibility({"nut": looks + np.float32(shift)})
+    detector.save(tmp_path / "again")
+    found = difference(tmp_path / "first", tmp_path / "again")
+    assert (found.tensors, found.rounding) == (0.0, rounding)
+    assert found.thresholds == pytest.approx(shift, rel=0.01)
+    detector.plausibility = Plausibility({})
+    detector.save(tmp_path / "without")
+    assert difference(tmp_path / "first", tmp_path / "without").thresholds == float("inf")
 
 
 def test_arguments_are_refused_before_anything_is_imported() -> None:
