@@ -1,20 +1,21 @@
 # Every target sets up .venv itself, from the hash-pinned requirements.lock.
 PYTHON ?= python3.11
 BIN := .venv/bin
+TRAINING := tests/training tests/test_pipeline.py  # half of the tests by time
 
-.PHONY: demo test test-faults test-others check lock
+.PHONY: demo test test-training test-others check lock
 
 demo: .venv/ready  ## from nothing to a served decision
 	$(BIN)/python -m demo
 
-test: .venv/ready  ## what CI runs; the faults, which mostly wait, beside the rest
-	$(MAKE) --jobs=2 test-faults test-others
+test: .venv/ready  ## what CI runs, on two cores
+	$(MAKE) --jobs=2 test-training test-others
 
-test-faults: .venv/ready
-	$(BIN)/python -m pytest --quiet tests/training/test_faults.py
+test-training: .venv/ready  ## what trains
+	$(BIN)/python -m pytest $(TRAINING)
 
 test-others: .venv/ready
-	$(BIN)/python -m pytest --ignore=tests/training/test_faults.py
+	$(BIN)/python -m pytest $(TRAINING:%=--ignore=%)
 
 check: .venv/ready  ## format, lint and types
 	$(BIN)/ruff format --check .
