@@ -467,8 +467,9 @@ def test_a_picture_whose_client_went_is_measured_nevertheless(
     category = next(iter(detector.thresholds))
 
     async def asked() -> tuple[Verdict | RequestError, Verdict | RequestError]:
-        gone, judged = (asyncio.create_task(inspector.judge(GOOD, category, False, DEADLINE)) for _ in range(2))
+        gone = asyncio.create_task(inspector.judge(GOOD, category, False, DEADLINE))
         assert await asyncio.to_thread(begun[0].wait, DEADLINE)
+        judged = asyncio.create_task(inspector.judge(GOOD, category, False, DEADLINE))
         gone.cancel()
         await asyncio.sleep(0.6)
         goes_on[0].set()
