@@ -13,7 +13,7 @@ from inpformer.errors import UserError
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN, Threshold, calibrate, refuse_broken
 from inpformer.judging.detector import Detector
 from inpformer.judging.parts import parts_of
-from inpformer.judging.plausibility import Look, Plausibility
+from inpformer.judging.plausibility import FEWEST_PARTS, Look, Plausibility
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate.judge import Batch, Judge
 
@@ -84,6 +84,15 @@ def plausibility(images: Sequence[GoodImage], looks: Sequence[Look]) -> Plausibi
         _, first = np.unique(count_parts([images[n] for n in own]), return_index=True)
         by_category[category] = np.stack([looks[n] for n in own[np.sort(first)]])
     return Plausibility.of(by_category)
+
+
+def unchecked(detector: Detector) -> list[str]:
+    """A sentence for each category of which too few good parts are known to tell whether a picture shows one."""
+    missing = sorted(set(detector.thresholds) - set(detector.plausibility.looks))
+    return [
+        f"{category}: whether a picture shows one at all is not checked: that takes {FEWEST_PARTS} held-out good parts"
+        for category in missing
+    ]
 
 
 def refuse_seen(detector: Detector, images: Sequence[GoodImage]) -> None:

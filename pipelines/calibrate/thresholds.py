@@ -10,7 +10,7 @@ from pipelines.calibrate.across import (
     scores_across,
     thresholds_across,
 )
-from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unchecked, unseen_by
 from pipelines.calibrate.judge import judging
 from pipelines.calibrate.outliers import draw_outliers
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
@@ -67,3 +67,5 @@ def run(args: Namespace) -> None:
             print(promise(category, threshold, own, linked.looked, settings, SAY_UNSEEN))
         else:
             print(promise_across(category, threshold, own, linked.looked, settings))
+    for sentence in unchecked(detector):
+        print(sentence)

@@ -14,7 +14,7 @@ from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
 from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unseen_by
+from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unchecked, unseen_by
 from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.other_device import check_on_cpu
 from pipelines.gate.linked import Linked
@@ -134,5 +134,5 @@ def run(args: Namespace) -> None:
         print("the names do not say which images show one part: --part would")
     else:
         print(f"{len(images)} images of {parts} parts, by the names' part {part!r}")
-    print(promised)
+    print("\n".join([promised, *unchecked(detector)]))
     print(f"{model_name} version {version} is @{CHALLENGER}; to let it serve: python -m pipelines.promote")

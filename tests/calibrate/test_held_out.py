@@ -13,6 +13,7 @@ from inpformer.errors import BrokenScoreError, UserError
 from inpformer.judging.calibration import CHECKED, SAID, UNKNOWN
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
+from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.seen import SeenImages
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.calibrate import held_out
@@ -114,3 +115,8 @@ def test_of_each_part_one_picture_is_known_and_not_always_the_same_view(images: 
     assert sorted(known[:, 0].tolist()) == list(range(40))
     assert 8 < known[:, 1].sum() < 32
     assert held_out.plausibility(images[:3], looks[:3]).looks == {}
+
+
+def test_categories_that_are_not_checked_are_named(detector: Detector) -> None:
+    detector.plausibility = Plausibility({"nut": np.zeros((10, 2), np.float32)})
+    assert [line.split(":")[0] for line in held_out.unchecked(detector)] == ["bolt"]

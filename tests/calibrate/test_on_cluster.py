@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -71,6 +74,51 @@ def test_the_stages_leave_the_same_files_as_in_one_process(
     assert [name for name, content in made["here"].items() if made["there"].get(name) != content] == []
     assert made["here"].keys() == made["there"].keys()
     assert len(made["here"]) > 12
+
+
+def test_ctrl_c_leaves_nothing_here_and_nobody_there(encoder: Encoder, tmp_path: Path, ray_cluster: str) -> None:
+    manifest = products(tmp_path / "data")
+    guessing(encoder, manifest, 0).save(tmp_path / "model")
+    write_manifest(manifest, tmp_path / "manifest.parquet")
+    write_linked(Linked(True), tmp_path / "linked.json")
+    (tmp_path / "params.yaml").write_text("{}")
+    # The last test image is a pipe, which is opened for reading in the middle of the work, and then waited for.
+    last = manifest.root / sorted(manifest.split("test"), key=lambda row: row.category)[-1].path
+    last.unlink()
+    os.mkfifo(last)
+    outputs = [word for name, file in OUTPUTS["evaluate"].items() for word in (f"--{name}", f"out/{file}")]
+    command = [sys.executable, "-m", "pipelines.evaluate", "--manifest", "manifest.parquet", "--linked", "linked.json"]
+    environment = {**os.environ, "RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, "--detector", "model", *outputs], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    pipe = eventually(lambda: _opened(last), process)
+    process.send_signal(signal.SIGINT)
+    os.close(pipe)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("interrupted: ")
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+
+
+def _opened(pipe: Path) -> int | None:
+    """For writing, once somebody reads it."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def eventually(check: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+    """The first true value of `check`, while the process runs."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end and (process is None or process.poll() is None):
+        if value := check():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that" if process is None else process.communicate())
 
 
 @pytest.fixture(scope="module")
