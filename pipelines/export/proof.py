@@ -14,6 +14,7 @@ from inpformer.errors import UserError
 from inpformer.images.opening import open_image
 from inpformer.judging.calibration import Threshold, refuse_broken
 from inpformer.judging.detector import Detector, Prediction
+from inpformer.judging.plausibility import reviewed
 from pipelines.calibrate.other_device import usual_distance
 from pipelines.evaluate.measure import Judged
 from pipelines.manifest.build import read_mask
@@ -135,9 +136,10 @@ def prove(
                 # A limit is the score of a held-out image: PyTorch itself, with another number of threads, moves that
                 # across. So both are held against the higher limits, and what lies between is counted.
                 on_edge += before.decide(theirs) != limits.decide(theirs)
-                if limits.decide(ours) != limits.decide(theirs):
+                doubted = [_doubted(*pair, category) for pair in zip(detectors, found, strict=True)]
+                if reviewed(limits.decide(ours), doubted[0]) != reviewed(limits.decide(theirs), doubted[1]):
                     flipped += 1
-                    flips.add(_flip(root, row, image, detectors, found, limits))
+                    flips.add(_flip(root, row, image, detectors, found, doubted, limits))
                 furthest = np.abs(found[0].maps[0] - found[1].maps[0]).max()
                 away = np.maximum(away, [abs(ours - theirs), furthest])
                 progress.update()
@@ -160,18 +162,23 @@ def _score(found: Prediction, file: Path, name: str) -> float:
     return score
 
 
+def _doubted(detector: Detector, found: Prediction, category: str) -> bool:
+    return detector.plausibility.doubt(found.looks[0], category) is not None
+
+
 def _flip(
     root: Path,
     row: Row,
     image: Image.Image,
     detectors: Sequence[Detector],
     found: Sequence[Prediction],
+    doubted: Sequence[bool],
     limits: Threshold,
 ) -> Flip:
     mask = read_mask(root, row)
     judged = [
-        Judged(row, float(one.scores[0]), one.maps[0], detector.mask(mask))
-        for detector, one in zip(detectors, found, strict=True)
+        Judged(row, float(one.scores[0]), one.maps[0], detector.mask(mask), doubt)
+        for detector, one, doubt in zip(detectors, found, doubted, strict=True)
     ]
     return Flip.of(image, judged, (limits, limits), [detector.frame(image.size) for detector in detectors])
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from inpformer.images.frame import Frame
 from inpformer.judging.calibration import Threshold, Verdict
+from inpformer.judging.plausibility import reviewed
 from pipelines.calibrate.other_device import usual_distance
 from pipelines.evaluate.measure import Judged
 from pipelines.manifest.table import Row
@@ -65,7 +66,9 @@ class Flip:
 def _seen(image: Image.Image, judged: Judged, limit: Threshold, frame: Frame) -> Seen:
     heat, mask = _small(judged.anomaly_map), _small(judged.mask)
     picture = frame.visible(image).resize((heat.shape[1], heat.shape[0]))
-    return Seen(limit.decide(judged.score), judged.score, limit.threshold, picture, heat, mask)
+    return Seen(
+        reviewed(limit.decide(judged.score), judged.doubted), judged.score, limit.threshold, picture, heat, mask
+    )
 
 
 def _small(values: NDArray[T]) -> NDArray[T]:

@@ -1,5 +1,6 @@
 """Exports of registered versions: proven, kept, recorded, used by the service, refused where they decide otherwise."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from mlflow import MlflowClient
@@ -18,9 +20,10 @@ from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
 from inpformer.judging.exported import EXPORT_FILE, raised, read_export, use_export
+from inpformer.judging.plausibility import Plausibility
 from pipelines.audit.verify import verify_record
 from pipelines.export import version
-from pipelines.export.proof import MAP_FACTOR, TOLERANCES, unit
+from pipelines.export.proof import MAP_FACTOR, TOLERANCES, images_by_category, prove, unit
 from pipelines.export.version import PAGE_FILE, REPORT_FILE, run
 from pipelines.platform.ledger import Ledger
 from pipelines.platform.registry import find_version, folder_digest
@@ -179,6 +182,23 @@ def test_one_that_decides_otherwise_is_refused(made: Made, monkeypatch: pytest.M
     report = json.loads(download_run_file(made.version.run_id, f"{under}/{REPORT_FILE}", Path("seen")).read_text())
     assert report["passed"] is False
     assert report["faults"]
+
+
+def test_pictures_that_one_alone_doubts_are_decided_differently(made: Made, tmp_path: Path) -> None:
+    original, exported = copy.copy(made.detector), copy.copy(made.detector)
+    original.thresholds = exported.thresholds = {"metal": limits(9.0)}
+    rows = images_by_category([row for row in made.manifest.split("test") if row.category == "metal"][:3], ["metal"])
+    image = read_image(made.manifest.root / rows["metal"][0].path)
+    away = original.predict([image], ["metal"]).looks + np.arange(1e6, 1e6 + 10, dtype=np.float32)[:, None]
+    far = Plausibility({"metal": away})
+    for doubting, flipped in (([exported], 3), ([exported, original], 0)):
+        for detector in doubting:
+            detector.plausibility = far
+        proof = prove(original, exported, made.manifest.root, rows, "onnxruntime", 32)
+        assert [one.flipped for one in proof.compared] == [flipped]
+        assert len(proof.faults) == (flipped > 0)
+        seen = [[one.decision for one in flip.seen] for flip in proof.flips.clearest]
+        assert seen == [["REVIEW", "PASS"]] * flipped
 
 
 def test_what_cannot_be_exported_is_a_sentence(made: Made, encoder: Encoder) -> None:
