@@ -1,7 +1,7 @@
 # Every target sets up .venv itself, from the hash-pinned requirements.lock.
 PYTHON ?= python3.11
 BIN := .venv/bin
-TRAINING := tests/training tests/tune tests/test_pipeline.py  # what trains
+TRAINING := tests/training tests/tune tests/test_pipeline.py
 
 .PHONY: demo test test-training test-others check lock
 

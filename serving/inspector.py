@@ -170,7 +170,7 @@ class Inspector:
             model_alias=self._settings.alias,
             model_version=served.version,
             categories=sorted(served.detector.thresholds),
-            unchecked=sorted(set(served.detector.thresholds) - set(served.detector.plausibility.looks)),
+            unchecked=served.detector.unchecked,
             device=served.detector.encoder.device.type,
             backend=served.detector.backend.name,
             precision=served.detector.backend.precision,

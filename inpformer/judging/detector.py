@@ -6,7 +6,6 @@ that is known, `seen.safetensors` (which images it was trained on). The encoder'
 by digest and checked.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
@@ -39,9 +37,10 @@ from inpformer.images.tiling import MAX_TILES, Tiling
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.learnt import ALL, LearntFrom
-from inpformer.judging.plausibility import Doubt, Look, Plausibility, look, reviewed
+from inpformer.judging.plausibility import PLAUSIBILITY_FILE, Doubt, Look, Plausibility, look, reviewed
 from inpformer.judging.regions import Region, find_regions
 from inpformer.judging.seen import SeenImages
+from inpformer.judging.stored import read_content, write_content
 from inpformer.methods import find_method
 from inpformer.methods.base import Model
 from inpformer.methods.method import Method
@@ -53,7 +52,7 @@ FORMAT_VERSION = 3
 # Of several models: so many maps of views are held at a time, as many as an image has without folds.
 MAPS_AT_A_TIME = MAX_TILES
 MODEL_FILE, CONFIG_FILE, CALIBRATION_FILE = "model.safetensors", "detector.json", "calibration.json"
-SEEN_FILE, PLAUSIBILITY_FILE = "seen.safetensors", "plausibility.safetensors"
+SEEN_FILE = "seen.safetensors"
 
 
 @dataclass(frozen=True)
@@ -274,9 +273,14 @@ class Detector:
         decision, p_value = threshold.decide(score), threshold.p_value(score)
         doubt = self.plausibility.doubt(look, category)
         if decision == "PASS":
-            return Decision(reviewed(decision, doubt), threshold, p_value, [], doubt)
+            return Decision(reviewed(decision, doubt is not None), threshold, p_value, [], doubt)
         limit = threshold.threshold if decision == "FAIL" else threshold.review_threshold
         return Decision(decision, threshold, p_value, find_regions(anomaly_map, limit, self.frame(size)), doubt)
+
+    @property
+    def unchecked(self) -> list[str]:
+        """The categories of which too few good parts are known to doubt a picture."""
+        return sorted(set(self.thresholds) - set(self.plausibility.looks))
 
     @property
     def names(self) -> list[str]:
@@ -321,7 +325,6 @@ class Detector:
         tensors: dict[str, Tensor] = {}
         for number, model in enumerate(self.in_order):
             tensors |= prefixed(f"{number}:", model.tensors())
-        content = save(tensors)
         config = DetectorConfig(
             FORMAT_VERSION,
             self.encoder.settings,
@@ -332,12 +335,11 @@ class Detector:
             asdict(self.settings),
             tuple(self.names),
             self.learnt_from,
-            hashlib.sha256(content).hexdigest(),
+            write_content(folder / MODEL_FILE, save(tensors)),
             None if self.seen is None else self.seen.save(folder / SEEN_FILE),
             tuple(len(self.folds[name]) for name in self.names if self.folds),
             self.plausibility.save(folder / PLAUSIBILITY_FILE) if self.plausibility.looks else None,
         )
-        (folder / MODEL_FILE).write_bytes(content)
         _write_json(folder / CONFIG_FILE, asdict(config))
         _write_json(folder / CALIBRATION_FILE, {c: asdict(t) for c, t in sorted(self.thresholds.items())})
 
@@ -368,7 +370,7 @@ class Detector:
                 f"{folder / CONFIG_FILE} wants the encoder {config.encoder_digest[:12]}, but {settings.name} from "
                 f"{settings.weights} is {encoder.digest[:12]}: give the weights that it was trained with."
             )
-        tensors = _read_tensors(folder / MODEL_FILE, config.model_sha256)
+        tensors = read_content(folder / MODEL_FILE, config.model_sha256, load_tensors)
         if encoder.shape != config.shape:
             raise UserError(f"{folder / CONFIG_FILE} wants features of another shape than {settings.name} gives.")
         method = find_method(config.method)
@@ -431,16 +433,6 @@ def _read_config(file: Path) -> DetectorConfig:
             "use the program that wrote it, or train the detector again."
         )
     return build(DetectorConfig, values, f"{file}: detector")
-
-
-def _read_tensors(file: Path, sha256: str) -> dict[str, Tensor]:
-    try:
-        content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise UserError(f"{file} has another sha256 than {CONFIG_FILE} says: fetch or train the detector again.")
-        return load_tensors(content)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read ({error}): fetch or train the detector again.") from None
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
-from inpformer.judging.plausibility import Plausibility
+from inpformer.judging.plausibility import PLAUSIBILITY_FILE, Plausibility
 
 EXPORT_FILE = "export.json"
-PLAUSIBILITY_FILE = "plausibility.npz"  # which numpy alone reads
 FORMAT_VERSION = 1
 
 
@@ -73,8 +72,7 @@ def write_config(
     """Writes export.json beside the networks, whose digests `files` are, and what good pictures look like."""
     files = dict(files)
     if plausibility.looks:
-        np.savez(folder / PLAUSIBILITY_FILE, allow_pickle=False, **plausibility.tensors())
-        files[PLAUSIBILITY_FILE] = _sha256(folder / PLAUSIBILITY_FILE)
+        files[PLAUSIBILITY_FILE] = plausibility.save(folder / PLAUSIBILITY_FILE)
     transform, numbers = detector.encoder.transform, iter(range(len(detector.in_order)))
     models = {name: tuple(next(numbers) for _ in detector.folds.get(name) or (name,)) for name in detector.names}
     export = Export(
@@ -121,16 +119,9 @@ def use_export(detector: Detector, folder: Path, version: str | None = None, thr
             raise UserError(f"{folder / EXPORT_FILE} names a file {name!r} that is not there as it was: export again.")
     detector.run_in(export.backend, folder, threads, export.precision)
     detector.thresholds = dict(export.thresholds)
-    detector.plausibility = _read_plausibility(folder) if PLAUSIBILITY_FILE in export.files else Plausibility({})
-
-
-def _read_plausibility(folder: Path) -> Plausibility:
-    file = folder / PLAUSIBILITY_FILE
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            return Plausibility.from_tensors(dict(found), str(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}): export the version again.") from None
+    looks = export.files.get(PLAUSIBILITY_FILE)
+    found = folder / PLAUSIBILITY_FILE
+    detector.plausibility = Plausibility({}) if looks is None else Plausibility.load(found, looks)
 
 
 def raised(limits: Threshold, by: float) -> Threshold:

@@ -9,7 +9,6 @@ doubted at most so often, without any assumption but exchangeability: the held-o
 model, as its encoder is trained on none of them.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,15 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Verdict
+from inpformer.judging.stored import read_content, write_content
 
+PLAUSIBILITY_FILE = "plausibility.safetensors"  # of a detector, and of an export
 FAR = 1.5
 # Of fewer parts nothing can be said; of more, so many are drawn.
 FEWEST_PARTS, MOST_PARTS = 10, 128
@@ -57,9 +58,9 @@ class Doubt:
         return f"the picture looks like {found}, not like {self.category}: {self.times:.1f} times as far as a good one."
 
 
-def reviewed(decision: Verdict, doubt: Doubt | None) -> Verdict:
-    """A decision by the score, where there is a doubt: a PASS becomes a REVIEW."""
-    return "REVIEW" if decision == "PASS" and doubt is not None else decision
+def reviewed(decision: Verdict, doubted: bool) -> Verdict:
+    """A decision by the score, of a picture that may be doubted: a PASS becomes a REVIEW."""
+    return "REVIEW" if decision == "PASS" and doubted else decision
 
 
 class Plausibility:
@@ -70,9 +71,9 @@ class Plausibility:
         self._farthest = {category: _farthest(own) for category, own in self.looks.items()}
 
     @classmethod
-    def of(cls, looks: Mapping[str, Look], seed: int = 0) -> Self:
+    def of(cls, looks: Mapping[str, Look]) -> Self:
         """From the looks of one picture a part; categories of too few are left out."""
-        draw = np.random.default_rng(seed)
+        draw = np.random.default_rng(0)
         kept = {name: own for name, own in looks.items() if len(own) >= FEWEST_PARTS}
         return cls({name: own[np.sort(draw.permutation(len(own))[:MOST_PARTS])] for name, own in kept.items()})
 
@@ -95,41 +96,24 @@ class Plausibility:
         """How far a look [D] is from the good ones of the category, in distances of the farthest of these."""
         return float(np.linalg.norm(self.looks[category] - seen, axis=1).min() / self._farthest[category])
 
-    def tensors(self) -> dict[str, Look]:
-        """The looks, by names that a file may have."""
-        return {PREFIX + category: own for category, own in sorted(self.looks.items())}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[np.generic]], source: str) -> Self:
-        """The counterpart of `tensors`. Raises UserError naming `source` for what is none."""
-        looks: dict[str, Look] = {}
-        for name, own in tensors.items():
-            if own.dtype != np.float32 or own.ndim != 2 or len(own) < FEWEST_PARTS or not name.startswith(PREFIX):
-                raise UserError(f"{source} holds no looks of good pictures: fetch or train the detector again.")
-            looks[name.removeprefix(PREFIX)] = own.astype(np.float32)
-        return cls(looks)
-
     def save(self, file: Path) -> str:
         """Writes the looks; returns the sha256 (hex) of the file, which `load` asks for."""
-        content = save(self.tensors())
-        file.write_bytes(content)
-        return hashlib.sha256(content).hexdigest()
+        return write_content(file, save({PREFIX + category: own for category, own in sorted(self.looks.items())}))
 
     @classmethod
     def load(cls, file: Path, sha256: str) -> Self:
         """Raises UserError naming the file if it is missing, damaged or not the one with this sha256."""
-        try:
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise UserError(
-                    f"{file} has another sha256 than detector.json says: fetch or train the detector again."
-                )
-            return cls.from_tensors(load(content), str(file))
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{file} cannot be read ({error}): fetch or train the detector again.") from None
+        looks: dict[str, Look] = {}
+        for name, own in read_content(file, sha256, load).items():
+            if own.dtype != np.float32 or own.ndim != 2 or len(own) < FEWEST_PARTS or not name.startswith(PREFIX):
+                raise UserError(f"{file} holds no looks of good pictures: fetch or train the detector again.")
+            looks[name.removeprefix(PREFIX)] = own
+        return cls(looks)
 
 
 def _farthest(looks: Look) -> float:
     """The largest distance of one of them to its nearest other."""
-    nearest = [np.linalg.norm(np.delete(looks, n, axis=0) - own, axis=1).min() for n, own in enumerate(looks)]
-    return float(max(*nearest, SMALLEST * np.linalg.norm(looks, axis=1).max(), np.finfo(np.float32).tiny))
+    apart = cdist(looks, looks)
+    np.fill_diagonal(apart, np.inf)
+    rounding = SMALLEST * np.linalg.norm(looks, axis=1).max()
+    return float(max(apart.min(axis=1).max(), rounding, np.finfo(np.float32).tiny))

@@ -4,7 +4,6 @@ The record holds the first 8 bytes of each image file's sha256, so it knows an i
 was saved anew, cropped or photographed twice is another image to it.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from inpformer.errors import UserError
+from inpformer.judging.stored import read_content, write_content
 
 NAME, FOLDS = "sha256_starts", "without_fold"
 # Of an image that the models of all folds were trained on.
@@ -70,22 +69,13 @@ class SeenImages:
 
     def save(self, file: Path) -> str:
         """Writes the record; returns the sha256 (hex) of the file, which `load` asks for."""
-        content = save({NAME: self.starts} if self.without is None else {NAME: self.starts, FOLDS: self.without})
-        file.write_bytes(content)
-        return hashlib.sha256(content).hexdigest()
+        without = {} if self.without is None else {FOLDS: self.without}
+        return write_content(file, save({NAME: self.starts, **without}))
 
     @classmethod
     def load(cls, file: Path, sha256: str) -> Self:
         """Raises UserError naming the file if it is missing, damaged or not the one with this sha256."""
-        try:
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise UserError(
-                    f"{file} has another sha256 than detector.json says: fetch or train the detector again."
-                )
-            tensors = load(content)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{file} cannot be read ({error}): fetch or train the detector again.") from None
+        tensors = read_content(file, sha256, load)
         starts, without = tensors.get(NAME), tensors.get(FOLDS)
         wrong = starts is None or starts.dtype != np.uint64 or starts.ndim != 1 or (starts[1:] <= starts[:-1]).any()
         if starts is None or wrong or not _fits(without, starts):

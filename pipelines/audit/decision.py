@@ -127,7 +127,7 @@ def _asked_now(detector: Detector, wanted: str, category: str | None, number: st
     doubt = detector.plausibility.doubt(found.looks[0], category)
     said = _judgement(detector, category, float(found.scores[0]))
     if doubt is not None:
-        said |= {"decision": reviewed(said["decision"], doubt), "doubt": doubt.reason}
+        said |= {"decision": reviewed(said["decision"], True), "doubt": doubt.reason}
     return {"path": wanted, **said, "score_from": "the version's detector, asked now"}
 
 

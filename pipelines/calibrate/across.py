@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold, calibrate_across
@@ -14,7 +13,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.plausibility import Look
 from inpformer.judging.seen import BY_ALL
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.held_out import GoodImage, count_parts, counted, predict
+from pipelines.calibrate.held_out import GoodImage, count_parts, counted, judged
 from pipelines.calibrate.judge import Judge
 
 TRAIN_AGAIN = "run `dvc repro --force --single-item train`"
@@ -52,10 +51,7 @@ def scores_across(judge: Judge, known: LeftOut) -> tuple[list[float], list[Look]
     """The score of each image of the model that has not seen it, and its look. Raises UserError for one that it cannot
     judge.
     """
-    paths, categories = [image.path for image in known.images], [image.category for image in known.images]
-    with tqdm(total=len(paths), desc="calibrating", unit="image", disable=None) as progress:
-        found = [(one.score, one.look) for one in predict(judge, paths, categories, progress, known.folds)]
-    return [score for score, _ in found], [look for _, look in found]
+    return judged(judge, known.images, known.folds)
 
 
 def thresholds_across(known: LeftOut, scores: Sequence[float], settings: CalibrationSettings) -> dict[str, Threshold]:

@@ -69,9 +69,16 @@ def scores_of(judge: Judge, images: Sequence[GoodImage]) -> tuple[list[float], l
     Raises UserError for an image that the detector was trained on or cannot judge.
     """
     refuse_seen(judge.detector, images)
+    return judged(judge, images)
+
+
+def judged(
+    judge: Judge, images: Sequence[GoodImage], folds: Sequence[int] | None = None
+) -> tuple[list[float], list[Look]]:
+    """The scores and the looks of the images; `folds` as in `predict`. Raises what that raises."""
     paths, categories = [image.path for image in images], [image.category for image in images]
     with tqdm(total=len(images), desc="calibrating", unit="image", disable=None) as progress:
-        found = [(one.score, one.look) for one in predict(judge, paths, categories, progress)]
+        found = [(one.score, one.look) for one in predict(judge, paths, categories, progress, folds)]
     return [score for score, _ in found], [look for _, look in found]
 
 
@@ -88,10 +95,9 @@ def plausibility(images: Sequence[GoodImage], looks: Sequence[Look]) -> Plausibi
 
 def unchecked(detector: Detector) -> list[str]:
     """A sentence for each category of which too few good parts are known to tell whether a picture shows one."""
-    missing = sorted(set(detector.thresholds) - set(detector.plausibility.looks))
     return [
         f"{category}: whether a picture shows one at all is not checked: that takes {FEWEST_PARTS} held-out good parts"
-        for category in missing
+        for category in detector.unchecked
     ]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from inpformer.judging.detector import CALIBRATION_FILE, MODEL_FILE, PLAUSIBILITY_FILE
+from inpformer.judging.detector import CALIBRATION_FILE, MODEL_FILE
+from inpformer.judging.plausibility import PLAUSIBILITY_FILE
 from pipelines.platform.registry import folder_digest
 
 # Of a threshold. Another order of summation changes a weight's last digits, and the optimiser, whose steps are of one

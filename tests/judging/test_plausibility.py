@@ -1,5 +1,6 @@
 """Whether a picture shows what it is said to show."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save
 
 from demo.data.render import CATEGORIES, render
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging import plausibility
-from inpformer.judging.detector import CONFIG_FILE, PLAUSIBILITY_FILE, Detector
-from inpformer.judging.plausibility import FAR, MOST_PARTS, Look, Plausibility
+from inpformer.judging.detector import CONFIG_FILE, Detector
+from inpformer.judging.plausibility import FAR, MOST_PARTS, PLAUSIBILITY_FILE, Look, Plausibility
 
 
 def looks(count: int, seed: int = 0, centre: float = 0.0) -> Look:
@@ -118,10 +120,10 @@ def test_what_would_pass_is_reviewed_and_what_fails_fails(detector: Detector) ->
 def test_it_is_saved_with_the_detector(detector: Detector, tmp_path: Path) -> None:
     detector.save(tmp_path / "without")
     assert Detector.load(tmp_path / "without").plausibility.looks == {}
-    detector.plausibility = Plausibility({"nut": looks(12), "__metadata__": looks(10, seed=1)})
+    detector.plausibility = Plausibility({"nut": looks(12), "__metadata__": looks(10, seed=1), "set/nut": looks(11)})
     detector.save(tmp_path / "with")
     loaded = Detector.load(tmp_path / "with").plausibility.looks
-    assert sorted(loaded) == ["__metadata__", "nut"]
+    assert sorted(loaded) == ["__metadata__", "nut", "set/nut"]
     np.testing.assert_array_equal(loaded["nut"], looks(12))
 
 
@@ -139,15 +141,16 @@ def test_a_file_that_is_gone_damaged_or_another_is_refused(detector: Detector, t
     for content in (whole[:-7], b"{}"):
         file.write_bytes(content)
         values = json.loads((folder / CONFIG_FILE).read_text())
-        values["plausibility_sha256"] = plausibility.hashlib.sha256(content).hexdigest()
+        values["plausibility_sha256"] = hashlib.sha256(content).hexdigest()
         (folder / CONFIG_FILE).write_text(json.dumps(values))
         with pytest.raises(UserError, match=f"^{file} "):
             Detector.load(folder)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((12, 3)), np.zeros((9, 3), np.float32), np.zeros(12, np.float32)])
-def test_tensors_that_are_no_looks_are_refused(wrong: Look) -> None:
-    with pytest.raises(UserError, match=r"^the file "):
-        Plausibility.from_tensors({"look:nut": wrong}, "the file")
-    with pytest.raises(UserError, match=r"^the file "):
-        Plausibility.from_tensors({"nut": looks(12)}, "the file")
+def test_tensors_that_are_no_looks_are_refused(wrong: Look, tmp_path: Path) -> None:
+    for tensors in ({"look:nut": wrong}, {"nut": looks(12)}):
+        file = tmp_path / "looks"
+        file.write_bytes(save(tensors))
+        with pytest.raises(UserError, match=f"^{file} holds no looks"):
+            Plausibility.load(file, hashlib.sha256(file.read_bytes()).hexdigest())

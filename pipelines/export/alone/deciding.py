@@ -1,5 +1,6 @@
 """What becomes of a picture besides its score: the score across folds, and whether it shows its category at all."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 FAR = 1.5  # times as far from the good pictures as the farthest of these: then a picture is doubted
-LOOKS = "plausibility.npz"
+LOOKS = "plausibility.safetensors"
 
 
 def image_score(anomaly_map: np.ndarray) -> float:
@@ -40,9 +41,14 @@ def doubt_of(folder: Path, files: dict[str, str], groups: list[np.ndarray], cate
 @lru_cache(maxsize=1)
 def _looks(file: Path) -> dict[str, tuple[np.ndarray, float]]:
     """The good pictures of each category, and how far the farthest of them is from its nearest other."""
-    with np.load(file, allow_pickle=False) as found:
-        looks = {name.removeprefix("look:"): found[name] for name in found.files}
-    return {name: (own, _farthest(own)) for name, own in looks.items()}
+    content = file.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    found = {}
+    for name, one in json.loads(content[8:begin]).items():
+        own = np.frombuffer(content[begin:], np.float32)[slice(*(at // 4 for at in one["data_offsets"]))]
+        looks = own.reshape(one["shape"])
+        found[name.removeprefix("look:")] = looks, _farthest(looks)
+    return found
 
 
 def _farthest(looks: np.ndarray) -> float:
