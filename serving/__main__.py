@@ -12,7 +12,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from threading import Lock
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -71,6 +70,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--precision", type=int, choices=PRECISIONS, help="bits of the version's export, on a CPU (default: 32)"
     )
+    parser.add_argument(
+        "--keep",
+        help="folder to keep the latest version in, for a start without the registry "
+        "(default: INPFORMER_KEEP, or ~/.cache/inpformer)",
+    )
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
     return parser.parse_args()
 
@@ -93,7 +97,17 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     from serving.settings import Settings
 
     paths = ("encoder_weights", "verify_key")
-    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", "precision", *paths)
+    options = (
+        "model",
+        "alias",
+        "tracking_uri",
+        "poll_seconds",
+        "max_upload_mb",
+        "backend",
+        "precision",
+        "keep",
+        *paths,
+    )
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
         return Settings(**given)
@@ -104,16 +118,18 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
 
 def _check_model(settings: "Settings") -> int:
-    """Loads the model once, here, where what is wrong with it can be said in one sentence; the version of it."""
-    # Imported only now: they take seconds, and a port in use or a mistyped option should not.
-    from serving.inspector import load
-    from serving.registry import Registry
+    """Loads the model once, before Ray starts, as what is wrong with it can still be said in one sentence; the version
+    of it.
+    """
+    # Imported only now, as --help does not need it.
+    from serving.check import in_a_process
 
-    registry = Registry(settings.tracking_uri)
-    version = registry.version(settings.model, settings.alias)
-    if notice := load(registry, settings, version, Lock()).notice:
-        print(f"version {version}: {notice}", file=sys.stderr)
-    return version
+    checked = in_a_process(settings)
+    if checked.error:
+        raise UserError(checked.error)
+    for notice in checked.notices:
+        print(notice, file=sys.stderr)
+    return checked.version
 
 
 def _serve(settings: "Settings", version: int, host: str, port: int) -> None:

@@ -5,7 +5,6 @@ width and a height (`HEADER`) and the pixels, or with a kind, 0, the length of a
 """
 
 import argparse
-import os
 import resource
 import struct
 import sys
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 from inpformer.errors import UserError
 from inpformer.images.opening import TooLargeError, open_image
+from serving import children
 
 LENGTH, HEADER = struct.Struct("<Q"), struct.Struct("<BII")
 PICTURE, REFUSED, TOO_LARGE = 0, 1, 2
@@ -24,8 +24,7 @@ def main() -> None:
     """Ends with its input."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    requests, answers = sys.stdin.buffer, children.answers()
     while length := requests.read(LENGTH.size):
         answer(requests.read(LENGTH.unpack(length)[0]), answers)
         answers.flush()

@@ -1,21 +1,17 @@
 """Decodes uploads in processes of their own: whoever no longer waits for a picture ends the process that decodes it."""
 
 import asyncio
-import os
 import subprocess
-import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
 from PIL import Image
 
+from serving import children
 from serving.answers import RequestError
 from serving.decoder import HEADER, LENGTH, PICTURE, TOO_LARGE
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class Decoders:
@@ -80,7 +76,7 @@ class _Decoder:
 
     def _ask(self, upload: bytes) -> Image.Image:
         if self._process is None:
-            self._process = _start()
+            self._process = children.start("serving.decoder")
         if self._ended:
             raise EOFError
         requests, answers = self._process.stdin, self._process.stdout
@@ -105,18 +101,6 @@ class _Decoder:
                 pipe.close()
         process.wait()
         self._process = None
-
-
-def _start() -> "subprocess.Popen[bytes]":
-    # Where the packages are not installed, as in a Ray working_dir, they are found from here.
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.Popen(
-        [sys.executable, "-m", "serving.decoder"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        start_new_session=True,  # Ctrl-C is for the service; with that their input ends
-    )
 
 
 def _exactly(file: IO[bytes], count: int) -> bytes:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.settings import EncoderSettings
@@ -46,8 +47,17 @@ class EncoderChoice:
 
 def encoder_digest(detector: Path) -> str:
     """What a detector's folder says of its encoder; empty if it says nothing, which loading it will refuse."""
+    return _read(detector, lambda config: config["encoder_digest"])
+
+
+def encoder_weights(detector: Path) -> str:
+    """Where a detector's folder says that its encoder's weights lie; empty as above."""
+    return _read(detector, lambda config: config["encoder"]["weights"])
+
+
+def _read(detector: Path, key: Callable[[Any], Any]) -> str:
     try:
-        return str(json.loads((detector / CONFIG_FILE).read_text())["encoder_digest"])
+        return str(key(json.loads((detector / CONFIG_FILE).read_text())))
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -6,7 +6,6 @@ import io
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpformer.devices import best_device
-from inpformer.encoders.encoder import Encoder
 from inpformer.errors import BrokenScoreError, UserError
 from inpformer.images.opening import TooLargeError
 from inpformer.judging import plausibility
@@ -24,6 +21,7 @@ from serving import record
 from serving.answers import DefectRegion, Doubt, Health, RequestError, Verdict, too_late
 from serving.decoding import Decoders
 from serving.line import Line
+from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
 from serving.registry import Registry
 from serving.settings import Settings
@@ -38,17 +36,6 @@ log = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
-class Served:
-    """A detector and the version it is of: replaced as one, so that no answer mixes two versions. `notice` is what an
-    operator should know of how it was loaded.
-    """
-
-    detector: Detector
-    version: int
-    notice: str | None
-
-
-@dataclass(frozen=True)
 class Refused:
     """A version that could not be loaded, why, and when to try again (of `time.monotonic`)."""
 
@@ -58,8 +45,8 @@ class Refused:
 
 
 class Inspector:
-    """A replica that holds the model. Raises UserError from its constructor if the first version cannot be loaded;
-    later ones that cannot are reported by `health`, and the one before stays.
+    """A replica that holds the model. Raises UserError from its constructor if the first version cannot be loaded and
+    none is kept on this machine; later ones that cannot are reported by `health`, and the one before stays.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -80,9 +67,7 @@ class Inspector:
         # Pictures that are held decoded, of up to 192 MB: those that are being decoded, one that has the model, and one
         # that is next.
         self._decoded = asyncio.Semaphore(DECODERS + 2)
-        version = self._registry.version(settings.model, settings.alias)
-        self._served = load(self._registry, settings, version, self._one_inference)
-        self._update_error: str | None = None
+        self._served, self._update_error = load_first(self._registry, settings, self._one_inference)
         self._drift: str | None = None
         self._look_again_at = time.monotonic()
         self._refused: Refused | None = None
@@ -224,42 +209,6 @@ class Inspector:
         log.info("version %d replaces version %d", version, self._served.version)
         self._served = served
         self._look_again_at = time.monotonic() + self._settings.poll_seconds
-
-
-def load(
-    registry: Registry,
-    settings: Settings,
-    version: int,
-    turn: AbstractContextManager[object],
-    encoder: Encoder | None = None,
-) -> Served:
-    """Fetches a version and judges a grey image of each category with it, each in a `turn` among the real ones: the
-    first of those finds it warm. `encoder` is that of the version served now.
-
-    Raises UserError if it cannot be loaded, knows no category or gives no finite score.
-    """
-    device = best_device() if settings.gpus else torch.device("cpu")
-    loaded = registry.load(
-        settings.model,
-        version,
-        settings.encoder_weights,
-        device,
-        encoder,
-        settings.verify_key,
-        settings.backend,
-        settings.precision,
-    )
-    detector = loaded.detector
-    if not detector.thresholds:
-        raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")
-    side = detector.encoder.transform.crop
-    grey = Image.new("RGB", (side, side), "grey")
-    for category in detector.thresholds:
-        with turn:
-            score = detector.predict([grey], [category]).scores[0]
-        if not np.isfinite(score):
-            raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
-    return Served(detector, version, loaded.notice)
 
 
 def doubt_of(found: plausibility.Doubt | None) -> Doubt | None:

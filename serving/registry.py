@@ -4,54 +4,31 @@ A version's detector is loaded from its three plain files, never through a pyfun
 registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing here.
 """
 
+import json
 import os
 import sqlite3
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow.artifacts
-import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from inpformer.backends.names import (
-    EXPORT_TAG,
-    EXPORTS_FOLDER,
-    ONNXRUNTIME,
-    OPENVINO,
-    RUNTIMES,
-    TORCH,
-    export_name,
-    is_digest,
-)
-from inpformer.encoders.encoder import Encoder, load_fetched
-from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError, without_password
-from inpformer.judging.detector import Detector
-from inpformer.judging.exported import use_export
-from serving import record
-from serving import signature as signature_of
-from serving.encoders import EncoderChoice, encoder_digest
+from serving import fetched, record, signature
+from serving.fetched import DETECTOR_FOLDER, TAGS_FILE, Loaded, Wanted
 
-# Where `mlflow.pyfunc.log_model(..., artifacts={"detector": <a folder named detector>})` puts it in a version.
-DETECTOR_FOLDER = "artifacts/detector"
 # Beside a local database, whose paths are absolute.
 ARTIFACTS = "mlartifacts"
-# What a CPU uses of its own accord, the fastest first (benchmarks/latency.md). 8 bits decide otherwise than the version
-# that was promoted, so somebody must ask for them.
-PREFERRED, PRECISION = (ONNXRUNTIME, OPENVINO), 32
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A version's detector, and what an operator should know of how it was loaded, if anything."""
-
-    detector: Detector
-    notice: str | None
+class NotThereError(UserError):
+    """The registry answers, and has no such model or alias."""
 
 
 class Registry:
@@ -73,21 +50,25 @@ class Registry:
             )
         if tracking_uri.startswith("sqlite:///"):
             _check_place(database)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
         try:
-            self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         except Exception as error:  # a missing driver, an unknown scheme, a database that refuses
             raise self._no_answer(error) from None
 
     def version(self, model: str, alias: str) -> int:
         """The number of the version that `models:/<model>@<alias>` points to.
 
-        Raises UserError if the registry does not answer and if it has no such model or alias.
+        Raises UserError if the registry does not answer, NotThereError if it has no such model or alias.
         """
+        client = self._client
         try:
-            return int(self._client.get_model_version_by_alias(model, alias).version)
+            return int(client.get_model_version_by_alias(model, alias).version)
         except Exception as error:  # MLflow passes on what its database driver raises
             if isinstance(error, MlflowException) and error.error_code in NOT_THERE:
-                raise UserError(
+                raise NotThereError(
                     f"models:/{model}@{alias} is not in the registry {self._shown_uri} ({_reason(error)}): "
                     "run `python -m pipelines.promote` first, or correct the model or the alias."
                 ) from None
@@ -97,9 +78,10 @@ class Registry:
         """What an operator should know where `version` is @champion and the record of promotions says otherwise; None
         where it agrees, or there is none. Raises UserError if the registry does not answer.
         """
+        client = self._client
         try:
-            tags = self._client.get_registered_model(record.PLACE.format(model)).tags
-            step = record.last_step(self._client.get_run(tags[record.RUN_TAG]).data.params)
+            tags = client.get_registered_model(record.PLACE.format(model)).tags
+            step = record.last_step(client.get_run(tags[record.RUN_TAG]).data.params)
         except KeyError:
             return None
         except Exception as error:  # MLflow passes on what its database driver raises
@@ -113,110 +95,70 @@ class Registry:
             f"the alias was moved by hand. The next `python -m pipelines.promote` records that."
         )
 
-    def load(
-        self,
-        model: str,
-        version: int,
-        encoder_weights: str | None = None,
-        device: torch.device | str = "cpu",
-        encoder: Encoder | None = None,
-        verify_key: str | None = None,
-        backend: str | None = None,
-        precision: int | None = None,
-    ) -> Loaded:
-        """Fetches and loads the detector of a version. `encoder` is one that is on `device` already, shared if it is
-        this version's; `encoder_weights` is where else to look for its weights than where it says. With `verify_key`,
-        a file with a public key, only what is signed by it is loaded. `backend` and `precision` are as in `Settings`.
+    def load(self, model: str, version: int, wanted: Wanted | None = None, encoder: Encoder | None = None) -> Loaded:
+        """Fetches and loads the detector of a version. `encoder` is one that is on the wanted device already, shared if
+        it is this version's.
 
         Raises UserError naming the version if it cannot be fetched or is no detector that this machine can run.
         """
-        if backend == TORCH and precision not in (None, 32):
-            raise UserError(f"--precision is {precision}, and torch computes in 32 bits: leave one of both out.")
         with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
+            return self.load_into(Path(folder), model, version, wanted or Wanted(), encoder)
+
+    def load_into(
+        self, folder: Path, model: str, version: int, wanted: Wanted, encoder: Encoder | None = None
+    ) -> Loaded:
+        """As `load`; the version's files are in `folder` afterwards, so that `fetched.load` does the same again."""
+        self._fetch(folder, model, version, wanted)
+        return fetched.load(folder, model, version, wanted, encoder, download_weights)
+
+    def _fetch(self, folder: Path, model: str, version: int, wanted: Wanted) -> None:
+        """Puts into `folder` all that `wanted` takes of the version, but for weights of encoders."""
+        client = self._client
+        try:
+            source = client.get_model_version_download_uri(model, str(version)).rstrip("/")
+            self._download(source, DETECTOR_FOLDER, folder)
+        except Exception as error:  # every artefact store has its own kinds
+            raise UserError(
+                f"version {version} of {model} cannot be fetched ({_reason(error)}): check that its artefacts "
+                f"are still there and that this machine may read them, or point the alias to another version."
+            ) from None
+        signatures = [signature.SIGNATURE]
+        tags = self._tags(model, version) if wanted.takes_exports else {}
+        (folder / TAGS_FILE).write_text(json.dumps(tags))
+        try:
+            if export := fetched.chosen_export(tags, wanted, version):
+                self._download_export(source, export, folder)
+                signatures.append(export.signature)
+        except UserError as error:
+            raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
+        for signed_by in signatures if wanted.verify_key else ():
             try:
-                source = self._client.get_model_version_download_uri(model, str(version))
-                fetched = mlflow.artifacts.download_artifacts(
-                    f"{source.rstrip('/')}/{DETECTOR_FOLDER}", dst_path=folder, tracking_uri=self._uri
-                )
+                self._download(source, signed_by, folder)
             except Exception as error:  # every artefact store has its own kinds
                 raise UserError(
-                    f"version {version} of {model} cannot be fetched ({_reason(error)}): check that its artefacts "
-                    f"are still there and that this machine may read them, or point the alias to another version."
+                    f"version {version} of {model} has no signature ({_reason(error)}), and only what "
+                    f"{wanted.verify_key} verifies is loaded: register it again with INPFORMER_SIGNING_KEY, or point "
+                    "the alias to another version."
                 ) from None
-            if verify_key:
-                self._check_signature(model, version, source, Path(fetched), Path(verify_key), signature_of.SIGNATURE)
-            try:
-                choice = EncoderChoice(encoder_digest(Path(fetched)), encoder, encoder_weights, _load_encoder)
-                detector = Detector.load(Path(fetched), device=device, load=choice)
-                if backend != TORCH and detector.encoder.device.type == "cpu":
-                    self._use_export(model, version, source, detector, (backend, precision), verify_key)
-                return Loaded(detector, choice.notice)
-            except UserError as error:
-                raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
 
-    def _use_export(
-        self,
-        model: str,
-        version: int,
-        source: str,
-        detector: Detector,
-        wanted: tuple[str | None, int | None],
-        verify_key: str | None,
-    ) -> None:
-        """Has the detector compute with the version's export for the `wanted` backend, or for the first of PREFERRED
-        that it has one for, and with the `wanted` precision, or PRECISION; where neither was asked for and there is
-        none, nothing changes.
-        """
-        backend, precision = wanted
-        bits = precision or PRECISION
+    def _tags(self, model: str, version: int) -> dict[str, str]:
+        client = self._client
         try:
-            tags = self._client.get_model_version(model, str(version)).tags
+            return dict(client.get_model_version(model, str(version)).tags)
         except Exception as error:  # MLflow passes on what its database driver raises
             raise self._no_answer(error) from None
-        kept = {one: tags.get(f"{EXPORT_TAG}{export_name(one, bits)}") for one in RUNTIMES}
-        chosen = backend or next((one for one in PREFERRED if kept[one]), None)
-        if chosen is None and precision is None:
-            return
-        chosen = chosen or PREFERRED[0]
-        if (digest := kept[chosen]) is None:
-            raise UserError(
-                f"it has no export for {chosen} of {bits} bits: make one with `python -m pipelines.export {version} "
-                f"--backend {chosen} --precision {bits}`, or leave --backend and --precision out."
-            )
-        if not is_digest(digest):
-            raise UserError(f"its tag {EXPORT_TAG}{export_name(chosen, bits)} holds no digest: export it again.")
-        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-            try:
-                fetched = mlflow.artifacts.download_artifacts(
-                    f"{source.rstrip('/')}/{EXPORTS_FOLDER}/{digest}", dst_path=folder, tracking_uri=self._uri
-                )
-            except Exception as error:  # every artefact store has its own kinds
-                raise UserError(f"its export cannot be fetched ({_reason(error)}): export it again.") from None
-            if verify_key:
-                name = f"{Path(signature_of.SIGNATURE).parent}/{digest}.sig"
-                self._check_signature(model, version, source, Path(fetched), Path(verify_key), name)
-            # On busy cores several threads do no harm in ONNX Runtime alone (benchmarks/latency.md).
-            threads = torch.get_num_threads() if chosen == ONNXRUNTIME else 1
-            use_export(detector, Path(fetched), str(version), threads)
 
-    def _check_signature(
-        self, model: str, version: int, source: str, detector: Path, key: Path, signed_by: str
-    ) -> None:
-        """`signed_by` is where the signature of the folder lies in the version."""
-        with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-            try:
-                signature = mlflow.artifacts.download_artifacts(
-                    f"{source.rstrip('/')}/{signed_by}", dst_path=folder, tracking_uri=self._uri
-                )
-            except Exception as error:  # every artefact store has its own kinds
-                raise UserError(
-                    f"version {version} of {model} has no signature ({_reason(error)}), and only what {key} verifies "
-                    f"is loaded: register it again with INPFORMER_SIGNING_KEY, or point the alias to another version."
-                ) from None
-            try:
-                signature_of.check(detector, Path(signature), key)
-            except UserError as error:
-                raise UserError(f"version {version} of {model}: {error}") from None
+    def _download_export(self, source: str, export: fetched.Export, folder: Path) -> None:
+        try:
+            self._download(source, export.folder, folder)
+        except Exception as error:  # every artefact store has its own kinds
+            raise UserError(f"its export cannot be fetched ({_reason(error)}): export it again.") from None
+
+    def _download(self, source: str, path: str, folder: Path) -> None:
+        """A file or folder of a version, to the same place in `folder`."""
+        place = (folder / path).parent
+        place.mkdir(parents=True, exist_ok=True)
+        mlflow.artifacts.download_artifacts(f"{source}/{path}", dst_path=str(place), tracking_uri=self._uri)
 
     def _no_answer(self, error: Exception) -> UserError:
         return UserError(
@@ -242,20 +184,15 @@ def _check_place(database: Path) -> None:
         )
 
 
-def _load_encoder(settings: EncoderSettings) -> Encoder:
-    """The encoder; of one whose weights lie in S3, MLflow's artefact client fetches them."""
-    with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
-
-        def fetch(uri: str) -> str:
-            try:
-                return str(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
-            except Exception as error:  # every artefact store has its own kinds
-                raise UserError(
-                    f"the encoder's weights {uri} cannot be fetched ({_reason(error)}): check AWS_ENDPOINT_URL and "
-                    "the keys, or name a file by --encoder-weights."
-                ) from None
-
-        return load_fetched(settings, fetch)
+def download_weights(address: str, folder: Path) -> Path:
+    """Weights of an encoder that lie in S3: MLflow's artefact client fetches them."""
+    try:
+        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
+    except Exception as error:  # every artefact store has its own kinds
+        raise UserError(
+            f"the encoder's weights {address} cannot be fetched ({_reason(error)}): check AWS_ENDPOINT_URL and "
+            "the keys, or name a file by --encoder-weights."
+        ) from None
 
 
 def _reason(error: Exception) -> str:

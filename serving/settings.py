@@ -20,6 +20,11 @@ def default_verify_key() -> str | None:
     return str(Path(named).absolute()) if named else None
 
 
+def default_keep() -> str:
+    """Where the environment says, or in the home folder of the serving machine's user."""
+    return os.environ.get("INPFORMER_KEEP") or "~/.cache/inpformer"
+
+
 class Settings(BaseModel):
     """`model`@`alias` in the registry at `tracking_uri`, looked up every `poll_seconds`.
 
@@ -29,7 +34,8 @@ class Settings(BaseModel):
     versions that it verifies are loaded. With `webhook_secret`, from the environment, MLflow may say that an alias
     moved (see `serving.webhook`). `backend` computes; None is, on a CPU, the first of onnxruntime and openvino that the
     version has an export for, else torch. `precision` is that of the export, in bits, which then must be there; None
-    is 32.
+    is 32. In the folder `keep` of the serving machine the version that was loaded last is kept: it serves where the
+    registry does not answer at the start.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +49,7 @@ class Settings(BaseModel):
     backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] | None = None
     precision: Literal[32, 16, 8] | None = None
     verify_key: str | None = Field(default_factory=default_verify_key)
+    keep: str = Field(default_factory=default_keep)
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)
     webhook_secret: SecretStr = Field(default_factory=lambda: SecretStr(webhook_secret()))

@@ -23,6 +23,7 @@ os.environ |= {
 import numpy as np
 import ray
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from inpformer.encoders.encoder import Encoder, load_encoder
@@ -55,6 +56,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no CUDA device")
     if item.get_closest_marker("browser") and shutil.which("chromium") is None:
         pytest.skip("no Chromium on this machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a service keeps of a registry does not go into the home folder."""
+    os.environ["INPFORMER_KEEP"] = str(tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, to be copied: MLflow takes seconds to make one."""
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_registered_models()
+    return database
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from pipelines.record.steps import REGISTRATION
 from pipelines.record.versions import note_version
 from tests.conftest import limits
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.promote.weighing import promoted
 

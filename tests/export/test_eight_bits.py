@@ -33,6 +33,7 @@ from pipelines.platform.runs import download_run_file
 from pipelines.platform.tracking import tracking_uri
 from pipelines.promote.images import RECALIBRATED_TAG
 from pipelines.record.record import Record
+from serving.fetched import Wanted
 from serving.registry import Registry
 from tests.conftest import INP_FORMER, MULTI, OWN, untrained
 from tests.export.conftest import Made, arguments
@@ -135,13 +136,13 @@ def test_the_service_takes_it_where_it_is_asked_for(made: Made, eight: tuple[Ver
     own, _ = eight
     registry = Registry(tracking_uri())
     assert registry.load(NAME, int(own.number)).detector.backend.name == "torch"
-    loaded = registry.load(NAME, int(own.number), precision=8).detector
+    loaded = registry.load(NAME, int(own.number), Wanted(precision=8)).detector
     assert (loaded.backend.name, loaded.backend.precision) == ("onnxruntime", 8)
     assert loaded.thresholds == read_export(OUT).thresholds
     with pytest.raises(UserError, match="no export for onnxruntime of 16 bits"):
-        registry.load(NAME, int(own.number), precision=16)
+        registry.load(NAME, int(own.number), Wanted(precision=16))
     with pytest.raises(UserError, match="torch computes in 32"):
-        registry.load(NAME, int(own.number), backend="torch", precision=8)
+        registry.load(NAME, int(own.number), Wanted(backend="torch", precision=8))
 
 
 @pytest.mark.usefixtures("traced")

@@ -32,6 +32,7 @@ from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING
 from pipelines.platform.tracking import tracking_uri
 from pipelines.record.record import Record
 from pipelines.record.steps import EXPORT
+from serving.fetched import Wanted
 from serving.registry import Registry
 from tests.conftest import limits
 from tests.export.conftest import Made, arguments
@@ -101,9 +102,9 @@ def test_the_service_computes_with_it(made: Made) -> None:
     loaded = registry.load(NAME, int(made.version.number)).detector
     assert loaded.backend.name == "onnxruntime"
     assert loaded.thresholds == read_export(made.out).thresholds
-    assert registry.load(NAME, int(made.version.number), backend="torch").detector.backend.name == "torch"
+    assert registry.load(NAME, int(made.version.number), Wanted(backend="torch")).detector.backend.name == "torch"
     with pytest.raises(UserError, match="no export for openvino"):
-        registry.load(NAME, int(made.version.number), backend="openvino")
+        registry.load(NAME, int(made.version.number), Wanted(backend="openvino"))
     row = made.manifest.split("test")[0]
     image = read_image(made.manifest.root / row.path)
     expected = made.detector.predict([image], [row.category]).scores[0]
@@ -230,14 +231,14 @@ def test_a_service_that_trusts_one_key_loads_the_export_that_it_signed(
     version = registered(guessing(encoder, made.manifest, 3), made.manifest, made.folder, "signed")
     run(arguments(made, version=version.number))
     registry = Registry(tracking_uri())
-    loaded = registry.load(NAME, int(version.number), verify_key=str(public)).detector
+    loaded = registry.load(NAME, int(version.number), Wanted(verify_key=str(public))).detector
     assert loaded.backend.name == "onnxruntime"
     source = MlflowClient(tracking_uri()).get_model_version_download_uri(NAME, version.number)
     digest = find_version(NAME, version.number).tags[f"{EXPORT_TAG}onnxruntime-32"]
     folder = Path(source.removeprefix("file://")) / SIGNATURE_FOLDER
     shutil.copy(folder / SIGNATURE_FILE, folder / f"{digest}.sig")  # by the same key, of other files
     with pytest.raises(UserError, match="signature does not fit"):
-        registry.load(NAME, int(version.number), verify_key=str(public))
+        registry.load(NAME, int(version.number), Wanted(verify_key=str(public)))
 
 
 def test_cut_off_between_two_writes_nothing_uses_it_and_the_next_call_ends_it(

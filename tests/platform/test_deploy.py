@@ -119,9 +119,9 @@ def test_the_service_of_kubernetes_is_the_one_of_serve_deploy() -> None:
 
 
 @pytest.fixture
-def config(ray_head: RayHead, encoder: Encoder, tmp_path: Path) -> Iterator[dict[str, Any]]:
+def config(ray_head: RayHead, encoder: Encoder, tmp_path: Path, empty: Path) -> Iterator[dict[str, Any]]:
     """deploy/serve.yaml as it stands but for a port, fewer CPUs, and a registry with a tiny champion."""
-    ModelStore(ray_head.folder.parent, encoder).create().publish()
+    ModelStore(ray_head.folder.parent, encoder).create(empty).publish()
     values: dict[str, Any] = read("serve")
     values["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
     values["applications"][0]["args"]["cpus"] = 1

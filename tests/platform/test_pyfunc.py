@@ -25,7 +25,6 @@ from pipelines.platform.command import search_path
 from pipelines.platform.registry import Evidence, register, set_alias
 from pipelines.platform.runs import Run
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.s3_server import free_ports
 from tests.serving.test_serving import eventually

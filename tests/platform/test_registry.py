@@ -21,14 +21,6 @@ from tests.conftest import limits
 NAME = "inpformer"
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database: MLflow takes seconds to make one."""
-    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{database}").search_registered_models()
-    return database
-
-
 @pytest.fixture
 def registry(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """An empty registry in the working directory."""

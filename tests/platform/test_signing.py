@@ -29,10 +29,10 @@ from pipelines.record.chain import Fault
 from pipelines.record.record import Record
 from pipelines.record.steps import REGISTRATION
 from pipelines.record.versions import note_version
+from serving.fetched import Wanted
 from serving.registry import Registry
 from serving.signature import SIGNATURE
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 
 
@@ -83,7 +83,7 @@ def test_a_signed_version_verifies_and_is_served(
 ) -> None:
     made(detector, tmp_path / "detector")
     assert faults_now() == []
-    served = Registry(tracking_uri()).load(NAME, 1, verify_key=str(keys)).detector
+    served = Registry(tracking_uri()).load(NAME, 1, Wanted(verify_key=str(keys))).detector
     assert served.thresholds == detector.thresholds
 
 
@@ -105,7 +105,7 @@ def test_what_does_not_verify_is_not_served(
     else:
         keys.write_bytes(key_pair(tmp_path, "theirs")[1].read_bytes())
     with pytest.raises(UserError, match="version 1 of inpformer"):
-        Registry(tracking_uri()).load(NAME, 1, verify_key=str(keys))
+        Registry(tracking_uri()).load(NAME, 1, Wanted(verify_key=str(keys)))
     assert "1" in {fault.version for fault in faults_now()}
 
 

@@ -14,7 +14,6 @@ from pipelines.platform.registry import aliases, set_alias
 from pipelines.promote import __main__ as command
 from pipelines.promote import gate
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
 from tests.promote.weighing import giving, kinds

@@ -14,7 +14,6 @@ from pipelines.record.record import Record
 from pipelines.register.version import tell_promise
 from tests.evaluate.test_promise import cast_parts
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
 from tests.promote.weighing import kinds, promoted

@@ -13,7 +13,6 @@ from pipelines.promote.rollback import rollback
 from pipelines.promote.settings import PromoteSettings
 from pipelines.record.record import Record
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
 from tests.promote.weighing import giving, kinds, promoted

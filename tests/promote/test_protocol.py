@@ -19,7 +19,6 @@ from pipelines.record.actor import host
 from pipelines.record.older import UNDERWAY
 from pipelines.record.record import Record
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
 from tests.promote.weighing import kinds, promoted

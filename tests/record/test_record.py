@@ -19,7 +19,6 @@ from pipelines.record.entry import LONGEST
 from pipelines.record.record import Record
 from tests.mlflow_server import MlflowServer
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
 

@@ -27,7 +27,6 @@ from pipelines.reproduce.compare import difference
 from pipelines.reproduce.origin import Origin, read_origin
 from pipelines.reproduce.worktree import fetch_data, run, worktree
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 
 COMMIT = "c" * 40

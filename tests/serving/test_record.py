@@ -12,7 +12,6 @@ from pipelines.record.record import Record
 from serving.record import LastStep, last_step
 from serving.registry import Registry
 from tests.platform.test_registry import NAME
-from tests.platform.test_registry import empty as empty
 from tests.platform.test_registry import registry as registry
 from tests.platform.test_registry import three_versions as three_versions
 from tests.promote.weighing import promoted

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,8 +41,10 @@ from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from serving.answers import RequestError, Verdict
 from serving.app import build
-from serving.inspector import Inspector, load, map_png
-from serving.registry import DETECTOR_FOLDER, Registry
+from serving.fetched import DETECTOR_FOLDER
+from serving.inspector import Inspector, map_png
+from serving.loading import load, load_first
+from serving.registry import Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
@@ -82,7 +85,9 @@ class ModelStore:
     def uri(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
-    def create(self) -> "ModelStore":
+    def create(self, empty: Path) -> "ModelStore":
+        if not (self.folder / "mlflow.db").exists():
+            shutil.copy(empty, self.folder)
         self.client = MlflowClient(self.uri, self.uri)
         self.experiment = self.client.create_experiment("tests", (self.folder / "artifacts").as_uri())
         self.client.create_registered_model(MODEL)
@@ -114,8 +119,8 @@ class ModelStore:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> ModelStore:
-    store = ModelStore(tmp_path_factory.mktemp("registry"), encoder).create()
+def store(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, empty: Path) -> ModelStore:
+    store = ModelStore(tmp_path_factory.mktemp("registry"), encoder).create(empty)
     store.publish()
     return store
 
@@ -631,24 +636,39 @@ def processes_of(uri: str) -> list[int]:
     return found
 
 
-def test_command_serves_until_interrupted(store: ModelStore, tmp_path: Path) -> None:
+def test_command_serves_until_interrupted_and_starts_without_its_registry(store: ModelStore, tmp_path: Path) -> None:
+    version = store.client.get_model_version_by_alias(MODEL, ALIAS).version
+    keep = tmp_path / "keep"
+    load_first(Registry(store.uri), Settings(model=MODEL, tracking_uri=store.uri, keep=str(keep)), Lock())
+    database = Path(store.uri.removeprefix("sqlite:///"))
+    content = database.read_bytes()
+    database.write_bytes(b"no database" * 1000)
     port = free_port()
     environment = os.environ | {"MLFLOW_TRACKING_URI": store.uri}
     environment.pop("RAY_ADDRESS", None)
     output, errors = tmp_path / "output", tmp_path / "errors"
     with output.open("w") as out, errors.open("w") as err:
+        options = ("--port", str(port), "--keep", str(keep), "--poll-seconds", "0.2")
         service = subprocess.Popen(
-            command("--port", str(port)), cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
+            command(*options), cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
         )
+
+    def health() -> Any:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=DEADLINE).json()
+
     try:
         eventually(lambda: output.read_text() or service.poll() is not None)
         assert service.poll() is None, errors.read_text()
-        health = httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=DEADLINE).json()
+        alone = health()
+        database.write_bytes(content)
+        eventually(lambda: health()["update_error"] is None)
     finally:
+        database.write_bytes(content)
         os.killpg(service.pid, signal.SIGINT)  # to the whole group, as a terminal does
         status = service.wait(timeout=DEADLINE)
-    version = store.client.get_model_version_by_alias(MODEL, ALIAS).version
     assert output.read_text() == f"serving {MODEL} version {version} at http://127.0.0.1:{port}\n"
-    assert (health["status"], status) == ("ok", 0)
+    assert (alone["status"], alone["model_version"], status) == ("ok", int(version), 0)
+    assert "does not answer" in alone["update_error"]
+    assert "does not answer" in errors.read_text()
     assert "Traceback" not in errors.read_text()
     eventually(lambda: not processes_of(store.uri))

@@ -1,0 +1,113 @@
+"""From an alias to a detector that is ready to judge: from the registry, or what was kept of it on this machine."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from inpformer.devices import best_device
+from inpformer.encoders.encoder import Encoder
+from inpformer.errors import UserError
+from inpformer.judging.detector import Detector
+from serving import fetched
+from serving.fetched import Loaded, Wanted
+from serving.kept import Kept
+from serving.registry import NotThereError, Registry, download_weights
+from serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """A detector and the version it is of: replaced as one, so that no answer mixes two versions. `notice` is what an
+    operator should know of how it was loaded.
+    """
+
+    detector: Detector
+    version: int
+    notice: str | None
+
+
+def load_first(
+    registry: Registry, settings: Settings, turn: AbstractContextManager[object]
+) -> tuple[Served, str | None]:
+    """The version that the alias points to. Where that cannot be had, the one that is kept on this machine, and why.
+
+    Raises UserError for the first where nothing is kept that can be loaded, NotThereError if the registry answers and
+    has no such model or alias.
+    """
+    try:
+        version = registry.version(settings.model, settings.alias)
+        return load(registry, settings, version, turn), None
+    except NotThereError:
+        raise
+    except UserError as error:
+        served = _load_kept(settings, turn)
+        if served is None:
+            raise
+        return served, f"{error} Version {served.version}, which is kept on this machine, serves until then."
+
+
+def load(
+    registry: Registry,
+    settings: Settings,
+    version: int,
+    turn: AbstractContextManager[object],
+    encoder: Encoder | None = None,
+) -> Served:
+    """Fetches a version, warms it up, each time in a `turn` among real judgements, and keeps it on this machine.
+    `encoder` is that of the version served now.
+
+    Raises UserError if it cannot be loaded, knows no category or gives no finite score.
+    """
+    wanted, kept = _wanted(settings), _kept(settings)
+    with kept.fetching() as folder:
+        served = _warm(registry.load_into(folder, settings.model, version, wanted, encoder), settings, version, turn)
+        kept.keep(folder, version, fetched.wanted_weights(folder, wanted))
+    return served
+
+
+def _load_kept(settings: Settings, turn: AbstractContextManager[object]) -> Served | None:
+    try:
+        with _kept(settings).latest() as kept:
+            if kept is None:
+                return None
+            found = fetched.load(kept.folder, settings.model, kept.version, _wanted(settings), None, download_weights)
+        return _warm(found, settings, kept.version, turn)
+    except UserError:
+        return None
+
+
+def _warm(loaded: Loaded, settings: Settings, version: int, turn: AbstractContextManager[object]) -> Served:
+    """Judges a grey image of each category: the first real one finds it warm."""
+    detector = loaded.detector
+    if not detector.thresholds:
+        raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")
+    side = detector.encoder.transform.crop
+    grey = Image.new("RGB", (side, side), "grey")
+    for category in detector.thresholds:
+        with turn:
+            score = detector.predict([grey], [category]).scores[0]
+        if not np.isfinite(score):
+            raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
+    return Served(detector, version, loaded.notice)
+
+
+def _wanted(settings: Settings) -> Wanted:
+    return Wanted(
+        best_device() if settings.gpus else torch.device("cpu"),
+        settings.encoder_weights,
+        settings.verify_key,
+        settings.backend,
+        settings.precision,
+    )
+
+
+def _kept(settings: Settings) -> Kept:
+    try:
+        folder = Path(settings.keep).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"--keep is {settings.keep}, and this user has no home folder: give another.") from None
+    return Kept(folder, settings.tracking_uri, settings.model, settings.alias)
