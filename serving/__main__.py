@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -160,8 +160,11 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
             serve.start(http_options={"host": host, "port": port, "request_timeout_s": REQUEST_SECONDS})
             serve.run(build(settings), name=settings.model)
             print(f"serving {settings.model} version {version} at http://{host}:{port}", flush=True)
-            while True:
-                signal.pause()
+            try:
+                while True:
+                    signal.pause()
+            finally:
+                _drain(settings.model)
         except (RuntimeError, TimeoutError, RayError) as error:  # although the same model loaded in this process
             first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
             raise UserError(f"the application did not start ({first}): if this machine is busy, try again.") from None
@@ -170,7 +173,20 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
             with redirect_stdout(io.StringIO()):
                 serve.shutdown()
     finally:
-        ray.shutdown()
+        with redirect_stdout(io.StringIO()):
+            ray.shutdown()
+
+
+def _drain(name: str) -> None:
+    """Waits for the answers that are under way: Serve's end would cut them off."""
+    from ray import serve
+
+    from serving.ingress import LATEST_DEADLINE_MS
+
+    with suppress(Exception):  # of processes that died: there is nothing to wait for
+        handle = serve.get_deployment_handle("Ingress", name)
+        handle.broadcast("drain").results(timeout_s=LATEST_DEADLINE_MS / 1000 + 5)
+        handle.shutdown()  # else it would go on listening to a controller that ends
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

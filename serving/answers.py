@@ -1,5 +1,6 @@
-"""What the service answers, as JSON schemas, and the one exception behind every refusal."""
+"""What the service is asked and answers, as JSON schemas, and the one exception behind every refusal."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -24,6 +25,16 @@ class RequestError(Exception):
 def too_late(seconds: float) -> RequestError:
     """What a request is told after so many seconds."""
     return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says besides its picture; None where it does not."""
+
+    category: str | None = None
+    part: str | None = None
+    line: str | None = None
+    with_map: bool = False
 
 
 class Problem(BaseModel):
@@ -59,6 +70,19 @@ class Doubt(BaseModel):
     )
 
 
+class Timings(BaseModel):
+    """What a picture took within a replica of the model, in milliseconds."""
+
+    wait: float = Field(description="For a process that decodes and for the model.")
+    decode: float
+    model: float = Field(description="The encoder, the trained part, and the decision.")
+
+    @classmethod
+    def of(cls, wait: float, decode: float, model: float) -> "Timings":
+        """Of seconds."""
+        return cls(wait=round(1e3 * wait, 2), decode=round(1e3 * decode, 2), model=round(1e3 * model, 2))
+
+
 class Verdict(BaseModel):
     """What becomes of one image, and which version of the model said so."""
 
@@ -87,6 +111,9 @@ class Verdict(BaseModel):
     )
     model_name: str
     model_version: int
+    timings_ms: Timings
+    part: str | None = Field(default=None, description="As the request named it; else absent.")
+    line: str | None = Field(default=None, description="As the request named it; else absent.")
     map_png: str | None = Field(
         default=None,
         description="With map=true: the anomaly map as a base64 8-bit greyscale PNG, 256×256 pixels a tile. "

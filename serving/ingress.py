@@ -5,13 +5,15 @@ Imports neither torch nor MLflow: a replica of it starts fast and stays small.
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -19,7 +21,8 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from serving import webhook
-from serving.answers import Health, Problem, Ready, RequestError, Verdict
+from serving.answers import Asked, Health, Problem, Ready, RequestError, Verdict
+from serving.metrics import Answer, OfReplica, RequestMetrics, exposition, of_replica
 from serving.settings import Settings
 from serving.upload import FIELD, Bodies
 
@@ -95,6 +98,33 @@ class Ingress:
         self._bodies = Bodies(int(settings.max_upload_mb * 2**20))
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._page = PAGE.read_text()
+        self._metrics = RequestMetrics()
+        self._draining = False
+
+    @contextmanager
+    def _answer(self) -> Iterator[Answer]:
+        """Around what `drain` waits for."""
+        with self._metrics.request() as answer:
+            try:
+                self._refuse_if_draining()
+                yield answer
+            except Exception as error:
+                answer.status = error.status if isinstance(error, RequestError) else 500
+                raise
+
+    def _refuse_if_draining(self) -> None:
+        if self._draining:
+            raise RequestError(503, "the service is being stopped: ask it again once it runs.", retry_after=RESTART)
+
+    async def drain(self) -> None:
+        """Lets no picture in any more, and waits for those that are."""
+        self._draining = True
+        while self._metrics.under_way:
+            await asyncio.sleep(0.02)
+
+    async def metrics(self) -> OfReplica:
+        """What this replica counted."""
+        return of_replica(self._metrics.registry)
 
     @app.post(
         "/v1/predict",
@@ -106,21 +136,27 @@ class Ingress:
         self,
         request: Request,
         category: str | None = None,
+        part: Annotated[str | None, Query(max_length=200)] = None,
+        line: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = None,
         with_map: Annotated[bool, Query(alias="map")] = False,
         deadline_ms: Annotated[int, Query(ge=1, le=LATEST_DEADLINE_MS)] = DEADLINE_MS,
     ) -> Verdict:
         """Judges one image: the body itself, or the multipart field "image". BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP.
 
-        `category` may be left out when the model knows only one. After `deadline_ms` from the headers nobody works on
-        the image any more: 504, or 503 at once where the line before the model is too long for that.
+        `category` may be left out when the model knows only one. `part` and `line` say what was photographed and where;
+        the answer repeats them. After `deadline_ms` from the headers nobody works on the image any more: 504, or 503 at
+        once where the line before the model is too long for that.
         """
         end = time.monotonic() + deadline_ms / 1000
-        async with self._bodies.upload(request, deadline_ms / 1000) as upload:
-            asked = self._inspector.judge.remote(upload, category, with_map, end - time.monotonic())
-            verdict: Verdict | RequestError = await _ask(asked)
-        if isinstance(verdict, RequestError):
-            raise verdict
-        return verdict
+        asked = Asked(category, part, line, with_map)
+        with self._answer() as answer:
+            async with self._bodies.upload(request, deadline_ms / 1000) as upload:
+                judging = self._inspector.judge.remote(upload, asked, end - time.monotonic())
+                verdict: Verdict | RequestError = await _ask(judging)
+            if isinstance(verdict, RequestError):
+                raise verdict
+            answer.status = 200
+            return verdict
 
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz(self) -> Health:
@@ -130,10 +166,28 @@ class Ingress:
 
     @app.get("/readyz", responses={503: {"model": Problem}})
     async def readyz(self) -> Ready:
-        """200 where a picture would be judged; 503 while no model is loaded or the line before it is full."""
+        """200 where a picture would be judged; 503 while no model is loaded, the line before it is full, or the service
+        is being stopped.
+        """
+        self._refuse_if_draining()
         if not await _at_once(self._inspector.ready.remote()):
             raise RequestError(503, "the line before the model is full.", retry_after=1)
         return Ready(status="ready")
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def all_metrics(self) -> Response:
+        """In Prometheus's text format: requests, decisions, scores, times and the line, of each replica by its name."""
+        here = serve.get_replica_context()
+        ingresses = serve.get_deployment_handle(here.deployment, here.app_name)
+        asked = [
+            handle.broadcast("metrics").results_async(timeout_s=HEALTH_SECONDS)
+            for handle in (ingresses, self._inspector)
+        ]
+        found = await asyncio.gather(
+            *asked, return_exceptions=True
+        )  # a deployment that is restarted has nothing to say
+        replicas = [replica for results in found if not isinstance(results, BaseException) for replica in results]
+        return Response(exposition(replicas), media_type=CONTENT_TYPE_LATEST)
 
     @app.post(webhook.PATH, status_code=204, responses={status: {"model": Problem} for status in (401, 404, 413)})
     async def registry_changed(self, request: Request) -> None:
@@ -144,7 +198,7 @@ class Ingress:
         async with self._bodies.body(request, webhook.LARGEST_BODY, refusal) as body:
             if not webhook.is_signed(self._webhook_secret, request.headers, body, time.time()):
                 raise RequestError(401, f"the signature is not one of {webhook.SECRET_VARIABLE} in the last minutes.")
-        await _ask(self._inspector.look.remote())
+        await _ask(self._inspector.broadcast("look").results_async())
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page(self) -> str:

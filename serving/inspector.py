@@ -18,11 +18,12 @@ from inpformer.images.opening import TooLargeError
 from inpformer.judging import plausibility
 from inpformer.judging.detector import Detector
 from serving import record
-from serving.answers import DefectRegion, Doubt, Health, RequestError, Verdict, too_late
+from serving.answers import Asked, DefectRegion, Doubt, Health, RequestError, Timings, Verdict, too_late
 from serving.decoding import Decoders
 from serving.line import Line
 from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
+from serving.metrics import JudgingMetrics, OfReplica, of_replica
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.turns import Turns
@@ -63,6 +64,7 @@ class Inspector:
         self._one_inference = threading.Lock()
         self._turns = Turns()
         self._line = Line()
+        self._metrics = JudgingMetrics()
         self._decoders = Decoders(DECODERS)
         # Pictures that are held decoded, of up to 192 MB: those that are being decoded, one that has the model, and one
         # that is next.
@@ -74,27 +76,30 @@ class Inspector:
         self._look = threading.Event()
         threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
 
-    async def judge(
-        self, upload: bytes, category: str | None, with_map: bool, seconds: float
-    ) -> Verdict | RequestError:
+    async def judge(self, upload: bytes, asked: Asked, seconds: float) -> Verdict | RequestError:
         """The verdict on an image file, in `seconds` or not at all. What is wrong with the request is returned, not
         raised: Serve would log every bad upload as a crash.
         """
         try:
             with self._line.place(seconds):
                 async with asyncio.timeout(seconds) as limit:
-                    return await self._judge(upload, category, with_map, limit)
+                    verdict = await self._judge(upload, asked, limit)
         except RequestError as error:
             return error
         except TimeoutError:
             return too_late(seconds)
+        self._metrics.judged(verdict)
+        return verdict
 
-    async def _judge(self, upload: bytes, category: str | None, with_map: bool, limit: asyncio.Timeout) -> Verdict:
+    async def _judge(self, upload: bytes, asked: Asked, limit: asyncio.Timeout) -> Verdict:
         served = self._served
-        category = _category(served.detector, category)
+        category = _category(served.detector, asked.category)
         loop = asyncio.get_running_loop()
+        came = time.perf_counter()
         async with self._decoded:
+            begun = time.perf_counter()
             image = await self._decoders.decode(upload)
+            decoding = time.perf_counter() - begun
             end = limit.when()
             assert end is not None
             try:
@@ -106,13 +111,17 @@ class Inspector:
             def verdict() -> Verdict:
                 begun = time.perf_counter()
                 try:
-                    return self._verdict(served, image, category, with_map)
+                    return self._verdict(served, image, category, asked, (begun - came - decoding, decoding))
                 finally:  # also where nobody waits for it any more: it is what takes long
                     loop.call_soon_threadsafe(self._line.took, time.perf_counter() - begun, views)
 
             return await self._turns.run(verdict)
 
-    def _verdict(self, served: Served, image: Image.Image, category: str, with_map: bool) -> Verdict:
+    def _verdict(
+        self, served: Served, image: Image.Image, category: str, asked: Asked, before: tuple[float, float]
+    ) -> Verdict:
+        """`before` are the seconds of waiting and of decoding."""
+        begun = time.perf_counter()
         try:
             with self._one_inference:
                 prediction = served.detector.predict([image], [category])
@@ -136,11 +145,19 @@ class Inspector:
             regions=[DefectRegion(box=r.box, area=r.area, peak=r.peak) for r in decision.regions],
             model_name=self._settings.model,
             model_version=served.version,
+            timings_ms=Timings.of(*before, time.perf_counter() - begun),
+            part=asked.part,
+            line=asked.line,
         )
-        if with_map:
+        if asked.with_map:
             verdict.map_png = map_png(anomaly_map, limits.threshold)
             verdict.map_box = served.detector.frame(image.size).box
         return verdict
+
+    async def metrics(self) -> OfReplica:
+        """What this replica counted."""
+        self._metrics.stands(self._line.length, self._served.version, self._update_error is not None)
+        return of_replica(self._metrics.registry)
 
     async def ready(self) -> bool:
         """Whether another picture would be let in."""

@@ -20,6 +20,11 @@ class Line:
         self._seconds_a_picture = self._seconds_a_view = 0.0
 
     @property
+    def length(self) -> int:
+        """How many wait, or have the model."""
+        return self._waiting
+
+    @property
     def is_full(self) -> bool:
         """Whether nobody else is let in."""
         return self._waiting >= MOST_WAITING

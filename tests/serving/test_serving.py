@@ -27,6 +27,7 @@ import timm
 import torch
 from mlflow import MlflowClient
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
 
 from inpformer.encoders.encoder import Encoder, load_encoder
@@ -39,7 +40,7 @@ from inpformer.judging.learnt import ALL
 from inpformer.judging.plausibility import Plausibility
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
-from serving.answers import RequestError, Verdict
+from serving.answers import Asked, RequestError, Verdict
 from serving.app import build
 from serving.fetched import DETECTOR_FOLDER
 from serving.inspector import Inspector, map_png
@@ -136,6 +137,18 @@ def service(ray_cluster: None, store: ModelStore) -> Iterator[httpx.Client]:
     serve.shutdown()
 
 
+def samples(service: httpx.Client) -> dict[tuple[str, tuple[str, ...]], float]:
+    """What /metrics says: by name and labels but that of the replica, of which each deployment has one."""
+    answer = service.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            assert sample.labels.pop("replica")
+            found[(sample.name, tuple(sample.labels.values()))] = sample.value
+    return found
+
+
 def test_without_a_secret_no_webhook_is_expected(service: httpx.Client) -> None:
     answer = service.post(PATH, content=b"{}")
     assert (answer.status_code, SECRET_VARIABLE in answer.json()["error"]) == (404, True)
@@ -152,6 +165,9 @@ def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore
         decision = detector.decide(
             float(prediction.scores[0]), prediction.maps[0], prediction.looks[0], image.size, "nut"
         )
+    spent = raw.pop("timings_ms")
+    assert set(spent) == set(form.pop("timings_ms")) == {"wait", "decode", "model"}
+    assert 0 < spent["model"] < 1000 * DEADLINE
     assert raw == form
     assert raw["score"] == pytest.approx(prediction.scores[0], abs=1e-5)
     assert (raw["decision"], raw["threshold"], raw["model_name"]) == ("FAIL", 0.0, MODEL)
@@ -185,7 +201,8 @@ def test_exif_orientation_is_not_applied(service: httpx.Client) -> None:
     exif[0x0112] = 6
     plain, turned = (as_file(picture(), "JPEG", **options) for options in ({}, {"exif": exif}))
     answers = [service.post("/v1/predict?category=nut", content=upload).json() for upload in (plain, turned)]
-    assert answers[0] == answers[1]
+    assert answers[0]["score"] == answers[1]["score"]
+    assert answers[0]["regions"] == answers[1]["regions"]
 
 
 def test_map(service: httpx.Client, store: ModelStore) -> None:
@@ -314,6 +331,34 @@ def test_health_does_not_wait_in_the_line(service: httpx.Client) -> None:
     assert {status for status, _, _ in found} <= {200, 503}
     assert [after for status, after, _ in found if status == 503 and not int(after or 0)] == []
     assert service.get("/readyz").json() == {"status": "ready"}
+
+
+def test_the_answer_repeats_part_and_line(service: httpx.Client) -> None:
+    named = {"category": "bolt", "part": "A 17/ä", "line": "press-2"}
+    answer = service.post("/v1/predict", params=named, content=GOOD).json()
+    assert {name: answer[name] for name in named} == named
+    for wrong in ({"line": "a b"}, {"line": "x" * 65}, {"part": "x" * 201}):
+        refused = service.post("/v1/predict", params=wrong, content=GOOD)
+        assert (refused.status_code, next(iter(wrong)) in refused.json()["error"]) == (422, True)
+
+
+def test_metrics_count_what_was_decided(service: httpx.Client) -> None:
+    before = samples(service)
+    asked = {"category": "bolt", "line": "metrics"}
+    assert service.post("/v1/predict", params=asked, content=GOOD).json()["decision"] == "PASS"
+    assert service.post("/v1/predict", params=asked | {"category": "nut"}, content=GOOD).json()["decision"] == "FAIL"
+    assert service.post("/v1/predict", params=asked | {"category": "none"}, content=GOOD).status_code == 422
+    after = samples(service)
+    grown = {key: value - before.get(key, 0.0) for key, value in after.items()}
+    assert grown[("inpformer_decisions_total", ("bolt", "PASS", "metrics"))] == 1
+    assert grown[("inpformer_decisions_total", ("nut", "FAIL", "metrics"))] == 1
+    assert grown[("inpformer_requests_total", ("200",))] == 2
+    assert grown[("inpformer_requests_total", ("422",))] == 1
+    assert grown[("inpformer_request_seconds_count", ())] == 3
+    assert grown[("inpformer_phase_seconds_count", ("model",))] == 2
+    assert grown[("inpformer_score_to_threshold_count", ("bolt",))] == 1
+    assert after[("inpformer_requests_under_way", ())] == after[("inpformer_line_length", ())] == 0
+    assert after[("inpformer_model_version", ())] == service.get("/healthz").json()["model_version"]
 
 
 def test_unknown_route_and_method_get_json(service: httpx.Client) -> None:
@@ -472,14 +517,14 @@ def test_a_picture_whose_client_went_is_measured_nevertheless(
     category = next(iter(detector.thresholds))
 
     async def asked() -> tuple[Verdict | RequestError, Verdict | RequestError]:
-        gone = asyncio.create_task(inspector.judge(GOOD, category, False, DEADLINE))
+        gone = asyncio.create_task(inspector.judge(GOOD, Asked(category), DEADLINE))
         assert await asyncio.to_thread(begun[0].wait, DEADLINE)
-        judged = asyncio.create_task(inspector.judge(GOOD, category, False, DEADLINE))
+        judged = asyncio.create_task(inspector.judge(GOOD, Asked(category), DEADLINE))
         gone.cancel()
         await asyncio.sleep(0.6)
         goes_on[0].set()
         assert await asyncio.to_thread(begun[1].wait, DEADLINE)
-        refused = await inspector.judge(GOOD, category, False, 0.5)
+        refused = await inspector.judge(GOOD, Asked(category), 0.5)
         goes_on[1].set()
         return refused, await judged
 
@@ -653,8 +698,20 @@ def test_command_serves_until_interrupted_and_starts_without_its_registry(store:
             command(*options), cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
         )
 
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE)
+
     def health() -> Any:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=DEADLINE).json()
+        return client.get("/healthz").json()
+
+    def slow_picture() -> Iterator[bytes]:
+        yield GOOD[:100]
+        eventually(lambda: samples(client)[("inpformer_requests_under_way", ())] == 1)
+        os.killpg(service.pid, signal.SIGINT)  # to the whole group, as a terminal does
+        eventually(lambda: client.get("/readyz").status_code == 503)
+        late.append(httpx.post(f"{client.base_url}/v1/predict?category=bolt", content=GOOD))
+        yield GOOD[100:]
+
+    late: list[httpx.Response] = []
 
     try:
         eventually(lambda: output.read_text() or service.poll() is not None)
@@ -662,10 +719,14 @@ def test_command_serves_until_interrupted_and_starts_without_its_registry(store:
         alone = health()
         database.write_bytes(content)
         eventually(lambda: health()["update_error"] is None)
+        under_way = httpx.post(f"{client.base_url}/v1/predict?category=bolt", content=slow_picture(), timeout=DEADLINE)
+        status = service.wait(timeout=DEADLINE)
     finally:
         database.write_bytes(content)
-        os.killpg(service.pid, signal.SIGINT)  # to the whole group, as a terminal does
-        status = service.wait(timeout=DEADLINE)
+        service.kill()
+        client.close()
+    assert (under_way.status_code, under_way.json()["decision"]) == (200, "PASS")
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in late] == [(503, "5")]
     assert output.read_text() == f"serving {MODEL} version {version} at http://127.0.0.1:{port}\n"
     assert (alone["status"], alone["model_version"], status) == ("ok", int(version), 0)
     assert "does not answer" in alone["update_error"]
