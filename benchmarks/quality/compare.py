@@ -37,6 +37,7 @@ from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
+from pipelines.manifest.table import Manifest
 
 BATCH = 16
 PATCHCORE, PATCHCORE_STRIDES = "patchcore", (8, 16)
@@ -73,7 +74,7 @@ def run(
     if PATCHCORE in cases and not set(PATCHCORE_STRIDES) <= set(settings.levels or ()):
         raise UserError("--levels: patchcore takes the strides 8 and 16.")
     encoder = load_encoder(settings).to(best_device())
-    manifest = few_defects(build_manifest(data, ManifestSettings(str(data), part=part)), share)
+    manifest = read_manifest(data, part, share)
     store = FeatureStore(Folder(folder), encoder.key)
     task = Task(
         encoder,
@@ -86,6 +87,11 @@ def run(
     for text, case in cases.items():
         rows = [row(task, text, case and replace(case, seed=seed), seed) for seed in seeds]
         print(f"| {text} | {' | '.join(summary(rows))} |", flush=True)
+
+
+def read_manifest(data: Path, part: str | None, share: int) -> Manifest:
+    """Of the pictures in `data`, without ten defective ones a category, with one of `share` training parts."""
+    return few_defects(build_manifest(data, ManifestSettings(str(data), part=part)), share)
 
 
 def read_method(text: str) -> TrainSettings:
