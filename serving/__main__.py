@@ -7,6 +7,7 @@ import argparse
 import io
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's own metrics would be open to everybody on all interfaces; ours are at /metrics. No port: not served.
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
     # Ray's own 15 would have the service wait for whatever else the machine does.
     "RAY_worker_niceness": "0",
     # On a busy machine Serve would end its own proxy before that has started.
@@ -133,7 +138,11 @@ def _check_model(settings: "Settings") -> int:
 
 
 def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
-    for name, value in RAY_ENVIRONMENT.items():
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    # A Ray of our own is for nobody else. Some of its ports listen on all interfaces whatever it is told: these let in
+    # who has its token alone.
+    locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_urlsafe(32)} if address == "local" else {}
+    for name, value in {**RAY_ENVIRONMENT, **locked}.items():
         os.environ.setdefault(name, value)
     import ray
     from ray import serve
@@ -142,7 +151,6 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
     from serving.app import build
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS") or "local"
     try:
         with _held_back():
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What Ray Train's cleaner does: an actor asks whether another is alive.
 ASK = """
 import os
+import grpc
 import ray
 from pipelines.platform.cluster import cluster
 
@@ -26,6 +27,11 @@ with cluster():
     other = Asking.remote()
     print(ray.get(asking.state.remote(ray.get(other.own.remote()))))
     print([name for name in ("RAY_ADDRESS", "RAY_GCS_SERVER_PORT") if name in os.environ])
+    with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=60)
+        except grpc.RpcError as error:
+            print(error.code().name)
 """
 
 
@@ -36,7 +42,8 @@ def test_another_ray_on_the_machine_does_not_disturb_and_is_left_alone(ray_head:
     done = subprocess.run(
         [sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert (done.returncode, done.stdout.split("\n")[:2]) == (0, ["ALIVE", "[]"]), done.stderr
+    said = done.stdout.split("\n")[:3]
+    assert (done.returncode, said) == (0, ["ALIVE", "[]", "UNAUTHENTICATED"]), done.stderr
     assert "multiple active Ray instances" not in done.stderr
     assert "AuthenticationError" not in done.stderr
     status = ["ray", "status", "--address", ray_head.address]

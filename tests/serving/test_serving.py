@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import shutil
@@ -14,14 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
+import psutil
 import pytest
 import timm
 import torch
@@ -681,6 +684,35 @@ def processes_of(uri: str) -> list[int]:
     return found
 
 
+# Of Ray's head, of an actor, and of a Serve replica, which would unpickle what it is sent.
+CALLS = (
+    "ray.rpc.NodeInfoGcsService/CheckAlive",
+    "ray.rpc.CoreWorkerService/PushTask",
+    "ray.serve.ASGIService/HandleRequest",
+)
+
+
+def let_in_from_outside(uri: str) -> dict[str, set[str]]:
+    """By call, how the service's ports that are not on loopback alone answer somebody who has no token."""
+    found: dict[str, set[str]] = {}
+    for process in processes_of(uri):
+        for each in psutil.Process(process).net_connections("inet"):
+            if each.status != psutil.CONN_LISTEN or ipaddress.ip_address(each.laddr.ip).is_loopback:
+                continue
+            host = "127.0.0.1" if ipaddress.ip_address(each.laddr.ip).is_unspecified else each.laddr.ip
+            for call in CALLS:
+                with grpc.insecure_channel(f"{host}:{each.laddr.port}") as channel:
+                    try:
+                        channel.unary_unary(f"/{call}")(b"", timeout=10)
+                        found.setdefault(call, set()).add("OK")
+                    except grpc.RpcError as error:
+                        found.setdefault(call, set()).add(error.code().name)
+            with suppress(httpx.HTTPError):
+                status = httpx.get(f"http://{host}:{each.laddr.port}/metrics", timeout=10).status_code
+                found.setdefault("HTTP", set()).add(str(status))
+    return found
+
+
 def test_command_serves_until_interrupted_and_starts_without_its_registry(store: ModelStore, tmp_path: Path) -> None:
     version = store.client.get_model_version_by_alias(MODEL, ALIAS).version
     keep = tmp_path / "keep"
@@ -717,6 +749,7 @@ def test_command_serves_until_interrupted_and_starts_without_its_registry(store:
         eventually(lambda: output.read_text() or service.poll() is not None)
         assert service.poll() is None, errors.read_text()
         alone = health()
+        answers = let_in_from_outside(store.uri)
         database.write_bytes(content)
         eventually(lambda: health()["update_error"] is None)
         under_way = httpx.post(f"{client.base_url}/v1/predict?category=bolt", content=slow_picture(), timeout=DEADLINE)
@@ -729,6 +762,8 @@ def test_command_serves_until_interrupted_and_starts_without_its_registry(store:
     assert [(answer.status_code, answer.headers["retry-after"]) for answer in late] == [(503, "5")]
     assert output.read_text() == f"serving {MODEL} version {version} at http://127.0.0.1:{port}\n"
     assert (alone["status"], alone["model_version"], status) == ("ok", int(version), 0)
+    assert all("UNAUTHENTICATED" in answers[call] for call in CALLS), answers
+    assert not {"OK", "200", "INTERNAL", "UNKNOWN"} & set().union(*answers.values()), answers
     assert "does not answer" in alone["update_error"]
     assert "does not answer" in errors.read_text()
     assert "Traceback" not in errors.read_text()
