@@ -7,7 +7,6 @@ import argparse
 import io
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -138,11 +137,7 @@ def _check_model(settings: "Settings") -> int:
 
 
 def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    # A Ray of our own is for nobody else. Some of its ports listen on all interfaces whatever it is told: these let in
-    # who has its token alone.
-    locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_urlsafe(32)} if address == "local" else {}
-    for name, value in {**RAY_ENVIRONMENT, **locked}.items():
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
     from ray import serve
@@ -151,6 +146,7 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
     from serving.app import build
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS") or "local"
     try:
         with _held_back():
             ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

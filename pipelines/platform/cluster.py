@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,9 +47,6 @@ def cluster() -> Iterator[None]:
 def _start() -> None:
     # Nobody preempts the machine one sits at.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    # Its ports listen on all interfaces: who has its token alone is let in, which are the processes that it starts.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_urlsafe(32))
     try:
         with _own_address():
             ray.init(address="local", logging_level=logging.ERROR)
