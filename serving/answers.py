@@ -27,6 +27,10 @@ def too_late(seconds: float) -> RequestError:
     return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)
 
 
+# What a request may call a part and a line.
+PART_LENGTH, LINE = 200, r"^[A-Za-z0-9._:-]{1,64}$"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a request says besides its picture; None where it does not."""

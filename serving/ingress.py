@@ -20,8 +20,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
-from serving import webhook
-from serving.answers import Asked, Health, Problem, Ready, RequestError, Verdict
+from serving import v2, webhook
+from serving.answers import LINE, PART_LENGTH, Asked, Health, Problem, Ready, RequestError, Verdict
 from serving.metrics import Answer, OfReplica, RequestMetrics, exposition, of_replica
 from serving.settings import Settings
 from serving.upload import FIELD, Bodies
@@ -98,6 +98,7 @@ class Ingress:
         self._bodies = Bodies(int(settings.max_upload_mb * 2**20))
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._page = PAGE.read_text()
+        self._model = settings.model
         self._metrics = RequestMetrics()
         self._draining = False
 
@@ -136,8 +137,8 @@ class Ingress:
         self,
         request: Request,
         category: str | None = None,
-        part: Annotated[str | None, Query(max_length=200)] = None,
-        line: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = None,
+        part: Annotated[str | None, Query(max_length=PART_LENGTH)] = None,
+        line: Annotated[str | None, Query(pattern=LINE)] = None,
         with_map: Annotated[bool, Query(alias="map")] = False,
         deadline_ms: Annotated[int, Query(ge=1, le=LATEST_DEADLINE_MS)] = DEADLINE_MS,
     ) -> Verdict:
@@ -151,12 +152,73 @@ class Ingress:
         asked = Asked(category, part, line, with_map)
         with self._answer() as answer:
             async with self._bodies.upload(request, deadline_ms / 1000) as upload:
-                judging = self._inspector.judge.remote(upload, asked, end - time.monotonic())
-                verdict: Verdict | RequestError = await _ask(judging)
-            if isinstance(verdict, RequestError):
-                raise verdict
+                verdict = await self._judge(upload, asked, end)
             answer.status = 200
             return verdict
+
+    async def _judge(self, upload: bytes, asked: Asked, end: float) -> Verdict:
+        verdict: Verdict | RequestError = await _ask(
+            self._inspector.judge.remote(upload, asked, end - time.monotonic())
+        )
+        if isinstance(verdict, RequestError):
+            raise verdict
+        return verdict
+
+    @app.get("/v2")
+    async def v2_server(self) -> dict[str, Any]:
+        """Open Inference Protocol: the server."""
+        return v2.server()
+
+    @app.get("/v2/health/live")
+    async def v2_live(self) -> dict[str, Any]:
+        """Open Inference Protocol: 200 while there is an answer."""
+        return {"live": True}
+
+    @app.get("/v2/health/ready", responses={503: {"model": Problem}})
+    async def v2_ready(self) -> dict[str, Any]:
+        """Open Inference Protocol: as /readyz."""
+        await self.readyz()
+        return {"ready": True}
+
+    @app.get("/v2/models/{model}", responses={status: {"model": Problem} for status in (404, 503)})
+    async def v2_model(self, model: str) -> dict[str, Any]:
+        """Open Inference Protocol: the model, its inputs and outputs."""
+        self._refuse_other(model)
+        return v2.model(await self.healthz())
+
+    @app.get("/v2/models/{model}/ready", responses={status: {"model": Problem} for status in (404, 503)})
+    async def v2_model_ready(self, model: str) -> dict[str, Any]:
+        """Open Inference Protocol: as /readyz."""
+        self._refuse_other(model)
+        await self.readyz()
+        return {"name": model, "ready": True}
+
+    @app.post(
+        "/v2/models/{model}/infer",
+        responses={status: {"model": Problem} for status in (400, 404, 408, 413, 422, 500, 503, 504)},
+    )
+    async def v2_infer(
+        self,
+        request: Request,
+        model: str,
+        deadline_ms: Annotated[int, Query(ge=1, le=LATEST_DEADLINE_MS)] = DEADLINE_MS,
+    ) -> dict[str, Any]:
+        """Open Inference Protocol: judges up to 16 encoded pictures, the input "image" of datatype BYTES. An input
+        "category" (BYTES) has one for all or one each; the parameters `category`, `part` and `line` are of all.
+        """
+        end = time.monotonic() + deadline_ms / 1000
+        self._refuse_other(model)
+        with self._answer() as answer:
+            async with self._bodies.whole(request, deadline_ms / 1000) as body:
+                inference = v2.read(body, request.headers.get(v2.JSON_LENGTH))
+                judged = zip(inference.pictures, inference.asked, strict=True)
+                verdicts = await asyncio.gather(*(self._judge(picture, asked, end) for picture, asked in judged))
+            answer.status = 200
+            return v2.answer(inference, verdicts)
+
+    def _refuse_other(self, model: str) -> None:
+        if model != self._model:
+            raise RequestError(404, f"there is no model {model[:100]!r} here: {self._model} is served.")
 
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz(self) -> Health:

@@ -30,10 +30,7 @@ class Bodies:
         Raises RequestError: 400 for an empty one and for a form without the field, 504 for one that takes all of the
         `seconds` that the client waits; 408, 413 and 503 as `body`.
         """
-        refusal = RequestError(
-            413, f"the upload is larger than the {self._max_bytes / 2**20:g} MB that this service accepts."
-        )
-        async with self.body(request, self._max_bytes, refusal, seconds) as body:
+        async with self.whole(request, seconds) as body:
             content_type = request.headers.get("content-type", "").lower()
             upload = await _form_field(request, body) if content_type.startswith("multipart/form-data") else body
             if not upload:
@@ -41,6 +38,15 @@ class Bodies:
                     400, "the upload is empty: send an image as the body or as the multipart field image."
                 )
             yield upload
+
+    @asynccontextmanager
+    async def whole(self, request: Request, seconds: float) -> AsyncIterator[bytes]:
+        """The body of a request that brings pictures. Raises RequestError: 408, 413, 503 and 504 as above."""
+        refusal = RequestError(
+            413, f"the upload is larger than the {self._max_bytes / 2**20:g} MB that this service accepts."
+        )
+        async with self.body(request, self._max_bytes, refusal, seconds) as body:
+            yield body
 
     @asynccontextmanager
     async def body(

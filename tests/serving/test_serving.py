@@ -28,10 +28,12 @@ import psutil
 import pytest
 import timm
 import torch
+import tritonclient.http as triton
 from mlflow import MlflowClient
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
+from tritonclient.utils import InferenceServerException
 
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
@@ -362,6 +364,43 @@ def test_metrics_count_what_was_decided(service: httpx.Client) -> None:
     assert grown[("inpformer_score_to_threshold_count", ("bolt",))] == 1
     assert after[("inpformer_requests_under_way", ())] == after[("inpformer_line_length", ())] == 0
     assert after[("inpformer_model_version", ())] == service.get("/healthz").json()["model_version"]
+
+
+def test_a_client_of_triton_is_answered(service: httpx.Client, store: ModelStore) -> None:
+    """By the client's own library: health, metadata, and pictures as bytes and in JSON."""
+    pictures = [picture(seed) for seed in (0, 1)]
+    image = triton.InferInput("image", [2], "BYTES")
+    category = triton.InferInput("category", [1], "BYTES")
+    category.set_data_from_numpy(np.array([b"nut"], dtype=np.object_))
+    with closing(triton.InferenceServerClient(service.base_url.netloc.decode())) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready(MODEL)
+        described = client.get_model_metadata(MODEL)
+        image.set_data_from_numpy(np.array([as_file(one) for one in pictures], dtype=np.object_))
+        answer = client.infer(MODEL, [image, category], request_id="7", parameters={"line": "press-2"})
+        with pytest.raises(InferenceServerException) as refused:
+            client.infer("another", [image, category])
+    version = int(answer.get_response()["model_version"])
+    scores = store.detectors[version].predict(pictures, ["nut", "nut"]).scores
+    np.testing.assert_allclose(answer.as_numpy("score"), scores, atol=1e-5)
+    assert answer.as_numpy("decision").tolist() == ["FAIL", "FAIL"]
+    verdicts = [json.loads(each) for each in answer.as_numpy("verdict")]
+    assert [(each["line"], each["category"]) for each in verdicts] == [("press-2", "nut")] * 2
+    assert (answer.get_response()["id"], described["versions"]) == ("7", [str(version)])
+    assert {each["name"] for each in described["outputs"]} >= {"score", "decision", "verdict"}
+    assert refused.value.status() == "404"
+
+
+def test_one_wrong_picture_of_several_is_the_answer(service: httpx.Client) -> None:
+    data = [base64.b64encode(each).decode() for each in (GOOD, b"no picture")]
+    inputs = [{"name": "image", "datatype": "BYTES", "shape": [2], "data": data}]
+    asked = {"inputs": inputs, "parameters": {"category": "nut"}}
+    refused = service.post(f"/v2/models/{MODEL}/infer", json=asked)
+    assert (refused.status_code, list(refused.json())) == (400, ["error"])
+    asked["parameters"] = {"category": "unknown"}
+    assert service.post(f"/v2/models/{MODEL}/infer", json=asked).status_code == 422
+    assert service.post(f"/v2/models/{MODEL}/infer", content=bytes(2**20 + 1)).status_code == 413
 
 
 def test_unknown_route_and_method_get_json(service: httpx.Client) -> None:
