@@ -1,21 +1,22 @@
 # Every target sets up .venv itself, from the hash-pinned requirements.lock.
 PYTHON ?= python3.11
 BIN := .venv/bin
-TRAINING := tests/training tests/tune
+# These take as long as all the others.
+HALF := tests/training tests/tune tests/platform
 
-.PHONY: demo test test-training test-others check lock
+.PHONY: demo test test-half test-others check lock
 
 demo: .venv/ready  ## from nothing to a served decision
 	$(BIN)/python -m demo
 
 test: .venv/ready  ## what CI runs, on two cores
-	$(MAKE) --jobs=2 test-training test-others
+	$(MAKE) --jobs=2 test-half test-others
 
-test-training: .venv/ready  ## takes as long as all the others
-	$(BIN)/python -m pytest $(TRAINING)
+test-half: .venv/ready
+	$(BIN)/python -m pytest $(HALF)
 
 test-others: .venv/ready
-	$(BIN)/python -m pytest $(TRAINING:%=--ignore=%)
+	$(BIN)/python -m pytest $(HALF:%=--ignore=%)
 
 check: .venv/ready  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -157,6 +157,20 @@ class Health(BaseModel):
     )
 
 
+class Calibration(BaseModel):
+    """What a category's thresholds stand on."""
+
+    category: str
+    threshold: float
+    review_threshold: float
+    false_alarm_rate: float = Field(description="The bound on the share of good parts that FAIL.")
+    confidence: float | None = Field(description="With which that bound holds; null: on average.")
+    promised: bool = Field(description="As in a verdict.")
+    parts: int = Field(description="Held-out good parts that set the thresholds.")
+    scores: list[float] = Field(description="Theirs, the lowest first; of more than 1000 so many, evenly chosen.")
+    model_version: int
+
+
 class Ready(BaseModel):
     """That the service takes pictures."""
 

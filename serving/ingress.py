@@ -21,7 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from serving import v2, webhook
-from serving.answers import LINE, PART_LENGTH, Asked, Health, Problem, Ready, RequestError, Verdict
+from serving.answers import LINE, PART_LENGTH, Asked, Calibration, Health, Problem, Ready, RequestError, Verdict
 from serving.metrics import Answer, OfReplica, RequestMetrics, exposition, of_replica
 from serving.settings import Settings
 from serving.upload import FIELD, Bodies
@@ -163,6 +163,14 @@ class Ingress:
         if isinstance(verdict, RequestError):
             raise verdict
         return verdict
+
+    @app.get("/v1/calibration", responses={status: {"model": Problem} for status in (422, 503)})
+    async def calibration(self, category: str | None = None) -> Calibration:
+        """What the thresholds of a category stand on: the scores of held-out good parts, and what they promise."""
+        found: Calibration | RequestError = await _at_once(self._inspector.calibration.remote(category))
+        if isinstance(found, RequestError):
+            raise found
+        return found
 
     @app.get("/v2")
     async def v2_server(self) -> dict[str, Any]:

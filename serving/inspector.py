@@ -18,7 +18,7 @@ from inpformer.images.opening import TooLargeError
 from inpformer.judging import plausibility
 from inpformer.judging.detector import Detector
 from serving import record
-from serving.answers import Asked, DefectRegion, Doubt, Health, RequestError, Timings, Verdict, too_late
+from serving.answers import Asked, Calibration, DefectRegion, Doubt, Health, RequestError, Timings, Verdict, too_late
 from serving.decoding import Decoders
 from serving.line import Line
 from serving.loading import Served, load, load_first
@@ -33,6 +33,7 @@ RETRY_SECONDS = 60.0
 # So often the record is read, which grows: a few hundred kilobytes after a thousand entries.
 RECORD_SECONDS = 60.0
 DECODERS = 2
+MOST_SCORES = 1000  # in one answer
 log = logging.getLogger("ray.serve")
 
 
@@ -179,6 +180,27 @@ class Inspector:
             notice=served.notice,
             drift=self._drift,
             update_error=self._update_error,
+        )
+
+    async def calibration(self, category: str | None) -> Calibration | RequestError:
+        """What the thresholds of a category stand on; as in `judge`, what is wrong with the request is returned."""
+        served = self._served
+        try:
+            name = _category(served.detector, category)
+        except RequestError as error:
+            return error
+        limits = served.detector.thresholds[name]
+        chosen = np.linspace(0, len(limits.scores) - 1, min(len(limits.scores), MOST_SCORES)).round().astype(int)
+        return Calibration(
+            category=name,
+            threshold=limits.threshold,
+            review_threshold=limits.review_threshold,
+            false_alarm_rate=limits.false_alarm_rate,
+            confidence=limits.confidence,
+            promised=limits.promised,
+            parts=len(limits.scores),
+            scores=[limits.scores[number] for number in chosen],
+            model_version=served.version,
         )
 
     async def look(self) -> None:

@@ -20,7 +20,8 @@ from ray.dashboard.modules.job import job_supervisor
 
 from inpformer.encoders.encoder import Encoder
 from tests.ray_head import RayHead
-from tests.serving.test_serving import ModelStore, as_file, eventually, free_port, picture
+from tests.serving.model_store import ModelStore, eventually, free_port
+from tests.serving.pictures import as_file, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("raycluster", "rayjob", "rayservice")

@@ -27,7 +27,7 @@ from pipelines.platform.runs import Run
 from tests.platform.test_registry import NAME
 from tests.platform.test_registry import registry as registry
 from tests.s3_server import free_ports
-from tests.serving.test_serving import eventually
+from tests.serving.model_store import eventually
 
 CHAMPION = f"models:/{NAME}@champion"
 

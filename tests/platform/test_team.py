@@ -23,7 +23,7 @@ from pipelines.platform.runs import Run
 from serving.webhook import LARGEST_BODY, PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
 from tests.s3_server import S3Server, free_ports
-from tests.serving.test_serving import DEADLINE, eventually
+from tests.serving.model_store import DEADLINE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "inpformer"

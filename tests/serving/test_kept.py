@@ -24,8 +24,9 @@ from serving.kept import FETCHING, LATEST, LOCK, Kept
 from serving.loading import load_first
 from serving.registry import NotThereError, Registry
 from serving.settings import Settings
+from tests.serving.model_store import ALIAS, MODEL, ModelStore
 from tests.serving.pictures import picture
-from tests.serving.test_serving import ALIAS, MODEL, ModelStore, vit_detector
+from tests.serving.test_serving import vit_detector
 
 
 @pytest.fixture

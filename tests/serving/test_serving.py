@@ -7,7 +7,6 @@ import io
 import ipaddress
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -29,117 +28,31 @@ import pytest
 import timm
 import torch
 import tritonclient.http as triton
-from mlflow import MlflowClient
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from ray import serve
 from tritonclient.utils import InferenceServerException
 
-from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.encoder import load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.images.opening import MAX_PIXELS
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Prediction
 from inpformer.judging.learnt import ALL
-from inpformer.judging.plausibility import Plausibility
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from serving.answers import Asked, RequestError, Verdict
-from serving.app import build
-from serving.fetched import DETECTOR_FOLDER
 from serving.inspector import Inspector, map_png
 from serving.loading import load, load_first
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
-from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
+from tests.conftest import INP_FORMER, MULTI, OWN
 from tests.images.test_opening import deep_png, flat, of_scans, tiled_tiff
+from tests.serving.model_store import ALIAS, DEADLINE, MODEL, THRESHOLDS, ModelStore, eventually, free_port
 from tests.serving.pictures import as_file, picture
 
-MODEL, ALIAS = "inpformer", "champion"
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 300.0
-# Of rivets alone it is known what they look like: noise.
-THRESHOLDS = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0), "rivet": limits(2.0)}
-
-
-def eventually(check: Callable[[], Any]) -> Any:
-    """The first true value of `check`, asked again and again until the deadline."""
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:
-        if value := check():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {DEADLINE} seconds")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-@dataclass
-class ModelStore:
-    """A registry in a folder, and what was put into it."""
-
-    folder: Path
-    encoder: Encoder
-    detectors: dict[int, Detector] = field(default_factory=dict)
-
-    @property
-    def uri(self) -> str:
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
-
-    def create(self, empty: Path) -> "ModelStore":
-        if not (self.folder / "mlflow.db").exists():
-            shutil.copy(empty, self.folder)
-        self.client = MlflowClient(self.uri, self.uri)
-        self.experiment = self.client.create_experiment("tests", (self.folder / "artifacts").as_uri())
-        self.client.create_registered_model(MODEL)
-        return self
-
-    def publish(self, break_it: Callable[[Path], None] = lambda folder: None, tiling: Tiling | None = None) -> int:
-        """A new detector, registered in the shape that the pipeline gives it, and promoted."""
-        number = len(list(self.folder.glob("detector-*")))
-        model = untrained(self.encoder, number)
-        detector = Detector(self.encoder, INP_FORMER, OWN, {ALL: model}, MULTI, THRESHOLDS, tiling)
-        rivets = [picture(seed) for seed in range(10)]
-        detector.plausibility = Plausibility.of({"rivet": detector.predict(rivets, ["rivet"] * len(rivets)).looks})
-        version = self.register(detector, break_it)
-        self.detectors[version] = detector
-        self.promote(version)
-        return version
-
-    def register(self, detector: Detector, break_it: Callable[[Path], None] = lambda folder: None) -> int:
-        folder = self.folder / f"detector-{len(list(self.folder.glob('detector-*')))}"
-        detector.save(folder)
-        break_it(folder)
-        run = self.client.create_run(self.experiment)
-        self.client.log_artifacts(run.info.run_id, str(folder), f"model/{DETECTOR_FOLDER}")
-        source = f"{run.info.artifact_uri}/model"
-        return int(self.client.create_model_version(MODEL, source, run.info.run_id).version)
-
-    def promote(self, version: int) -> None:
-        self.client.set_registered_model_alias(MODEL, ALIAS, str(version))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, empty: Path) -> ModelStore:
-    store = ModelStore(tmp_path_factory.mktemp("registry"), encoder).create(empty)
-    store.publish()
-    return store
-
-
-@pytest.fixture(scope="module")
-def service(ray_cluster: None, store: ModelStore) -> Iterator[httpx.Client]:
-    port = free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    settings = Settings(model=MODEL, alias=ALIAS, tracking_uri=store.uri, poll_seconds=0.2, max_upload_mb=1)
-    serve.run(build(settings), name=MODEL)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
-        yield client
-    serve.shutdown()
 
 
 def samples(service: httpx.Client) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -390,6 +303,16 @@ def test_a_client_of_triton_is_answered(service: httpx.Client, store: ModelStore
     assert (answer.get_response()["id"], described["versions"]) == ("7", [str(version)])
     assert {each["name"] for each in described["outputs"]} >= {"score", "decision", "verdict"}
     assert refused.value.status() == "404"
+
+
+def test_what_a_threshold_stands_on_can_be_asked(service: httpx.Client) -> None:
+    found = service.get("/v1/calibration?category=pin").json()
+    wanted = THRESHOLDS["pin"]
+    assert (found["category"], found["threshold"], found["review_threshold"]) == ("pin", 2.0, 0.0)
+    assert (found["scores"], found["parts"], found["promised"]) == (list(wanted.scores), 99, False)
+    assert (found["false_alarm_rate"], found["confidence"]) == (0.01, None)
+    refused = service.get("/v1/calibration?category=none")
+    assert (refused.status_code, list(refused.json())) == (422, ["error"])
 
 
 def test_one_wrong_picture_of_several_is_the_answer(service: httpx.Client) -> None:
