@@ -31,6 +31,7 @@ from inpformer.methods import METHODS
 
 SIZE, SIDE, WARM_UP = 320, 512, 3
 SHARED = {"grid": 16, "channels": 128}
+CATEGORY = "part"
 EIGHT_BIT = ("avx512_vnni", "avx_vnni", "amx_int8")
 PARTS = ("decode", "resize", "encoder", "trained part", "score, regions")
 
@@ -59,7 +60,7 @@ class Case:
 def run(methods: Sequence[str], threads: Sequence[int], batches: Sequence[int], images: int) -> None:
     """Prints the table."""
     rng = np.random.default_rng(0)
-    contents = [_png(rng) for _ in range(max(batches))]
+    contents = [png(rng) for _ in range(max(batches))]
     with tempfile.TemporaryDirectory() as folder:
         cases = [
             case for method in methods for case in _cases(method, threads, batches, Path(folder) / method, contents)
@@ -75,7 +76,7 @@ def run(methods: Sequence[str], threads: Sequence[int], batches: Sequence[int], 
         print(case.row(float(np.median(base.seconds))))
 
 
-def _png(rng: np.random.Generator) -> bytes:
+def png(rng: np.random.Generator) -> bytes:
     """A smooth picture: noise would be all that is decoded."""
     small = Image.fromarray(rng.integers(0, 256, (SIDE // 16, SIDE // 16, 3), np.uint8))
     file = io.BytesIO()
@@ -83,22 +84,31 @@ def _png(rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def _cases(
-    method: str, threads: Sequence[int], batches: Sequence[int], folder: Path, contents: Sequence[bytes]
-) -> Iterator[Case]:
+def untrained(method: str, contents: Sequence[bytes]) -> Detector:
+    """A detector of one category at the demo's size with the weights that it begins with; a fifth of the pictures are
+    above its threshold.
+    """
     found = METHODS[method]
     own = found.settings(**SHARED)
     encoder = load_encoder(EncoderSettings(resize=SIZE, crop=SIZE, levels=(8, 16)))
-    trained = model(found, own, encoder, 0)
-    made = Detector(encoder, found, own, {ALL: trained}, LearntFrom("multi-class", "0" * 64, ("part",)), {})
+    models = {ALL: model(found, own, encoder, 0)}
+    made = Detector(encoder, found, own, models, LearntFrom("multi-class", "0" * 64, (CATEGORY,)), {})
     images = [open_image(content, "a picture") for content in contents]
-    scores = made.predict(images, ["part"] * len(images)).scores.tolist()
-    made.thresholds = calibrate({"part": scores}, CalibrationSettings(0.2))
+    scores = made.predict(images, [CATEGORY] * len(images)).scores.tolist()
+    made.thresholds = calibrate({CATEGORY: scores}, CalibrationSettings(0.2))
+    return made
+
+
+def _cases(
+    method: str, threads: Sequence[int], batches: Sequence[int], folder: Path, contents: Sequence[bytes]
+) -> Iterator[Case]:
+    made = untrained(method, contents)
+    images = [open_image(content, "a picture") for content in contents]
     whole, small = folder / "32", folder / "8"
     whole.mkdir(parents=True)
     made.write_graphs(whole)
     shutil.copytree(whole, small)
-    quantise(small / ENCODER_GRAPH, (encoder.transform.picture(image) for image in images))
+    quantise(small / ENCODER_GRAPH, (made.encoder.transform.picture(image) for image in images))
     for backend, bits in ((TORCH, 32), (ONNXRUNTIME, 32), (OPENVINO, 32), (ONNXRUNTIME, 8), (OPENVINO, 8)):
         for count in threads:
             detector = copy(made)
@@ -106,8 +116,9 @@ def _cases(
             for batch in batches:
                 yield Case(method, backend, bits, count, batch, detector)
     if torch.cuda.is_available():
-        on_gpu = load_encoder(encoder.settings).to("cuda")
-        fast = Detector(on_gpu, found, own, {ALL: model(found, own, on_gpu, 0)}, made.learnt_from, made.thresholds)
+        on_gpu = load_encoder(made.encoder.settings).to("cuda")
+        models = {ALL: model(made.method, made.settings, on_gpu, 0)}
+        fast = Detector(on_gpu, made.method, made.settings, models, made.learnt_from, made.thresholds)
         for batch in batches:
             yield Case(method, torch.cuda.get_device_name(), 32, 1, batch, fast)
 
@@ -115,12 +126,12 @@ def _cases(
 def _time(case: Case, contents: Sequence[bytes], counts: bool) -> None:
     """One batch, from bytes to decisions."""
     torch.set_num_threads(case.threads)
-    batch, names = contents[: case.batch], ["part"] * case.batch
+    batch, names = contents[: case.batch], [CATEGORY] * case.batch
     begun = perf_counter()
     images = [open_image(content, "a picture") for content in batch]
     found = case.detector.predict(images, names)
     for score, map_, look_, image in zip(found.scores.tolist(), found.maps, found.looks, images, strict=True):
-        case.detector.decide(score, map_, look_, image.size, "part")
+        case.detector.decide(score, map_, look_, image.size, CATEGORY)
     taken = (perf_counter() - begun) / case.batch
     if counts:
         case.seconds.append(taken)
@@ -142,7 +153,7 @@ def _parts(detector: Detector, content: bytes) -> list[float]:
     (map_,) = detector.backend.maps(detector.models[ALL], groups)
     clock.append(perf_counter())
     score = float(detector.models[ALL].scores(map_[None]))
-    detector.decide(score, map_.numpy(), look(groups)[0].cpu().numpy(), image.size, "part")
+    detector.decide(score, map_.numpy(), look(groups)[0].cpu().numpy(), image.size, CATEGORY)
     clock.append(perf_counter())
     return np.diff(clock).tolist()
 

@@ -1,0 +1,189 @@
+"""A registry with one detector, the service on it, and clients."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+from benchmarks.latency.measure import CATEGORY, png, untrained
+from inpformer.errors import UserError
+from inpformer.images.opening import open_image
+from inpformer.judging.detector import Detector
+from serving.fetched import DETECTOR_FOLDER
+
+MODEL = "inpformer"
+PICTURES = 16
+SHARE_OF_THROUGHPUT = 0.7
+TOLERANCE = 1e-4
+
+
+@dataclass
+class Asked:
+    """Seconds of the answers with a verdict, how many had none, and the whole time."""
+
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+    wall: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return len(self.seconds) / self.wall
+
+    def row(self, name: str, bare: "Asked") -> str:
+        """In Markdown."""
+        p50, p95, p99 = (f"{1e3 * v:.1f}" for v in np.percentile(self.seconds, (50, 95, 99)))
+        return f"| {name} | {self.rate:.1f} | {self.rate / bare.rate:.2f} | {p50} | {p95} | {p99} | {self.refused} |"
+
+
+def run(clients: list[int], seconds: float) -> None:
+    """Measures, and prints."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # as the service has it
+    rng = np.random.default_rng(0)
+    contents = [png(rng) for _ in range(PICTURES)]
+    detector = untrained("inp_former", contents)
+    scores = [bare_score(detector, content) for content in contents]
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder), detector) as address:
+        print("| | pictures/s | of the bare loop's | p50, ms | p95 | p99 | refused |\n|---|---|---|---|---|---|---|")
+        best = 0.0
+        for count in clients:
+            alone = bare(detector, contents, seconds / 2)
+            print(alone.row("bare loop", alone), flush=True)
+            asked = closed_loop(address, contents, scores, count, seconds)
+            best = max(best, asked.rate)
+            print(asked.row(f"{count} clients", alone), flush=True)
+        alone = bare(detector, contents, seconds / 2)
+        rate = SHARE_OF_THROUGHPUT * best
+        asked = open_loop(address, contents, scores, rate, seconds)
+        print(asked.row(f"open loop, {rate:.1f} pictures/s", alone), flush=True)
+
+
+def bare_score(detector: Detector, content: bytes) -> float:
+    """What a replica of the model computes, without anything around it."""
+    image: Image.Image = open_image(content, "picture").convert("RGB")
+    prediction = detector.predict([image], [CATEGORY])
+    score = float(prediction.scores[0])
+    detector.decide(score, prediction.maps[0], prediction.looks[0], image.size, CATEGORY)
+    return score
+
+
+def bare(detector: Detector, contents: list[bytes], seconds: float) -> Asked:
+    """One picture after the other."""
+    asked, begun = Asked(), time.perf_counter()
+    while asked.wall < seconds:
+        now = time.perf_counter()
+        bare_score(detector, contents[len(asked.seconds) % len(contents)])
+        asked.seconds.append(time.perf_counter() - now)
+        asked.wall = time.perf_counter() - begun
+    return asked
+
+
+@contextmanager
+def served(folder: Path, detector: Detector) -> Iterator[str]:
+    """The address of the service, which has the detector as champion."""
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(uri, uri)
+    detector.save(folder / "detector")
+    run = client.create_run(client.create_experiment("benchmark", (folder / "artifacts").as_uri()))
+    client.log_artifacts(run.info.run_id, str(folder / "detector"), f"model/{DETECTOR_FOLDER}")
+    client.create_registered_model(MODEL)
+    version = client.create_model_version(MODEL, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias(MODEL, "champion", version.version)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "serving",
+        "--port",
+        str(port),
+        "--tracking-uri",
+        uri,
+        "--keep",
+        str(folder / "keep"),
+    ]
+    began = time.perf_counter()
+    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert service.stdout is not None
+        if not service.stdout.readline():
+            raise UserError("the service did not start: what it said stands above.")
+        print(f"ready after {time.perf_counter() - began:.0f} s\n")
+        yield f"http://127.0.0.1:{port}/v1/predict"
+    finally:
+        service.send_signal(signal.SIGTERM)
+        service.wait()
+
+
+def closed_loop(address: str, contents: list[bytes], scores: list[float], clients: int, seconds: float) -> Asked:
+    """So many clients, of which each asks when it was answered."""
+    end = time.perf_counter() + seconds
+
+    def work(client: httpx.Client, asked: Asked, number: int) -> None:
+        while time.perf_counter() < end:
+            ask(client, address, contents, scores, number, time.perf_counter(), asked)
+            number += 1
+
+    return _with_clients(clients, work)
+
+
+def open_loop(address: str, contents: list[bytes], scores: list[float], rate: float, seconds: float) -> Asked:
+    """A picture each 1 / `rate` seconds, whatever became of the ones before."""
+    begun, due, lock = time.perf_counter(), iter(range(int(rate * seconds))), threading.Lock()
+
+    def work(client: httpx.Client, asked: Asked, number: int) -> None:
+        while True:
+            with lock:
+                turn = next(due, None)
+            if turn is None:
+                return
+            at = begun + turn / rate
+            time.sleep(max(0.0, at - time.perf_counter()))
+            ask(client, address, contents, scores, turn, at, asked)
+
+    return _with_clients(32, work)
+
+
+def ask(
+    client: httpx.Client, address: str, contents: list[bytes], scores: list[float], number: int, at: float, asked: Asked
+) -> None:
+    """One picture, which was due `at`. Raises UserError for another score than the bare loop's."""
+    which = number % len(contents)
+    answer = client.post(address, content=contents[which])
+    if answer.status_code != 200:
+        asked.refused += 1
+        return
+    asked.seconds.append(time.perf_counter() - at)
+    if abs(answer.json()["score"] - scores[which]) > TOLERANCE * max(1.0, abs(scores[which])):
+        raise UserError(f"picture {which}: the service scores {answer.json()['score']}, the bare loop {scores[which]}.")
+
+
+def _with_clients(count: int, work: Callable[[httpx.Client, Asked, int], None]) -> Asked:
+    asked, begun = (
+        Asked(),
+        time.perf_counter(),
+    )  # lists and numbers of one object: the interpreter's lock keeps them whole
+
+    def one(number: int) -> None:
+        with httpx.Client(timeout=120) as client:
+            work(client, asked, number)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(one, range(count)))
+    asked.wall = time.perf_counter() - begun
+    return asked
