@@ -18,7 +18,9 @@ from inpformer.judging.learnt import ALL
 from pipelines.platform.bucket import cache_folder
 from pipelines.platform.pyfunc_model import DetectorModel
 from pipelines.platform.weights import load_encoder
-from serving.registry import _load_encoder as load_in_service
+from serving import fetched
+from serving.fetched import DETECTOR_FOLDER, TAGS_FILE, Wanted
+from serving.registry import download_weights
 from tests.conftest import INP_FORMER, OWN
 from tests.s3_server import S3Server
 
@@ -46,11 +48,17 @@ def test_weights_are_fetched_once_and_named_where_they_lie(
     assert load_encoder(settings).key == here.key
 
 
-def test_the_service_fetches_them_too(settings: EncoderSettings) -> None:
-    encoder = load_in_service(settings)
-    assert (encoder.settings, encoder.digest) == (settings, load_encoder(settings).digest)
+def test_the_service_fetches_them_too(settings: EncoderSettings, detector: Detector, tmp_path: Path) -> None:
+    encoder = load_encoder(settings)
+    own = replace(OWN, grid=None, channels=None)
+    model = INP_FORMER.make(own, encoder.shape)
+    made = Detector(encoder, INP_FORMER, own, {ALL: model}, detector.learnt_from, detector.thresholds)
+    made.save(tmp_path / DETECTOR_FOLDER)
+    (tmp_path / TAGS_FILE).write_text("{}")
+    served = fetched.load(tmp_path, "m", 1, Wanted(), None, download_weights).detector.encoder
+    assert (served.settings, served.digest) == (settings, encoder.digest)
     with pytest.raises(UserError, match=r"s3://tests/nowhere\.safetensors cannot be fetched .*: check AWS_"):
-        load_in_service(replace(settings, weights="s3://tests/nowhere.safetensors"))
+        download_weights("s3://tests/nowhere.safetensors", tmp_path)
 
 
 def test_of_many_that_want_them_at_once_one_fetches(settings: EncoderSettings, s3_here: S3Server) -> None:
