@@ -14,7 +14,7 @@ from typing import Any
 from serving.answers import LINE, PART_LENGTH, Asked, Health, RequestError, Verdict
 
 JSON_LENGTH = "inference-header-content-length"
-MOST_PICTURES = 16
+MOST_PICTURES, ID_LENGTH = 16, 200
 IMAGE, CATEGORY = "image", "category"
 # Each with its datatype, and how it is taken from a verdict.
 OUTPUTS: dict[str, tuple[str, Callable[[Verdict], str | float]]] = {
@@ -87,37 +87,35 @@ def _read(body: bytes, json_length: str | None) -> Inference:
     if not isinstance(request, dict):
         raise ValueError("the body is no JSON object")
     tensors: dict[str, list[bytes]] = {}
-    for tensor in _list(request["inputs"]):
-        if (name := tensor["name"]) not in (IMAGE, CATEGORY) or tensor["datatype"] != "BYTES":
-            raise ValueError(f"its inputs are {IMAGE} and {CATEGORY}, of datatype BYTES")
+    for tensor in _list(request["inputs"], 2):
+        if (name := tensor["name"]) not in (IMAGE, CATEGORY) or name in tensors or tensor["datatype"] != "BYTES":
+            raise ValueError(f"its inputs are {IMAGE} and {CATEGORY}, each once, of datatype BYTES")
         size = tensor.get("parameters", {}).get("binary_data_size")
         if size is None:
             tensors[name] = [_element(name, each) for each in _flat(tensor["data"])]
         else:
             if not isinstance(size, int) or not 0 <= size <= len(rest):
-                raise ValueError(f"binary_data_size is {size!r}, and {len(rest)} bytes are left")
+                raise ValueError(f"binary_data_size is {str(size)[:50]}, and {len(rest)} bytes are left")
             tensors[name], rest = _elements(rest[:size]), rest[size:]
-        count = 1
-        for side in _list(tensor["shape"]):
-            count *= int(side)
-        if count != len(tensors[name]):
-            raise ValueError(f"{name} has {len(tensors[name])} elements and the shape {tensor['shape']}")
+        if _list(tensor["shape"], 2) not in ([len(tensors[name])], [len(tensors[name]), 1]):
+            raise ValueError(f"{name} has {len(tensors[name])} elements, which is not its shape")
     if rest:
         raise ValueError(f"{len(rest)} bytes belong to no input")
     pictures = tuple(tensors[IMAGE])
-    if not 1 <= len(pictures) <= MOST_PICTURES:
-        raise ValueError(f"it has {len(pictures)} pictures: 1 to {MOST_PICTURES} can be asked for at a time")
+    if not pictures:
+        raise ValueError("it has no picture")
     categories = [category.decode() for category in tensors.get(CATEGORY, [])]
     if len(categories) not in (0, 1, len(pictures)):
         raise ValueError(f"it has {len(pictures)} pictures and {len(categories)} categories: give one, or one each")
     each = categories * len(pictures) if len(categories) == 1 else categories
     default = _asked(request.get("parameters") or {})
     asked = tuple(replace(default, category=category) for category in each) or (default,) * len(pictures)
-    outputs = tuple(output["name"] for output in _list(request.get("outputs") or [])) or tuple(OUTPUTS)
+    wanted = _list(request.get("outputs") or [], len(OUTPUTS))
+    outputs = tuple(dict.fromkeys(output["name"] for output in wanted)) or tuple(OUTPUTS)
     if unknown := [name for name in outputs if name not in OUTPUTS]:
-        raise ValueError(f"{unknown[0]!r} is no output: there are {', '.join(OUTPUTS)}")
+        raise ValueError(f"{str(unknown[0])[:50]!r} is no output: there are {', '.join(OUTPUTS)}")
     named = request.get("id")
-    return Inference(None if named is None else str(named), pictures, asked, outputs)
+    return Inference(None if named is None else str(named)[:ID_LENGTH], pictures, asked, outputs)
 
 
 def _asked(parameters: dict[str, Any]) -> Asked:
@@ -133,15 +131,16 @@ def _asked(parameters: dict[str, Any]) -> Asked:
     return Asked(**given)
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{str(value)[:50]!r} is no list")
+def _list(value: Any, most: int) -> list[Any]:
+    """Checked before anything is done with its elements: a body has room for millions."""
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError(f"{str(value)[:50]!r} is no list of up to {most}")
     return value
 
 
 def _flat(data: Any) -> list[str]:
     """The strings of a list of them, or of lists with one each."""
-    return [each[0] if isinstance(each, list) and len(each) == 1 else each for each in _list(data)]
+    return [each[0] if isinstance(each, list) and len(each) == 1 else each for each in _list(data, MOST_PICTURES)]
 
 
 def _element(name: str, text: str) -> bytes:
@@ -152,6 +151,8 @@ def _elements(content: bytes) -> list[bytes]:
     """Each is preceded by its length, 4 bytes, the lowest first."""
     found, at = [], 0
     while at < len(content):
+        if len(found) == MOST_PICTURES:
+            raise ValueError(f"a tensor has more than {MOST_PICTURES} elements")
         end = at + 4 + int.from_bytes(content[at : at + 4], "little")
         if at + 4 > len(content) or end > len(content):
             raise ValueError("an element is longer than its tensor")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -93,6 +94,14 @@ WRONG: dict[str, tuple[bytes, str | None]] = {
     "nothing behind": (HEAD, str(len(HEAD))),
     "more behind": (HEAD + binary(PICTURE) + b"x", str(len(HEAD))),
     "element too long": (HEAD + b"\xff" * len(binary(PICTURE)), str(len(HEAD))),
+    "millions of nothing": (
+        body(in_binary("image", parameters={"binary_data_size": 2**22})) + bytes(2**22),
+        str(len(body(in_binary("image", parameters={"binary_data_size": 2**22})))),
+    ),
+    "a shape that multiplies": (body(tensor("image", encoded(PICTURE), shape=[10**300] * 10_000)), None),
+    "one input twice": (body(tensor("image", encoded(PICTURE)), tensor("image", encoded(PICTURE))), None),
+    "more inputs": (body(*[tensor("image", encoded(PICTURE))] * 3), None),
+    "outputs by the thousand": (body(tensor("image", encoded(PICTURE)), outputs=[{"name": "score"}] * 1000), None),
     "size below 0": (body(in_binary("image", PICTURE, parameters={"binary_data_size": -1})), None),
     "size no number": (body(in_binary("image", PICTURE, parameters={"binary_data_size": "1"})), None),
 }
@@ -101,8 +110,10 @@ WRONG: dict[str, tuple[bytes, str | None]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_no_such_request_is_a_400(case: str) -> None:
     content, length = WRONG[case]
+    began = time.process_time()
     with pytest.raises(RequestError) as refused:
         v2.read(content, length)
+    assert time.process_time() - began < 1  # it is the ingress that reads, and everybody waits for that
     assert refused.value.status == 400
     assert len(refused.value.reason) < 400
 
