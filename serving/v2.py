@@ -149,7 +149,8 @@ def _element(name: str, text: str) -> bytes:
 
 def _elements(content: bytes) -> list[bytes]:
     """Each is preceded by its length, 4 bytes, the lowest first."""
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while at < len(content):
         if len(found) == MOST_PICTURES:
             raise ValueError(f"a tensor has more than {MOST_PICTURES} elements")
