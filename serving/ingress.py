@@ -21,14 +21,25 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from serving import v2, webhook
-from serving.answers import LINE, PART_LENGTH, Asked, Calibration, Health, Problem, Ready, RequestError, Verdict
+from serving.answers import (
+    LINE,
+    PART_LENGTH,
+    Asked,
+    Calibration,
+    Health,
+    Problem,
+    Ready,
+    RequestError,
+    Verdict,
+    too_late,
+)
 from serving.metrics import Answer, OfReplica, RequestMetrics, exposition, of_replica
 from serving.settings import Settings
 from serving.upload import FIELD, Bodies
 
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
-HEALTH_SECONDS = 5.0
+HEALTH_SECONDS, GRACE_SECONDS = 5.0, 0.5
 RESTART = 5  # seconds until a client may ask again
 # Of a client that sets no deadline, and the latest that it can set.
 DEADLINE_MS, LATEST_DEADLINE_MS = 30_000, 60_000
@@ -157,9 +168,14 @@ class Ingress:
             return verdict
 
     async def _judge(self, upload: bytes, asked: Asked, end: float) -> Verdict:
-        verdict: Verdict | RequestError = await _ask(
-            self._inspector.judge.remote(upload, asked, end - time.monotonic())
-        )
+        left = end - time.monotonic()
+        judging = self._inspector.judge.remote(upload, asked, left)
+        try:
+            # The replica keeps the deadline; where there is none just now, nobody would.
+            async with asyncio.timeout(left + GRACE_SECONDS):
+                verdict: Verdict | RequestError = await _ask(judging)
+        except TimeoutError:
+            raise too_late(left) from None
         if isinstance(verdict, RequestError):
             raise verdict
         return verdict

@@ -646,6 +646,13 @@ def processes_of(uri: str) -> list[int]:
     return found
 
 
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # gone meanwhile
+        return b""
+
+
 # Of Ray's head, of an actor, and of a Serve replica, which would unpickle what it is sent.
 CALLS = (
     "ray.rpc.NodeInfoGcsService/CheckAlive",
@@ -712,6 +719,12 @@ def test_command_serves_until_interrupted_and_starts_without_its_registry(store:
         assert service.poll() is None, errors.read_text()
         alone = health()
         answers = let_in_from_outside(store.uri)
+        (replica,) = [pid for pid in processes_of(store.uri) if b"ServeReplica:inpformer:Inspector" in command_of(pid)]
+        os.kill(replica, signal.SIGKILL)
+        killed = time.monotonic()
+        refused = client.post("/v1/predict?category=bolt&deadline_ms=1000", content=GOOD)
+        waited = time.monotonic() - killed
+        eventually(lambda: client.post("/v1/predict?category=bolt", content=GOOD).status_code == 200)
         database.write_bytes(content)
         eventually(lambda: health()["update_error"] is None)
         under_way = httpx.post(f"{client.base_url}/v1/predict?category=bolt", content=slow_picture(), timeout=DEADLINE)
@@ -722,8 +735,11 @@ def test_command_serves_until_interrupted_and_starts_without_its_registry(store:
         client.close()
     assert (under_way.status_code, under_way.json()["decision"]) == (200, "PASS")
     assert [(answer.status_code, answer.headers["retry-after"]) for answer in late] == [(503, "5")]
-    assert output.read_text() == f"serving {MODEL} version {version} at http://127.0.0.1:{port}\n"
+    # What follows is Ray's own, of the replica that was killed.
+    assert output.read_text().splitlines()[0] == f"serving {MODEL} version {version} at http://127.0.0.1:{port}"
     assert (alone["status"], alone["model_version"], status) == ("ok", int(version), 0)
+    assert (refused.status_code, "retry-after" in refused.headers) in {(503, True), (504, True)}, refused.text
+    assert waited < 20  # by a clock of a busy machine: it was asked to wait for 1
     assert all("UNAUTHENTICATED" in answers[call] for call in CALLS), answers
     assert not {"OK", "200", "INTERNAL", "UNKNOWN"} & set().union(*answers.values()), answers
     assert "does not answer" in alone["update_error"]
