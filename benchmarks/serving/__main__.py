@@ -1,11 +1,13 @@
 """What does the service cost beside the bare detector, on the same cores?
 
 python -m benchmarks.serving [--clients 1 4 16 64] [--seconds 20]
+python -m benchmarks.serving --faults
 
 The bundled encoder at the demo's size, weights as they begin. `python -m serving` on loopback, asked by so many clients
 that each wait for their answer, then at 70 % of its throughput by clients that do not (open loop: a picture is late
 from the time at which it was due). Between these the bare loop decodes, predicts and decides with as many threads as
 the service has: compare within one table. Every answer's score is compared with the bare loop's.
+--faults kills a replica of the model, the ingress and the proxy, one after the other, while the registry is away.
 """
 
 import argparse
@@ -18,11 +20,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--seconds", type=float, default=20, help="a row (default: %(default)g)")
+    parser.add_argument("--faults", action="store_true")
     args = parser.parse_args()
     # Not at the top: torch and timm take longer to load than arguments to be refused.
-    from benchmarks.serving.measure import run
+    from benchmarks.serving import faults, measure
 
-    run(args.clients, args.seconds)
+    if args.faults:
+        measure.with_detector(faults.run)
+    else:
+        measure.run(args.clients, args.seconds)
 
 
 if __name__ == "__main__":

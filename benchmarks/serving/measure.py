@@ -73,6 +73,13 @@ def run(clients: list[int], seconds: float) -> None:
         print(asked.row(f"open loop, {rate:.1f} pictures/s", alone), flush=True)
 
 
+def with_detector(work: Callable[[Path, Detector, bytes], None]) -> None:
+    """Calls `work` with an empty folder, a detector and a picture."""
+    contents = [png(np.random.default_rng(number)) for number in range(4)]
+    with tempfile.TemporaryDirectory() as folder:
+        work(Path(folder), untrained("inp_former", contents), contents[0])
+
+
 def bare_score(detector: Detector, content: bytes) -> float:
     """What a replica of the model computes, without anything around it."""
     image: Image.Image = open_image(content, "picture").convert("RGB")
