@@ -76,7 +76,7 @@ def _load_kept(settings: Settings, turn: AbstractContextManager[object]) -> Serv
                 return None
             found = fetched.load(kept.folder, settings.model, kept.version, _wanted(settings), None, download_weights)
         return _warm(found, settings, kept.version, turn)
-    except UserError:
+    except (UserError, OSError, ValueError):  # of a folder that somebody changed, too
         return None
 
 

@@ -82,6 +82,17 @@ def test_it_serves_only_as_it_was_asked_for(registry_gone: str, settings: Settin
         first(settings.model_copy(update=options))
 
 
+def test_a_folder_that_somebody_changed_is_no_version(store: ModelStore, settings: Settings) -> None:
+    first(settings)
+    (place,) = Path(settings.keep).iterdir()
+    (place / LATEST).unlink()
+    (place / "mine").mkdir()
+    (place / LATEST).symlink_to("mine")
+    shutil.rmtree(store.folder / "artifacts")
+    with pytest.raises(UserError, match="cannot be fetched"):
+        first(settings)
+
+
 def test_an_alias_that_was_taken_away_is_not_served(store: ModelStore, settings: Settings) -> None:
     first(settings)
     store.client.delete_registered_model_alias(MODEL, ALIAS)
