@@ -100,18 +100,8 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
     from serving.settings import Settings
 
-    paths = ("encoder_weights", "verify_key")
-    options = (
-        "model",
-        "alias",
-        "tracking_uri",
-        "poll_seconds",
-        "max_upload_mb",
-        "backend",
-        "precision",
-        "keep",
-        *paths,
-    )
+    files = ("encoder_weights", "verify_key", "keep")
+    options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", "precision", *files)
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
         return Settings(**given)

@@ -5,7 +5,7 @@ Imports neither torch nor MLflow: a replica of it starts fast and stays small.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -163,22 +163,22 @@ class Ingress:
         asked = Asked(category, part, line, with_map)
         with self._answer() as answer:
             async with self._bodies.upload(request, deadline_ms / 1000) as upload:
-                verdict = await self._judge(upload, asked, end)
+                (verdict,) = await self._judge((upload,), (asked,), end)
             answer.status = 200
             return verdict
 
-    async def _judge(self, upload: bytes, asked: Asked, end: float) -> Verdict:
+    async def _judge(self, uploads: Sequence[bytes], asked: Sequence[Asked], end: float) -> list[Verdict]:
         left = end - time.monotonic()
-        judging = self._inspector.judge.remote(upload, asked, left)
+        judging = self._inspector.judge.remote(uploads, asked, left)
         try:
             # The replica keeps the deadline; where there is none just now, nobody would.
             async with asyncio.timeout(left + GRACE_SECONDS):
-                verdict: Verdict | RequestError = await _ask(judging)
+                verdicts: list[Verdict] | RequestError = await _ask(judging)
         except TimeoutError:
             raise too_late(left) from None
-        if isinstance(verdict, RequestError):
-            raise verdict
-        return verdict
+        if isinstance(verdicts, RequestError):
+            raise verdicts
+        return verdicts
 
     @app.get("/v1/calibration", responses={status: {"model": Problem} for status in (422, 503)})
     async def calibration(self, category: str | None = None) -> Calibration:
@@ -235,8 +235,7 @@ class Ingress:
         with self._answer() as answer:
             async with self._bodies.whole(request, deadline_ms / 1000) as body:
                 inference = v2.read(body, request.headers.get(v2.JSON_LENGTH))
-                judged = zip(inference.pictures, inference.asked, strict=True)
-                verdicts = await asyncio.gather(*(self._judge(picture, asked, end) for picture, asked in judged))
+                verdicts = await self._judge(inference.pictures, inference.asked, end)
             answer.status = 200
             return v2.answer(inference, verdicts)
 
@@ -269,9 +268,8 @@ class Ingress:
             handle.broadcast("metrics").results_async(timeout_s=HEALTH_SECONDS)
             for handle in (ingresses, self._inspector)
         ]
-        found = await asyncio.gather(
-            *asked, return_exceptions=True
-        )  # a deployment that is restarted has nothing to say
+        # A deployment that is being restarted has nothing to say.
+        found = await asyncio.gather(*asked, return_exceptions=True)
         replicas = [replica for results in found if not isinstance(results, BaseException) for replica in results]
         return Response(exposition(replicas), media_type=CONTENT_TYPE_LATEST)
 

@@ -6,6 +6,7 @@ import io
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,23 +78,32 @@ class Inspector:
         self._look = threading.Event()
         threading.Thread(target=self._follow_alias, name="follow-alias", daemon=True).start()
 
-    async def judge(self, upload: bytes, asked: Asked, seconds: float) -> Verdict | RequestError:
-        """The verdict on an image file, in `seconds` or not at all. What is wrong with the request is returned, not
-        raised: Serve would log every bad upload as a crash.
+    async def judge(
+        self, uploads: Sequence[bytes], asked: Sequence[Asked], seconds: float
+    ) -> list[Verdict] | RequestError:
+        """The verdicts on the image files of one request, all by one version, in `seconds` or not at all. What is wrong
+        with the request is returned, not raised: Serve would log every bad upload as a crash.
         """
+        served = self._served
+        judging = [asyncio.create_task(self._judge(served, *one, seconds)) for one in zip(uploads, asked, strict=True)]
         try:
-            with self._line.place(seconds):
-                async with asyncio.timeout(seconds) as limit:
-                    verdict = await self._judge(upload, asked, limit)
+            return await asyncio.gather(*judging)
         except RequestError as error:
             return error
         except TimeoutError:
             return too_late(seconds)
+        finally:
+            for task in judging:  # where one of them was refused, or nobody waits any more
+                task.cancel()
+
+    async def _judge(self, served: Served, upload: bytes, asked: Asked, seconds: float) -> Verdict:
+        with self._line.place(seconds):
+            async with asyncio.timeout(seconds) as limit:
+                verdict = await self._judge_by(served, upload, asked, limit)
         self._metrics.judged(verdict)
         return verdict
 
-    async def _judge(self, upload: bytes, asked: Asked, limit: asyncio.Timeout) -> Verdict:
-        served = self._served
+    async def _judge_by(self, served: Served, upload: bytes, asked: Asked, limit: asyncio.Timeout) -> Verdict:
         category = _category(served.detector, asked.category)
         loop = asyncio.get_running_loop()
         came = time.perf_counter()

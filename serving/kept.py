@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -89,6 +89,11 @@ class Kept:
         with self._locked(fcntl.LOCK_SH):
             folder = (self._place / LATEST).resolve()
             yield KeptVersion(folder, int(folder.name.partition("-")[0]))
+
+    def forget(self) -> None:
+        """Keeps nothing any more."""
+        with suppress(OSError):
+            (self._place / LATEST).unlink()  # the folder goes with the next version
 
     def _remove_all_but(self, kept: Path) -> None:
         for other in self._place.iterdir():

@@ -41,7 +41,8 @@ def load_first(
     try:
         version = registry.version(settings.model, settings.alias)
         return load(registry, settings, version, turn), None
-    except NotThereError:
+    except NotThereError:  # taken away on purpose: it is not to come back where the registry does not answer
+        _kept(settings).forget()
         raise
     except UserError as error:
         served = _load_kept(settings, turn)

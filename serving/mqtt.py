@@ -29,6 +29,7 @@ LARGEST_PICTURE = 64 * 2**20
 ASK_SECONDS = 70.0  # later than the service's latest deadline
 RETRY_SECONDS = 1.0
 WAIT_SECONDS = 2.0
+REFUSALS = (134, 135)  # MQTT 5's reasons: bad user name or password, not authorized
 MAY_COME_TO_BE = (408, 429, 503, 504)
 QOS = 1
 ERROR = "ERROR"
@@ -95,6 +96,8 @@ class _Connection:
             self._client.username_pw_set(name, os.environ.get(PASSWORD))
         self._client.will_set(self._status, "offline", QOS, retain=True)
         self._client.on_connect, self._client.on_disconnect = self._connected, self._lost
+        self._client.on_connect_fail = lambda client, data: self._is_away("no connection")
+        self._away = False
         self._client.on_message = lambda client, data, message: self._came(message)
         self._pool = ThreadPoolExecutor(AT_A_TIME, "picture")
 
@@ -120,16 +123,25 @@ class _Connection:
 
     def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self.refusal = str(reason)
-            self.stopping.set()
+            if reason.value in REFUSALS:
+                self.refusal = str(reason)
+                self.stopping.set()
+            else:
+                self._is_away(reason)
             return
+        self._away = False
         self._client.subscribe(f"{self._bridge.prefix}/+/+/picture", QOS)
         self._client.publish(self._status, "online", QOS, retain=True)
         print(f"{self._bridge.broker}: pictures on {self._bridge.prefix}/<line>/<category>/picture", flush=True)
 
     def _lost(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if not self.stopping.is_set():
+        self._is_away(reason)
+
+    def _is_away(self, reason: object) -> None:
+        """Says so once, until the broker is there again."""
+        if not self._away and not self.stopping.is_set():
             print(f"{self._bridge.broker} is away ({reason}): it is tried again", file=sys.stderr, flush=True)
+        self._away = True
 
     def _came(self, message: Any) -> None:
         if not self.stopping.is_set():

@@ -134,7 +134,7 @@ def _asked(parameters: dict[str, Any]) -> Asked:
 def _list(value: Any, most: int) -> list[Any]:
     """Checked before anything is done with its elements: a body has room for millions."""
     if not isinstance(value, list) or len(value) > most:
-        raise ValueError(f"{str(value)[:50]!r} is no list of up to {most}")
+        raise ValueError(f"a {type(value).__name__} stands for a list of up to {most}")
     return value
 
 

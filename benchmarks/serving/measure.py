@@ -113,17 +113,7 @@ def served(folder: Path, detector: Detector) -> Iterator[str]:
     client.set_registered_model_alias(MODEL, "champion", version.version)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "serving",
-        "--port",
-        str(port),
-        "--tracking-uri",
-        uri,
-        "--keep",
-        str(folder / "keep"),
-    ]
+    command = [sys.executable, "-m", "serving", f"--port={port}", "--tracking-uri", uri, "--keep", f"{folder}/keep"]
     began = time.perf_counter()
     service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -181,10 +171,7 @@ def ask(
 
 
 def _with_clients(count: int, work: Callable[[httpx.Client, Asked, int], None]) -> Asked:
-    asked, begun = (
-        Asked(),
-        time.perf_counter(),
-    )  # lists and numbers of one object: the interpreter's lock keeps them whole
+    asked, begun = Asked(), time.perf_counter()
 
     def one(number: int) -> None:
         with httpx.Client(timeout=120) as client:

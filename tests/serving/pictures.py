@@ -1,10 +1,12 @@
-"""Pictures that tests send."""
+"""Pictures that tests send, and a verdict as one has it."""
 
 import io
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from serving.answers import Timings, Verdict
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (90, 60)) -> Image.Image:
@@ -18,3 +20,22 @@ def as_file(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
+
+
+def verdict(**changed: Any) -> Verdict:
+    """A PASS at half the threshold."""
+    values: dict[str, Any] = {
+        "category": "nut",
+        "score": 1.0,
+        "threshold": 2.0,
+        "review_threshold": 2.0,
+        "decision": "PASS",
+        "doubt": None,
+        "p_value": 0.5,
+        "promised": True,
+        "regions": [],
+        "model_name": "m",
+        "model_version": 1,
+        "timings_ms": Timings.of(0.0, 0.004, 0.3),
+    }
+    return Verdict(**values | changed)

@@ -98,6 +98,9 @@ def test_an_alias_that_was_taken_away_is_not_served(store: ModelStore, settings:
     store.client.delete_registered_model_alias(MODEL, ALIAS)
     with pytest.raises(NotThereError):
         first(settings)
+    Path(store.uri.removeprefix("sqlite:///")).write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match="does not answer"):  # it does not come back by that
+        first(settings)
 
 
 def test_a_broken_new_version_leaves_the_one_before(store: ModelStore, settings: Settings) -> None:

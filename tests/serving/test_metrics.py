@@ -3,26 +3,9 @@
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.answers import Doubt, Timings, Verdict
+from serving.answers import Doubt
 from serving.metrics import MOST_LINES, OTHER_LINES, JudgingMetrics, OfReplica, RequestMetrics, exposition
-
-
-def verdict(line: str | None = None, threshold: float = 2.0, doubt: Doubt | None = None) -> Verdict:
-    return Verdict(
-        category="nut",
-        score=1.0,
-        threshold=threshold,
-        review_threshold=threshold,
-        decision="PASS",
-        doubt=doubt,
-        p_value=0.5,
-        promised=True,
-        regions=[],
-        model_name="m",
-        model_version=1,
-        timings_ms=Timings.of(0.0, 0.004, 0.3),
-        line=line,
-    )
+from tests.serving.pictures import verdict
 
 
 def found(*replicas: OfReplica) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -54,8 +37,8 @@ def test_one_family_holds_the_samples_of_all_replicas() -> None:
 def test_lines_that_nobody_knows_share_a_name_from_some_number_on() -> None:
     metrics = JudgingMetrics()
     for number in range(2 * MOST_LINES):
-        metrics.judged(verdict(f"line-{number}"))
-    metrics.judged(verdict("line-0"))
+        metrics.judged(verdict(line=f"line-{number}"))
+    metrics.judged(verdict(line="line-0"))
     lines = {
         dict(labels)["line"]: value
         for (name, labels), value in found(counted(metrics)).items()

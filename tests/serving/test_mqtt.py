@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -116,7 +117,7 @@ class Bridge:
     def start(self) -> "Bridge":
         with self._said.open("w") as out:
             self.process = subprocess.Popen(self._command, cwd=ROOT, stdout=out, stderr=out)
-        eventually(lambda: "pictures on" in self.said or self.process.poll() is not None)
+        eventually(lambda: re.search("pictures on|is away", self.said) or self.process.poll() is not None)
         return self
 
     @property
@@ -213,6 +214,16 @@ def test_a_broker_that_comes_back_has_its_verdicts(bridge: Bridge, broker: Broke
     eventually(lambda: bridge.said.count("pictures on") == 2)
     line.send("plant/1/bolt/picture")
     assert line.verdict()[1]["decision"] == "PASS"
+
+
+def test_a_broker_that_is_away_at_the_start_is_waited_for(broker: Broker, tmp_path: Path) -> None:
+    broker.stop()
+    with Bridge(broker, "http://127.0.0.1:1", tmp_path) as bridge:
+        assert "is away" in bridge.said
+        broker.start()
+        eventually(lambda: "pictures on" in bridge.said)
+        assert bridge.said.count("is away") == 1
+        assert bridge.stop() == 0
 
 
 def test_the_broker_says_whether_the_bridge_is_there(bridge: Bridge, broker: Broker, line: Line) -> None:

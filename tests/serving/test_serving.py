@@ -481,15 +481,15 @@ def test_a_picture_whose_client_went_is_measured_nevertheless(
     monkeypatch.setattr(Detector, "predict", slowly)
     category = next(iter(detector.thresholds))
 
-    async def asked() -> tuple[Verdict | RequestError, Verdict | RequestError]:
-        gone = asyncio.create_task(inspector.judge(GOOD, Asked(category), DEADLINE))
+    async def asked() -> tuple[list[Verdict] | RequestError, list[Verdict] | RequestError]:
+        gone = asyncio.create_task(inspector.judge([GOOD], [Asked(category)], DEADLINE))
         assert await asyncio.to_thread(begun[0].wait, DEADLINE)
-        judged = asyncio.create_task(inspector.judge(GOOD, Asked(category), DEADLINE))
+        judged = asyncio.create_task(inspector.judge([GOOD], [Asked(category)], DEADLINE))
         gone.cancel()
         await asyncio.sleep(0.6)
         goes_on[0].set()
         assert await asyncio.to_thread(begun[1].wait, DEADLINE)
-        refused = await inspector.judge(GOOD, Asked(category), 0.5)
+        refused = await inspector.judge([GOOD], [Asked(category)], 0.5)
         goes_on[1].set()
         return refused, await judged
 
@@ -497,7 +497,42 @@ def test_a_picture_whose_client_went_is_measured_nevertheless(
         refused, judged = asyncio.run(asked())
     assert isinstance(refused, RequestError)
     assert (refused.status, (refused.retry_after or 0) >= 1) == (503, True)
-    assert isinstance(judged, Verdict)
+    assert isinstance(judged, list)
+    assert len(judged) == 1
+
+
+def test_pictures_of_one_request_are_judged_by_one_version(
+    store: ModelStore, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = store.client.get_model_version_by_alias(MODEL, ALIAS).version
+    first, second = store.register(detector), store.register(detector)
+    store.promote(first)
+    inspector = Inspector(Settings(model=MODEL, tracking_uri=store.uri, poll_seconds=3600))
+    predict, begun, goes_on = Detector.predict, Event(), Event()
+
+    def slowly(self: Detector, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
+        if not begun.is_set():
+            begun.set()
+            assert goes_on.wait(DEADLINE)
+        return predict(self, images, categories)
+
+    loaded = load(inspector._registry, inspector._settings, second, Lock(), inspector._served.detector.encoder)
+    monkeypatch.setattr(Detector, "predict", slowly)
+    asked = Asked(next(iter(detector.thresholds)))
+
+    async def swapped() -> tuple[list[Verdict] | RequestError, list[Verdict] | RequestError]:
+        judging = asyncio.create_task(inspector.judge([GOOD] * 3, [asked] * 3, DEADLINE))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        inspector._served = loaded
+        goes_on.set()
+        return await judging, await inspector.judge([GOOD], [asked], DEADLINE)
+
+    with closing(inspector._decoders):
+        before, after = asyncio.run(swapped())
+    store.promote(int(good))
+    assert isinstance(before, list)
+    assert isinstance(after, list)
+    assert [each.model_version for each in (*before, *after)] == [first, first, first, second]
 
 
 def vit_detector(weights: Path) -> Detector:

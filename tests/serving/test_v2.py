@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from serving import v2
-from serving.answers import RequestError, Timings, Verdict
+from serving.answers import RequestError
 from serving.v2 import MOST_PICTURES, OUTPUTS
+from tests.serving.pictures import verdict
 
 PICTURE = b"\x89PNG, or so"
 
@@ -119,28 +120,12 @@ def test_what_is_no_such_request_is_a_400(case: str) -> None:
 
 
 def test_the_answer_has_an_element_a_picture() -> None:
-    verdicts = [
-        Verdict(
-            category="nut",
-            score=score,
-            threshold=1.0,
-            review_threshold=1.0,
-            decision="FAIL" if score > 1 else "PASS",
-            doubt=None,
-            p_value=0.5,
-            promised=True,
-            regions=[],
-            model_name="m",
-            model_version=3,
-            timings_ms=Timings.of(0.0, 0.0, 0.0),
-        )
-        for score in (0.5, 1.5)
-    ]
+    verdicts = [verdict(score=0.5), verdict(score=1.5, decision="FAIL")]
     pictures = tensor("image", encoded(PICTURE, PICTURE))
     made = v2.answer(v2.read(body(pictures, outputs=[{"name": "decision"}, {"name": "score"}]), None), verdicts)
     assert made == {
         "model_name": "m",
-        "model_version": "3",
+        "model_version": "1",
         "outputs": [
             {"name": "decision", "datatype": "BYTES", "shape": [2], "data": ["PASS", "FAIL"]},
             {"name": "score", "datatype": "FP32", "shape": [2], "data": [0.5, 1.5]},
