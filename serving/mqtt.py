@@ -50,7 +50,11 @@ class Bridge:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.broker)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        try:
+            known = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is none
+            known = False
+        if not known:
             raise UserError(f"--broker is {self.broker}: it must be mqtt://HOST[:1883] or mqtts://HOST[:8883].")
         if parts.username or parts.password:
             raise UserError(f"--broker holds a name: set {USERNAME} and {PASSWORD} instead.")
@@ -58,7 +62,7 @@ class Bridge:
             raise UserError(f"--service is {self.service}: it must be an address such as http://127.0.0.1:8000.")
         if not self.prefix or any(sign in self.prefix for sign in "+#"):
             raise UserError(f"--prefix is {self.prefix!r}: it must be the beginning of a topic, without + and #.")
-        if self.patience <= 0:
+        if not self.patience > 0:  # nor no number
             raise UserError(f"--patience is {self.patience:g}: it must be above 0 seconds.")
 
 

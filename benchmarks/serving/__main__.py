@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="a row (default: %(default)g)")
     parser.add_argument("--faults", action="store_true")
     args = parser.parse_args()
+    if min(args.clients) < 1 or not args.seconds > 0:
+        parser.error("--clients must be at least 1, --seconds above 0")
     # Not at the top: torch and timm take longer to load than arguments to be refused.
     from benchmarks.serving import faults, measure
 

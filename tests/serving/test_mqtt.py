@@ -250,9 +250,12 @@ def test_who_is_not_let_in_is_told_in_a_sentence(broker: Broker, tmp_path: Path)
     [
         (["--broker", "127.0.0.1:1883"], "--broker"),
         (["--broker", "mqtt://me:secret@127.0.0.1"], "MQTT_USERNAME"),
+        (["--broker", "mqtt://127.0.0.1:99999"], "--broker"),
+        (["--broker", "mqtt://127.0.0.1:0"], "--broker"),
         (["--service", "127.0.0.1:8000"], "--service"),
         (["--prefix", "a/#"], "--prefix"),
         (["--patience", "0"], "--patience"),
+        (["--patience", "nan"], "--patience"),
     ],
 )
 def test_impossible_options_are_one_sentence(options: list[str], named: str) -> None:
