@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def main() -> None:
         arguments = _arguments()
         check_free(arguments.host, arguments.port)
         settings = _settings(arguments)
+        _check_keys(settings)
         _check_cluster(os.environ.get("RAY_ADDRESS") or "local")
         version = _check_model(settings)
         _serve(settings, version, arguments.host, arguments.port)
@@ -80,6 +82,7 @@ def _arguments() -> argparse.Namespace:
         "(default: INPFORMER_KEEP, or ~/.cache/inpformer)",
     )
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
+    parser.add_argument("--keys", help="file of clients' keys, see `python -m serving.keyring` (or INPFORMER_KEYS)")
     return parser.parse_args()
 
 
@@ -100,7 +103,7 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
     from serving.settings import Settings
 
-    files = ("encoder_weights", "verify_key", "keep")
+    files = ("encoder_weights", "verify_key", "keep", "keys")
     options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", "precision", *files)
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     try:
@@ -109,6 +112,13 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise UserError(f"--{option} is {first['input']!r}: {first['msg'].lower()}.") from None
+
+
+def _check_keys(settings: "Settings") -> None:
+    from serving.keys import read_keys
+
+    if settings.keys:
+        read_keys(Path(settings.keys))
 
 
 def _check_model(settings: "Settings") -> int:

@@ -140,6 +140,10 @@ class Health(BaseModel):
     unchecked: list[str] = Field(
         description="The categories of which too few good parts are known to tell whether a picture shows one."
     )
+    challenged: int = Field(
+        description="How many pictures that go with the version it scored, before it served, as in its calibration; 0 "
+        "where none do, or with an export of 8 bits."
+    )
     device: str = Field(description="What the model computes on: cpu or cuda.")
     backend: str = Field(description="Who computes: torch, or the runtime of the version's export.")
     precision: int = Field(description="In how many bits: 32, or those of the version's export.")

@@ -7,12 +7,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
@@ -33,6 +35,7 @@ from serving.answers import (
     Verdict,
     too_late,
 )
+from serving.keys import Guest, Keys
 from serving.metrics import Answer, OfReplica, RequestMetrics, exposition, of_replica
 from serving.settings import Settings
 from serving.upload import FIELD, Bodies
@@ -55,6 +58,8 @@ UPLOAD = {
     }
 }
 
+# Says so in the schema; who is let in, `Keys` knows.
+KEYED = [Depends(HTTPBearer(auto_error=False, description="A key, where the service was started with some."))]
 # No /docs: that page would load its scripts from another host. The schema is at /openapi.json.
 app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
 
@@ -64,8 +69,13 @@ async def _refuse(request: Request, error: RequestError) -> JSONResponse:
     return JSONResponse(
         Problem(error=error.reason, decision=error.decision).model_dump(exclude_none=True),
         error.status,
-        headers={} if error.retry_after is None else {"Retry-After": str(error.retry_after)},
+        headers=_headers(error),
     )
+
+
+def _headers(error: RequestError) -> dict[str, str]:
+    later = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return later | ({"WWW-Authenticate": "Bearer"} if error.status == 401 else {})
 
 
 @app.exception_handler(RequestValidationError)
@@ -107,6 +117,7 @@ class Ingress:
     def __init__(self, inspector: DeploymentHandle[Any], settings: Settings) -> None:
         self._inspector = inspector
         self._bodies = Bodies(int(settings.max_upload_mb * 2**20))
+        self._keys = Keys(Path(settings.keys)) if settings.keys else None
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._page = PAGE.read_text()
         self._model = settings.model
@@ -124,6 +135,15 @@ class Ingress:
                 answer.status = error.status if isinstance(error, RequestError) else 500
                 raise
 
+    def _admit(self, request: Request) -> Guest:
+        """Who brings pictures."""
+        return Guest() if self._keys is None else self._keys.admit(request.headers.get("authorization"))
+
+    def _let_in(self, request: Request) -> None:
+        """Who asks for something else than a verdict."""
+        if self._keys is not None:
+            self._keys.let_in(request.headers.get("authorization"))
+
     def _refuse_if_draining(self) -> None:
         if self._draining:
             raise RequestError(503, "the service is being stopped: ask it again once it runs.", retry_after=RESTART)
@@ -140,8 +160,9 @@ class Ingress:
 
     @app.post(
         "/v1/predict",
+        dependencies=KEYED,
         response_model_exclude_none=True,
-        responses={status: {"model": Problem} for status in (400, 408, 413, 422, 500, 503, 504)},
+        responses={status: {"model": Problem} for status in (400, 401, 403, 408, 413, 422, 429, 500, 503, 504)},
         openapi_extra=UPLOAD,
     )
     async def predict(
@@ -160,8 +181,8 @@ class Ingress:
         once where the line before the model is too long for that.
         """
         end = time.monotonic() + deadline_ms / 1000
-        asked = Asked(category, part, line, with_map)
         with self._answer() as answer:
+            asked = Asked(category, part, self._admit(request).of(line), with_map)
             async with self._bodies.upload(request, deadline_ms / 1000) as upload:
                 (verdict,) = await self._judge((upload,), (asked,), end)
             answer.status = 200
@@ -180,9 +201,12 @@ class Ingress:
             raise verdicts
         return verdicts
 
-    @app.get("/v1/calibration", responses={status: {"model": Problem} for status in (422, 503)})
-    async def calibration(self, category: str | None = None) -> Calibration:
+    @app.get(
+        "/v1/calibration", dependencies=KEYED, responses={status: {"model": Problem} for status in (401, 422, 503)}
+    )
+    async def calibration(self, request: Request, category: str | None = None) -> Calibration:
         """What the thresholds of a category stand on: the scores of held-out good parts, and what they promise."""
+        self._let_in(request)
         found: Calibration | RequestError = await _at_once(self._inspector.calibration.remote(category))
         if isinstance(found, RequestError):
             raise found
@@ -219,7 +243,8 @@ class Ingress:
 
     @app.post(
         "/v2/models/{model}/infer",
-        responses={status: {"model": Problem} for status in (400, 404, 408, 413, 422, 500, 503, 504)},
+        dependencies=KEYED,
+        responses={status: {"model": Problem} for status in (400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504)},
     )
     async def v2_infer(
         self,
@@ -233,9 +258,12 @@ class Ingress:
         end = time.monotonic() + deadline_ms / 1000
         self._refuse_other(model)
         with self._answer() as answer:
+            guest = self._admit(request)
             async with self._bodies.whole(request, deadline_ms / 1000) as body:
                 inference = v2.read(body, request.headers.get(v2.JSON_LENGTH))
-                verdicts = await self._judge(inference.pictures, inference.asked, end)
+                guest.brought(len(inference.pictures))
+                asked = [replace(each, line=guest.of(each.line)) for each in inference.asked]
+                verdicts = await self._judge(inference.pictures, asked, end)
             answer.status = 200
             return v2.answer(inference, verdicts)
 
@@ -259,9 +287,10 @@ class Ingress:
             raise RequestError(503, "the line before the model is full.", retry_after=1)
         return Ready(status="ready")
 
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def all_metrics(self) -> Response:
+    @app.get("/metrics", dependencies=KEYED, response_class=PlainTextResponse, responses={401: {"model": Problem}})
+    async def all_metrics(self, request: Request) -> Response:
         """In Prometheus's text format: requests, decisions, scores, times and the line, of each replica by its name."""
+        self._let_in(request)
         here = serve.get_replica_context()
         ingresses = serve.get_deployment_handle(here.deployment, here.app_name)
         asked = [

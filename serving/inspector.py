@@ -184,6 +184,7 @@ class Inspector:
             model_version=served.version,
             categories=sorted(served.detector.thresholds),
             unchecked=served.detector.unchecked,
+            challenged=served.challenged,
             device=served.detector.encoder.device.type,
             backend=served.detector.backend.name,
             precision=served.detector.backend.precision,

@@ -11,6 +11,7 @@ from PIL import Image
 from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
+from inpformer.judging.challenge import check_challenges
 from inpformer.judging.detector import Detector
 from serving import fetched
 from serving.fetched import Loaded, Wanted
@@ -22,12 +23,13 @@ from serving.settings import Settings
 @dataclass(frozen=True)
 class Served:
     """A detector and the version it is of: replaced as one, so that no answer mixes two versions. `notice` is what an
-    operator should know of how it was loaded.
+    operator should know of how it was loaded; `challenged` is how many of its own pictures it scored as it should.
     """
 
     detector: Detector
     version: int
     notice: str | None
+    challenged: int
 
 
 def load_first(
@@ -61,7 +63,8 @@ def load(
     """Fetches a version, warms it up, each time in a `turn` among real judgements, and keeps it on this machine.
     `encoder` is that of the version served now.
 
-    Raises UserError if it cannot be loaded, knows no category or gives no finite score.
+    Raises UserError if it cannot be loaded, knows no category, gives no finite score or scores a picture of its own
+    otherwise than it did.
     """
     wanted, kept = _wanted(settings), _kept(settings)
     with kept.fetching() as folder:
@@ -82,7 +85,7 @@ def _load_kept(settings: Settings, turn: AbstractContextManager[object]) -> Serv
 
 
 def _warm(loaded: Loaded, settings: Settings, version: int, turn: AbstractContextManager[object]) -> Served:
-    """Judges a grey image of each category: the first real one finds it warm."""
+    """Judges a grey image of each category: the first real one finds it warm. Then the pictures that go with it."""
     detector = loaded.detector
     if not detector.thresholds:
         raise UserError(f"version {version} of {settings.model} has no thresholds: calibrate it before promoting it.")
@@ -93,7 +96,11 @@ def _warm(loaded: Loaded, settings: Settings, version: int, turn: AbstractContex
             score = detector.predict([grey], [category]).scores[0]
         if not np.isfinite(score):
             raise UserError(f"version {version} of {settings.model} gives a score that is not finite: train it again.")
-    return Served(detector, version, loaded.notice)
+    try:
+        challenged = check_challenges(detector, turn)
+    except UserError as error:
+        raise UserError(f"version {version} of {settings.model} is not what was calibrated: {error}") from None
+    return Served(detector, version, loaded.notice, challenged)
 
 
 def _wanted(settings: Settings) -> Wanted:

@@ -191,11 +191,19 @@ def ask(
     """
     import requests
 
+    from serving.keys import authorization
+
     named = {"line": line, "category": category} | ({} if part is None else {"part": part})
     end = time.monotonic() + bridge.patience
     while True:
         try:
-            answer = requests.post(f"{bridge.service}/v1/predict", params=named, data=picture, timeout=ASK_SECONDS)
+            answer = requests.post(
+                f"{bridge.service}/v1/predict",
+                params=named,
+                data=picture,
+                headers=authorization(),
+                timeout=ASK_SECONDS,
+            )
         except requests.RequestException as error:
             reason, status, wait = f"{bridge.service} does not answer ({type(error).__name__})", None, RETRY_SECONDS
         else:

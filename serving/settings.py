@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from serving.keys import VARIABLE
 from serving.webhook import webhook_secret
 
 
@@ -17,6 +18,12 @@ def default_tracking_uri() -> str:
 def default_verify_key() -> str | None:
     """The file of the public key that versions must be signed by, if the environment names one."""
     named = os.environ.get("INPFORMER_VERIFY_KEY")
+    return str(Path(named).absolute()) if named else None
+
+
+def default_keys() -> str | None:
+    """The file of clients' keys, if the environment names one."""
+    named = os.environ.get(VARIABLE)
     return str(Path(named).absolute()) if named else None
 
 
@@ -35,7 +42,8 @@ class Settings(BaseModel):
     moved (see `serving.webhook`). `backend` computes; None is, on a CPU, the first of onnxruntime and openvino that the
     version has an export for, else torch. `precision` is that of the export, in bits, which then must be there; None
     is 32. In the folder `keep` of the serving machine the version that was loaded last is kept: it serves where the
-    registry does not answer at the start.
+    registry does not answer at the start. With `keys`, a file on the serving machines (see `serving.keyring`), only
+    clients with one of them are answered.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +57,7 @@ class Settings(BaseModel):
     backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] | None = None
     precision: Literal[32, 16, 8] | None = None
     verify_key: str | None = Field(default_factory=default_verify_key)
+    keys: str | None = Field(default_factory=default_keys)
     keep: str = Field(default_factory=default_keep)
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)

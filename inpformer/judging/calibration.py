@@ -63,6 +63,11 @@ class Threshold:
         """Whether `false_alarm_rate` is a promise, or only what would hold if no held-out image was trained on."""
         return self.unseen != UNKNOWN
 
+    @property
+    def usual_distance(self) -> float:
+        """The median distance between the score of a held-out good part and the threshold."""
+        return float(np.median(np.abs(np.array(self.scores) - self.threshold)))
+
     def decide(self, score: float) -> Verdict:
         """Raises BrokenScoreError for a score that is not finite: it says nothing of the part."""
         refuse_broken(score)

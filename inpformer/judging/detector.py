@@ -1,9 +1,9 @@
 """The detector: encoder, trained part and thresholds as one thing that is saved, loaded and asked.
 
 On disk it is a folder: `model.safetensors` (the trained part), `detector.json` (what it is), `calibration.json` (its
-thresholds), `plausibility.safetensors` (what good pictures look like, where calibration had enough of them) and, where
-that is known, `seen.safetensors` (which images it was trained on). The encoder's weights are not in it: they are named
-by digest and checked.
+thresholds), `plausibility.safetensors` (what good pictures look like, where calibration had enough of them),
+`challenge.safetensors` (good pictures and their scores) and, where that is known, `seen.safetensors` (which images it
+was trained on). The encoder's weights are not in it: they are named by digest and checked.
 """
 
 import json
@@ -36,6 +36,7 @@ from inpformer.images.frame import Frame
 from inpformer.images.tiling import MAX_TILES, Tiling
 from inpformer.images.views import views
 from inpformer.judging.calibration import Threshold, Verdict
+from inpformer.judging.challenge import CHALLENGE_FILE, Challenge, load_challenges, save_challenges
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.judging.plausibility import PLAUSIBILITY_FILE, Doubt, Look, Plausibility, look, reviewed
 from inpformer.judging.regions import Region, find_regions
@@ -58,8 +59,8 @@ SEEN_FILE = "seen.safetensors"
 @dataclass(frozen=True)
 class DetectorConfig:
     """What detector.json holds. `settings` are the method's; `shape` is that of the encoder's levels; `models` the
-    categories that have a model each, or ALL alone. `seen_sha256` and `plausibility_sha256` are of those files, null
-    where there is none.
+    categories that have a model each, or ALL alone. `seen_sha256`, `plausibility_sha256` and `challenge_sha256` are of
+    those files, null where there is none.
     `folds` says of how many folds each of them has a model, where it has one a fold; empty where it has one.
     """
 
@@ -76,6 +77,7 @@ class DetectorConfig:
     seen_sha256: str | None = None
     folds: tuple[int, ...] = ()
     plausibility_sha256: str | None = None
+    challenge_sha256: str | None = None
 
     def __post_init__(self) -> None:
         each = not self.folds or (len(self.folds) == len(self.models) and min(self.folds) >= 1)
@@ -136,6 +138,7 @@ class Detector:
         self.tiling = tiling
         self.seen = seen
         self.plausibility = Plausibility({})
+        self.challenges: tuple[Challenge, ...] = ()
         self._wants = method.wants(settings, encoder.shape)
         self.backend: Backend = InTorch(encoder, self._wants, self._zero_shot)
 
@@ -339,6 +342,7 @@ class Detector:
             None if self.seen is None else self.seen.save(folder / SEEN_FILE),
             tuple(len(self.folds[name]) for name in self.names if self.folds),
             self.plausibility.save(folder / PLAUSIBILITY_FILE) if self.plausibility.looks else None,
+            save_challenges(self.challenges, folder / CHALLENGE_FILE) if self.challenges else None,
         )
         _write_json(folder / CONFIG_FILE, asdict(config))
         _write_json(folder / CALIBRATION_FILE, {c: asdict(t) for c, t in sorted(self.thresholds.items())})
@@ -389,6 +393,8 @@ class Detector:
         detector = cls(encoder.to(device), method, own, models, *known)
         if config.plausibility_sha256 is not None:
             detector.plausibility = Plausibility.load(folder / PLAUSIBILITY_FILE, config.plausibility_sha256)
+        if config.challenge_sha256 is not None:
+            detector.challenges = load_challenges(folder / CHALLENGE_FILE, config.challenge_sha256)
         detector.run_in(backend)
         return detector
 

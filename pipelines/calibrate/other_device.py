@@ -38,18 +38,13 @@ def compare(scores: Sequence[float], others: Sequence[float], thresholds: Sequen
     differences = np.abs(np.subtract(others, scores))
     shares, flipped = [0.0], []
     for place, (score, other, limits) in enumerate(zip(scores, others, thresholds, strict=True)):
-        usual = usual_distance(limits)
+        usual = limits.usual_distance
         if differences[place]:
             shares.append(float(differences[place] / usual) if usual else float("inf"))
         moved = differences[place] > max(ALLOWED * usual, ROUNDING * abs(limits.threshold))
         if moved and limits.decide(score) != limits.decide(other):
             flipped.append(place)
     return Difference(float(differences.max(initial=0.0)), max(shares), flipped)
-
-
-def usual_distance(limits: Threshold) -> float:
-    """The median distance between the score of a held-out good part and the threshold."""
-    return float(np.median(np.abs(np.array(limits.scores) - limits.threshold)))
 
 
 def nearest(scores: Sequence[float], categories: Sequence[str], thresholds: Mapping[str, Threshold]) -> list[int]:

@@ -10,6 +10,7 @@ from pipelines.calibrate.across import (
     scores_across,
     thresholds_across,
 )
+from pipelines.calibrate.challenges import challenges
 from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unchecked, unseen_by
 from pipelines.calibrate.judge import judging
 from pipelines.calibrate.outliers import draw_outliers
@@ -45,6 +46,7 @@ def run(args: Namespace) -> None:
             scores, looks = scores_across(judge, known)
             detector.thresholds = thresholds_across(known, scores, settings)
         detector.plausibility = plausibility(images, looks)
+        detector.challenges = challenges(detector, images, scores)
         with files.written_whole(args.out) as folder:
             detector.save(folder)
         lines = [

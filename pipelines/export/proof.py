@@ -15,7 +15,6 @@ from inpformer.images.opening import open_image
 from inpformer.judging.calibration import Threshold, refuse_broken
 from inpformer.judging.detector import Detector, Prediction
 from inpformer.judging.plausibility import reviewed
-from pipelines.calibrate.other_device import usual_distance
 from pipelines.evaluate.measure import Judged
 from pipelines.manifest.build import read_mask
 from pipelines.manifest.table import Row
@@ -33,7 +32,7 @@ NAMES = ("the export", "PyTorch")
 
 def unit(limits: Threshold) -> float:
     """What differences of a category are measured in."""
-    return usual_distance(limits) or ROUNDING * abs(limits.threshold) or ROUNDING
+    return limits.usual_distance or ROUNDING * abs(limits.threshold) or ROUNDING
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from PIL import Image
 from inpformer.images.frame import Frame
 from inpformer.judging.calibration import Threshold, Verdict
 from inpformer.judging.plausibility import reviewed
-from pipelines.calibrate.other_device import usual_distance
 from pipelines.evaluate.measure import Judged
 from pipelines.manifest.table import Row
 
@@ -51,7 +50,7 @@ class Flip:
         """See above."""
         one, two = (_seen(image, j, limit, frame) for j, limit, frame in zip(judged, limits, frames, strict=True))
         beyond = [
-            (seen.score - seen.threshold) / (usual_distance(limit) or 1.0)
+            (seen.score - seen.threshold) / (limit.usual_distance or 1.0)
             for seen, limit in zip((one, two), limits, strict=True)
         ]
         return cls(judged[0].row, (one, two), abs(beyond[0] - beyond[1]))

@@ -14,6 +14,7 @@ from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
 from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.settings import CalibrationSettings
+from pipelines.calibrate.challenges import challenges
 from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unchecked, unseen_by
 from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.other_device import check_on_cpu
@@ -101,6 +102,8 @@ def run(args: Namespace) -> None:
         detector.thresholds[args.category] = threshold
         others = {name: own for name, own in detector.plausibility.looks.items() if name != args.category}
         detector.plausibility = Plausibility(others | plausibility(images, looks).looks)
+        kept = tuple(one for one in detector.challenges if one.category != args.category)
+        detector.challenges = kept + challenges(detector, images, scores)
         detector.save(made)
         on_cpu = Detector.load(made, args.encoder_weights, load=load_encoder)
         paths, categories = [image.path for image in images], [image.category for image in images]

@@ -12,7 +12,7 @@ from inpformer.judging.calibration import Threshold, calibrate
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.calibrate.other_device import check_on_cpu, compare, nearest, usual_distance
+from pipelines.calibrate.other_device import check_on_cpu, compare, nearest
 
 
 def made(scores: Sequence[float], review_rate: float = 0.0) -> Threshold:
@@ -29,7 +29,7 @@ def flipped(others: np.ndarray) -> list[int]:
 
 def test_the_usual_distance_is_a_parts_from_the_threshold() -> None:
     assert LIMITS.threshold == pytest.approx(0.39)
-    assert usual_distance(LIMITS) == pytest.approx(0.095)
+    assert LIMITS.usual_distance == pytest.approx(0.095)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -12,17 +12,21 @@ from mlflow import MlflowClient
 
 from inpformer.encoders.encoder import Encoder
 from inpformer.images.tiling import Tiling
+from inpformer.judging.calibration import Threshold
+from inpformer.judging.challenge import Challenge
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.judging.plausibility import Plausibility
 from serving.fetched import DETECTOR_FOLDER
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
-from tests.serving.pictures import picture
+from tests.serving.pictures import as_file, picture
 
 MODEL, ALIAS = "inpformer", "champion"
 DEADLINE = 300.0
 # Of rivets alone it is known what they look like: noise.
-THRESHOLDS = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0), "rivet": limits(2.0)}
+THRESHOLDS = {"nut": limits(0.0), "bolt": limits(2.0), "pin": limits(2.0, review=0.0)}
+# The usual distance to its threshold is what scores differ by.
+THRESHOLDS["rivet"] = Threshold(2.0, 2.0, 0.01, None, 0, tuple(1.9 + n / 1000 for n in range(100)))
 
 
 def eventually(check: Callable[[], Any]) -> Any:
@@ -66,7 +70,9 @@ class ModelStore:
         model = untrained(self.encoder, number)
         detector = Detector(self.encoder, INP_FORMER, OWN, {ALL: model}, MULTI, THRESHOLDS, tiling)
         rivets = [picture(seed) for seed in range(10)]
-        detector.plausibility = Plausibility.of({"rivet": detector.predict(rivets, ["rivet"] * len(rivets)).looks})
+        found = detector.predict(rivets, ["rivet"] * len(rivets))
+        detector.plausibility = Plausibility.of({"rivet": found.looks})
+        detector.challenges = (Challenge(as_file(rivets[0]), "rivet", float(found.scores[0])),)
         version = self.register(detector, break_it)
         self.detectors[version] = detector
         self.promote(version)

@@ -163,6 +163,7 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "model_version": max(store.detectors),
         "categories": ["bolt", "nut", "pin", "rivet"],
         "unchecked": ["bolt", "nut", "pin"],
+        "challenged": 1,
         "device": "cpu",
         "backend": "torch",
         "precision": 32,
@@ -373,13 +374,24 @@ def make_nan(folder: Path) -> None:
     update_sha256(folder)
 
 
-def update_sha256(folder: Path) -> None:
+def make_another(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / MODEL_FILE)
+    save_file({name: tensor.neg() for name, tensor in tensors.items()}, folder / MODEL_FILE)
+    update_sha256(folder)
+
+
+def update_sha256(folder: Path, **changed: Any) -> None:
     config = json.loads((folder / CONFIG_FILE).read_text())
-    config["model_sha256"] = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    config |= {"model_sha256": hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest(), **changed}
     (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize(("break_it", "reason"), [(cut_short, "cannot be loaded"), (make_nan, "not finite")])
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [(cut_short, "cannot be loaded"), (make_nan, "not finite"), (make_another, "scores a picture of rivet")],
+)
 def test_bad_version_is_reported_and_not_served(
     service: httpx.Client, store: ModelStore, break_it: Callable[[Path], None], reason: str
 ) -> None:
@@ -414,7 +426,7 @@ def overflow(folder: Path) -> None:
     matrix = torch.zeros_like(tensors[name])
     matrix[channel, 0] = 1e18 / usual[channel]
     save_file(tensors | {name: matrix, name.replace("matrix", "mean"): mean}, folder / MODEL_FILE)
-    update_sha256(folder)
+    update_sha256(folder, challenge_sha256=None)  # its pictures would find it
 
 
 def test_a_score_that_is_no_number_is_an_error_and_a_fail(service: httpx.Client, store: ModelStore) -> None:
