@@ -38,6 +38,7 @@ from inpformer.methods.method import Method
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest
+from serving.__main__ import RAY_ENVIRONMENT
 from tests.ray_head import ray_head as ray_head
 from tests.s3_server import s3_here as s3_here
 from tests.s3_server import s3_server as s3_server
@@ -75,6 +76,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """One local Ray for the whole session, as starting one costs a quarter of a minute; yields its address."""
+    proxy = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+    os.environ[proxy] = RAY_ENVIRONMENT[proxy]  # before Ray starts: its processes read it
     context = ray.init(address="local", num_cpus=2, log_to_driver=False, configure_logging=False)
     yield context.address_info["gcs_address"]
     ray.shutdown()
