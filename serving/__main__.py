@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inpformer.backends.names import BACKENDS, PRECISIONS
 from inpformer.errors import UserError
@@ -49,10 +49,11 @@ def main() -> None:
         arguments = _arguments()
         check_free(arguments.host, arguments.port)
         settings = _settings(arguments)
+        secured = _secured(arguments)
         _check_keys(settings)
         _check_cluster(os.environ.get("RAY_ADDRESS") or "local")
         version = _check_model(settings)
-        _serve(settings, version, arguments.host, arguments.port)
+        _serve(settings, version, {"host": arguments.host, "port": arguments.port, **secured})
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -84,6 +85,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--verify-key", help="load only what this public key (PEM) verifies (or INPFORMER_VERIFY_KEY)")
     parser.add_argument("--keys", help="file of clients' keys, see `python -m serving.keyring` (or INPFORMER_KEYS)")
+    parser.add_argument("--certificate", help="PEM file of the server's certificate and those above it: then HTTPS")
+    parser.add_argument("--private-key", help="PEM file of its private key, without a password")
     return parser.parse_args()
 
 
@@ -115,6 +118,26 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
         raise UserError(f"--{option} is {first['input']!r}: {first['msg'].lower()}.") from None
 
 
+def _secured(arguments: argparse.Namespace) -> dict[str, str]:
+    """What Serve is told of HTTPS."""
+    certificate, key = arguments.certificate, arguments.private_key
+    if certificate is None and key is None:
+        return {}
+    if certificate is None or key is None:
+        raise UserError("--certificate and --private-key go together: give both.")
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        said = error.strerror or error if isinstance(error, OSError) else error
+        raise UserError(
+            f"{certificate} and {key} cannot be used ({said}): give a certificate and its key, PEM."
+        ) from None
+    # Absolute: Serve's proxy runs elsewhere.
+    return {"ssl_certfile": str(Path(certificate).absolute()), "ssl_keyfile": str(Path(key).absolute())}
+
+
 def _check_keys(settings: "Settings") -> None:
     from serving.keys import read_keys
 
@@ -137,7 +160,7 @@ def _check_model(settings: "Settings") -> int:
     return checked.version
 
 
-def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
+def _serve(settings: "Settings", version: int, http: dict[str, Any]) -> None:
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -162,9 +185,10 @@ def _serve(settings: "Settings", version: int, host: str, port: int) -> None:
             cpus, gpus = max(1, int(has["CPU"]) - 1), min(1.0, has.get("GPU", 0.0))
             settings = settings.model_copy(update={"cpus": cpus, "gpus": gpus})
         try:
-            serve.start(http_options={"host": host, "port": port, "request_timeout_s": REQUEST_SECONDS})
+            serve.start(http_options={**http, "request_timeout_s": REQUEST_SECONDS})
             serve.run(build(settings), name=settings.model)
-            print(f"serving {settings.model} version {version} at http://{host}:{port}", flush=True)
+            scheme = "https" if "ssl_certfile" in http else "http"
+            print(f"serving {settings.model} version {version} at {scheme}://{http['host']}:{http['port']}", flush=True)
             try:
                 while True:
                     signal.pause()

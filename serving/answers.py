@@ -39,6 +39,8 @@ class Asked:
     part: str | None = None
     line: str | None = None
     with_map: bool = False
+    with_outlines: bool = False
+    with_overlay: bool = False
 
 
 class Problem(BaseModel):
@@ -60,6 +62,11 @@ class DefectRegion(BaseModel):
     )
     area: float = Field(description="In pixels of the uploaded image.")
     peak: float = Field(description="The highest value of the anomaly map in the region.")
+    outline: list[tuple[float, float]] | None = Field(
+        default=None,
+        description="With outlines=true: the corners (x, y) of the polygon around it, clockwise, in pixels of the "
+        "uploaded image. Absent where it would have tens of thousands.",
+    )
 
 
 class Doubt(BaseModel):
@@ -105,6 +112,13 @@ class Verdict(BaseModel):
     p_value: float = Field(
         description="Conformal: of the held-out good images and this one, the share that score as high."
     )
+    percentile: float = Field(
+        description="How many of a hundred held-out good parts score lower, of equals half: 50 is an ordinary part."
+    )
+    false_alarm_rate: float = Field(description="The bound on the share of good parts that FAIL by this threshold.")
+    confidence: float | None = Field(
+        default=None, description="With which that bound holds; absent: on average over calibrations."
+    )
     promised: bool = Field(
         description="False where nobody knows whether the held-out images were new to the model: then neither the "
         "thresholds' false-alarm rate nor the p-value is promised."
@@ -115,6 +129,9 @@ class Verdict(BaseModel):
     )
     model_name: str
     model_version: int
+    model_digest: str = Field(
+        description="sha256 of the version's detector: its tag `detector.digest` in the registry."
+    )
     timings_ms: Timings
     part: str | None = Field(default=None, description="As the request named it; else absent.")
     line: str | None = Field(default=None, description="As the request named it; else absent.")
@@ -126,6 +143,11 @@ class Verdict(BaseModel):
     map_box: tuple[int, int, int, int] | None = Field(
         default=None,
         description="With map=true: the part of the uploaded image that the map lies over, as in `box`.",
+    )
+    overlay_png: str | None = Field(
+        default=None,
+        description="With overlay=true: that part of the picture, its map in colour and boxes around the regions, as a "
+        "base64 PNG of up to 1024 pixels a side. Orange is the threshold on every picture, red twice that or more.",
     )
 
 

@@ -18,6 +18,7 @@ from inpformer.backends.names import (
     export_name,
     is_digest,
 )
+from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import Encoder, load_fetched
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
@@ -77,9 +78,10 @@ class Export:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version's detector, and what an operator should know of how it was loaded, if anything."""
+    """A version's detector, its digest, and what an operator should know of how it was loaded, if anything."""
 
     detector: Detector
+    digest: str
     notice: str | None
 
 
@@ -144,7 +146,7 @@ def load(
             # On busy cores several threads do no harm in ONNX Runtime alone (benchmarks/latency.md).
             threads = torch.get_num_threads() if export.backend == ONNXRUNTIME else 1
             use_export(detector, folder / export.folder, str(version), threads)
-        return Loaded(detector, choice.notice)
+        return Loaded(detector, folder_digest(detector_folder), choice.notice)
     except UserError as error:
         raise UserError(f"version {version} of {model} cannot be loaded: {error}") from None
 

@@ -172,6 +172,8 @@ class Ingress:
         part: Annotated[str | None, Query(max_length=PART_LENGTH)] = None,
         line: Annotated[str | None, Query(pattern=LINE)] = None,
         with_map: Annotated[bool, Query(alias="map")] = False,
+        outlines: bool = False,
+        overlay: bool = False,
         deadline_ms: Annotated[int, Query(ge=1, le=LATEST_DEADLINE_MS)] = DEADLINE_MS,
     ) -> Verdict:
         """Judges one image: the body itself, or the multipart field "image". BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP.
@@ -182,7 +184,7 @@ class Ingress:
         """
         end = time.monotonic() + deadline_ms / 1000
         with self._answer() as answer:
-            asked = Asked(category, part, self._admit(request).of(line), with_map)
+            asked = Asked(category, part, self._admit(request).of(line), with_map, outlines, overlay)
             async with self._bodies.upload(request, deadline_ms / 1000) as upload:
                 (verdict,) = await self._judge((upload,), (asked,), end)
             answer.status = 200

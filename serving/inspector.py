@@ -1,8 +1,6 @@
 """The model behind the service: holds one version of the detector, judges images with it and follows the alias."""
 
 import asyncio
-import base64
-import io
 import logging
 import threading
 import time
@@ -11,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from inpformer.errors import BrokenScoreError, UserError
 from inpformer.images.opening import TooLargeError
 from inpformer.judging import plausibility
 from inpformer.judging.detector import Detector
+from inpformer.judging.outlines import outline
 from serving import record
 from serving.answers import Asked, Calibration, DefectRegion, Doubt, Health, RequestError, Timings, Verdict, too_late
 from serving.decoding import Decoders
@@ -25,6 +23,7 @@ from serving.line import Line
 from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
 from serving.metrics import JudgingMetrics, OfReplica, of_replica
+from serving.overlay import map_png, overlay_png
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.turns import Turns
@@ -143,7 +142,7 @@ class Inspector:
             name = f"version {served.version} of {self._settings.model}"
             reason = f"{name} gave no number for this image, so the part counts as FAIL: promote another version."
             raise RequestError(500, reason, "FAIL") from None
-        limits = decision.threshold
+        limits, frame = decision.threshold, served.detector.frame(image.size)
         verdict = Verdict(
             category=category,
             score=score,
@@ -153,16 +152,30 @@ class Inspector:
             doubt=doubt_of(decision.doubt),
             p_value=decision.p_value,
             promised=limits.promised,
-            regions=[DefectRegion(box=r.box, area=r.area, peak=r.peak) for r in decision.regions],
+            false_alarm_rate=limits.false_alarm_rate,
+            confidence=limits.confidence,
+            percentile=limits.percentile(score),
+            regions=[
+                DefectRegion(
+                    box=region.box,
+                    area=region.area,
+                    peak=region.peak,
+                    outline=outline(region, frame) if asked.with_outlines else None,
+                )
+                for region in decision.regions
+            ],
             model_name=self._settings.model,
             model_version=served.version,
+            model_digest=served.digest,
             timings_ms=Timings.of(*before, time.perf_counter() - begun),
             part=asked.part,
             line=asked.line,
         )
         if asked.with_map:
             verdict.map_png = map_png(anomaly_map, limits.threshold)
-            verdict.map_box = served.detector.frame(image.size).box
+            verdict.map_box = frame.box
+        if asked.with_overlay:
+            verdict.overlay_png = overlay_png(image, anomaly_map, limits.threshold, decision.regions, frame)
         return verdict
 
     async def metrics(self) -> OfReplica:
@@ -264,17 +277,6 @@ class Inspector:
 def doubt_of(found: plausibility.Doubt | None) -> Doubt | None:
     """As the answer has it."""
     return None if found is None else Doubt(reason=found.reason, times=found.times, likelier=found.likelier)
-
-
-def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:
-    """An anomaly map [H, W] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
-    ceiling = max(2 * threshold, float(np.finfo(np.float32).tiny))
-    levels = np.clip(anomaly_map, 0, ceiling)
-    levels /= ceiling  # in place, as the map of a large image takes 268 MB
-    levels *= 255
-    file = io.BytesIO()
-    Image.fromarray(np.rint(levels, out=levels).astype(np.uint8)).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def _category(detector: Detector, asked: str | None) -> str:

@@ -22,12 +22,13 @@ from serving.settings import Settings
 
 @dataclass(frozen=True)
 class Served:
-    """A detector and the version it is of: replaced as one, so that no answer mixes two versions. `notice` is what an
-    operator should know of how it was loaded; `challenged` is how many of its own pictures it scored as it should.
+    """A detector, its version and digest: replaced as one, so that no answer mixes two. `notice` is what an operator
+    should know of how it was loaded; `challenged` is how many of its own pictures it scored as it should.
     """
 
     detector: Detector
     version: int
+    digest: str
     notice: str | None
     challenged: int
 
@@ -100,7 +101,7 @@ def _warm(loaded: Loaded, settings: Settings, version: int, turn: AbstractContex
         challenged = check_challenges(detector, turn)
     except UserError as error:
         raise UserError(f"version {version} of {settings.model} is not what was calibrated: {error}") from None
-    return Served(detector, version, loaded.notice, challenged)
+    return Served(detector, version, loaded.digest, loaded.notice, challenged)
 
 
 def _wanted(settings: Settings) -> Wanted:

@@ -84,14 +84,14 @@ def png(rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def untrained(method: str, contents: Sequence[bytes]) -> Detector:
+def untrained(method: str, contents: Sequence[bytes], seed: int = 0) -> Detector:
     """A detector of one category at the demo's size with the weights that it begins with; a fifth of the pictures are
     above its threshold.
     """
     found = METHODS[method]
     own = found.settings(**SHARED)
     encoder = load_encoder(EncoderSettings(resize=SIZE, crop=SIZE, levels=(8, 16)))
-    models = {ALL: model(found, own, encoder, 0)}
+    models = {ALL: model(found, own, encoder, seed)}
     made = Detector(encoder, found, own, models, LearntFrom("multi-class", "0" * 64, (CATEGORY,)), {})
     images = [open_image(content, "a picture") for content in contents]
     scores = made.predict(images, [CATEGORY] * len(images)).scores.tolist()

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.serving.measure import served
+from benchmarks.serving.measure import register, served
 from inpformer.judging.detector import Detector
 
 KILLED = ("Inspector", "Ingress", "ProxyActor")
@@ -16,7 +16,7 @@ DEADLINE_MS, PATIENCE_SECONDS, GOOD_IN_A_ROW, MOST_SECONDS = 4000, 6.0, 10, 180.
 
 def run(folder: Path, detector: Detector, content: bytes) -> None:
     """Kills one after the other, with the registry's database broken, and prints a row each."""
-    with served(folder, detector) as address:
+    with served(folder, register(folder, [detector])) as address:
         (folder / "mlflow.db").write_bytes(b"no database" * 1000)
         print("| killed | good answers again after, s | answers meanwhile |\n|---|---|---|")
         for name in KILLED:

@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,17 +27,20 @@ from inpformer.images.opening import open_image
 from inpformer.judging.detector import Detector
 from serving.fetched import DETECTOR_FOLDER
 
-MODEL = "inpformer"
+MODEL, ALIAS = "inpformer", "champion"
 PICTURES = 16
 SHARE_OF_THROUGHPUT = 0.7
 TOLERANCE = 1e-4
+# By version, one a picture.
+Scores = Mapping[int, Sequence[float]]
 
 
 @dataclass
 class Asked:
-    """Seconds of the answers with a verdict, how many had none, and the whole time."""
+    """Seconds of the answers with a verdict, by which versions these were, how many had none, and the whole time."""
 
     seconds: list[float] = field(default_factory=list)
+    versions: Counter[int] = field(default_factory=Counter)
     refused: int = 0
     wall: float = 0.0
 
@@ -57,8 +61,8 @@ def run(clients: list[int], seconds: float) -> None:
     rng = np.random.default_rng(0)
     contents = [png(rng) for _ in range(PICTURES)]
     detector = untrained("inp_former", contents)
-    scores = [bare_score(detector, content) for content in contents]
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder), detector) as address:
+    scores = {1: [bare_score(detector, content) for content in contents]}
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder), register(Path(folder), [detector])) as address:
         print("| | pictures/s | of the bare loop's | p50, ms | p95 | p99 | refused |\n|---|---|---|---|---|---|---|")
         best = 0.0
         for count in clients:
@@ -100,17 +104,25 @@ def bare(detector: Detector, contents: list[bytes], seconds: float) -> Asked:
     return asked
 
 
-@contextmanager
-def served(folder: Path, detector: Detector) -> Iterator[str]:
-    """The address of the service, which has the detector as champion."""
+def register(folder: Path, detectors: Sequence[Detector]) -> str:
+    """The address of a registry in the folder whose versions 1, 2, … they are; the first is the champion."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri, uri)
-    detector.save(folder / "detector")
-    run = client.create_run(client.create_experiment("benchmark", (folder / "artifacts").as_uri()))
-    client.log_artifacts(run.info.run_id, str(folder / "detector"), f"model/{DETECTOR_FOLDER}")
+    experiment = client.create_experiment("benchmark", (folder / "artifacts").as_uri())
     client.create_registered_model(MODEL)
-    version = client.create_model_version(MODEL, f"{run.info.artifact_uri}/model", run.info.run_id)
-    client.set_registered_model_alias(MODEL, "champion", version.version)
+    for number, detector in enumerate(detectors):
+        detector.save(folder / f"detector-{number}" / Path(DETECTOR_FOLDER).name)
+        run = client.create_run(experiment)
+        place = str(Path("model") / Path(DETECTOR_FOLDER).parent)
+        client.log_artifacts(run.info.run_id, str(folder / f"detector-{number}"), place)
+        client.create_model_version(MODEL, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias(MODEL, ALIAS, "1")
+    return uri
+
+
+@contextmanager
+def served(folder: Path, uri: str) -> Iterator[str]:
+    """The address of the service on a registry."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "serving", f"--port={port}", "--tracking-uri", uri, "--keep", f"{folder}/keep"]
@@ -127,7 +139,7 @@ def served(folder: Path, detector: Detector) -> Iterator[str]:
         service.wait()
 
 
-def closed_loop(address: str, contents: list[bytes], scores: list[float], clients: int, seconds: float) -> Asked:
+def closed_loop(address: str, contents: list[bytes], scores: Scores, clients: int, seconds: float) -> Asked:
     """So many clients, of which each asks when it was answered."""
 
     def work(client: httpx.Client, asked: Asked, number: int, begun: float) -> None:
@@ -138,7 +150,7 @@ def closed_loop(address: str, contents: list[bytes], scores: list[float], client
     return _with_clients(clients, work)
 
 
-def open_loop(address: str, contents: list[bytes], scores: list[float], rate: float, seconds: float) -> Asked:
+def open_loop(address: str, contents: list[bytes], scores: Scores, rate: float, seconds: float) -> Asked:
     """A picture each 1 / `rate` seconds, whatever became of the ones before."""
     due, lock = iter(range(int(rate * seconds))), threading.Lock()
 
@@ -156,17 +168,20 @@ def open_loop(address: str, contents: list[bytes], scores: list[float], rate: fl
 
 
 def ask(
-    client: httpx.Client, address: str, contents: list[bytes], scores: list[float], number: int, at: float, asked: Asked
+    client: httpx.Client, address: str, contents: list[bytes], scores: Scores, number: int, at: float, asked: Asked
 ) -> None:
-    """One picture, which was due `at`. Raises UserError for another score than the bare loop's."""
+    """One picture, which was due `at`. Raises UserError for another score than the bare loop's by the same version."""
     which = number % len(contents)
     answer = client.post(address, content=contents[which])
     if answer.status_code != 200:
         asked.refused += 1
         return
     asked.seconds.append(time.perf_counter() - at)
-    if abs(answer.json()["score"] - scores[which]) > TOLERANCE * max(1.0, abs(scores[which])):
-        raise UserError(f"picture {which}: the service scores {answer.json()['score']}, the bare loop {scores[which]}.")
+    verdict = answer.json()
+    right = scores[verdict["model_version"]][which]
+    asked.versions[verdict["model_version"]] += 1
+    if abs(verdict["score"] - right) > TOLERANCE * max(1.0, abs(right)):
+        raise UserError(f"picture {which}: the service scores {verdict['score']}, the bare loop {right}.")
 
 
 def _with_clients(count: int, work: Callable[[httpx.Client, Asked, int, float], None]) -> Asked:

@@ -43,6 +43,13 @@ class Frame:
             sides.append(min(self.size[axis], max(0, int(whole))))
         return sides[0], sides[1], sides[2], sides[3]
 
+    def point_in_image(self, row: int, column: int) -> tuple[float, float]:
+        """Where the upper left corner of a pixel of the map lies, (x, y) in pixels of the image."""
+        left, top, right, bottom = self.area
+        x = left + column * (right - left) / self.shape[1]
+        y = top + row * (bottom - top) / self.shape[0]
+        return min(max(x, 0.0), float(self.size[0])), min(max(y, 0.0), float(self.size[1]))
+
     def visible(self, image: Image.Image) -> Image.Image:
         """The part of the picture that the map lies over, as RGB in the map's own size."""
         size = (self.shape[1], self.shape[0])

@@ -75,6 +75,11 @@ class Threshold:
             return "FAIL"
         return "PASS" if score <= self.review_threshold else "REVIEW"
 
+    def percentile(self, score: float) -> float:
+        """How many of a hundred held-out good parts score lower; of equals half."""
+        lower = sum(held < score for held in self.scores) + sum(held <= score for held in self.scores)
+        return 50 * lower / len(self.scores) if self.scores else 0.0
+
     def p_value(self, score: float) -> float:
         """The conformal p-value of a score: a good part's is at most α with a probability of at most α; with `cross`
         it says how many held-out parts scored as high, and the promise is that of the threshold alone. Raises what

@@ -1,6 +1,6 @@
 """Where a defect is: connected regions of the anomaly map above the threshold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,15 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 @dataclass(frozen=True)
 class Region:
     """`box` is (left, top, right, bottom) in pixels of the image, right and bottom exclusive; `area` in pixels of
-    the image; `peak` the largest value of the anomaly map in the region.
+    the image; `peak` the largest value of the anomaly map in the region. `cells` [h, w] says which pixels of the map
+    belong to it, from the pixel `corner` (row, column) on.
     """
 
     box: tuple[int, int, int, int]
     area: float
     peak: float
+    corner: tuple[int, int] = field(repr=False)
+    cells: NDArray[np.bool_] = field(repr=False, compare=False)
 
 
 def find_regions(anomaly_map: NDArray[np.float32], limit: float, frame: Frame) -> list[Region]:
@@ -35,5 +38,6 @@ def find_regions(anomaly_map: NDArray[np.float32], limit: float, frame: Frame) -
         inside = labels[rows, columns] == number
         box = frame.box_in_image((columns.start, rows.start, columns.stop, rows.stop))
         peak = float(anomaly_map[rows, columns][inside].max())
-        regions.append(Region(box, float(inside.sum()) * frame.pixel_area, peak))
+        area = float(inside.sum()) * frame.pixel_area
+        regions.append(Region(box, area, peak, (rows.start, columns.start), inside))
     return sorted(regions, key=lambda region: -region.peak)

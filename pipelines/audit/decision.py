@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
@@ -18,7 +19,6 @@ from pipelines.platform.registry import (
     download_detector,
     download_evidence,
     find_version,
-    folder_digest,
     has_version,
 )
 from pipelines.platform.weights import load_encoder

@@ -14,6 +14,7 @@ import torch
 
 from inpformer.backends.names import export_name
 from inpformer.backends.runtimes import check_runtime
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
@@ -29,7 +30,6 @@ from pipelines.platform.registry import (
     Version,
     download_detector,
     find_version,
-    folder_digest,
     keep_export,
     point_to_export,
 )

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
@@ -24,7 +25,7 @@ from inpformer.nn.tensors import load_exactly
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import read_section
-from pipelines.platform.registry import Evidence, folder_digest, register_alone
+from pipelines.platform.registry import Evidence, register_alone
 from pipelines.record.steps import REGISTRATION
 from pipelines.record.versions import note_version
 from pipelines.register.settings import RegisterSettings

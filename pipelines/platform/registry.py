@@ -1,6 +1,5 @@
 """MLflow's registry: versions of the detector, each with its evidence, and the aliases that point at them."""
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from inpformer.backends.names import EXPORT_TAG, EXPORTS_FOLDER
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.runs import Run
@@ -47,16 +47,6 @@ class Evidence:
     tags: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 (hex) over the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder)} {content}\n".encode())
-    return digest.hexdigest()
 
 
 @reaching_mlflow

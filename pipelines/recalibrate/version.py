@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from inpformer.devices import best_device, device_name
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from inpformer.images.layouts.sample import list_images
 from inpformer.judging.detector import Detector
@@ -25,7 +26,7 @@ from pipelines.manifest.settings import ManifestSettings
 from pipelines.platform import provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import read_section
-from pipelines.platform.registry import Evidence, download_detector, find_version, folder_digest, register_alone
+from pipelines.platform.registry import Evidence, download_detector, find_version, register_alone
 from pipelines.platform.weights import load_encoder
 from pipelines.record.steps import RECALIBRATION
 from pipelines.record.versions import note_version

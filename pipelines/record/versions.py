@@ -4,12 +4,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from inpformer.digests import folder_digest
 from pipelines.platform.registry import (
     download_detector,
     download_evidence,
     download_export,
     find_version,
-    folder_digest,
 )
 from pipelines.record.entry import Entry
 from pipelines.record.record import Record

@@ -8,11 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from inpformer.digests import folder_digest
 from pipelines.evaluate.promise import promise_tags, verdict
 from pipelines.manifest.table import Manifest
 from pipelines.platform import provenance
 from pipelines.platform.params import PARAMS_FILE, flat, read_all
-from pipelines.platform.registry import Evidence, folder_digest
+from pipelines.platform.registry import Evidence
 from pipelines.platform.runs import Run
 
 # In a description, by their names in people's mouths.

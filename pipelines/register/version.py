@@ -9,6 +9,7 @@ from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from inpformer.digests import folder_digest
 from pipelines.evaluate.promise import HELD_TAG, NOT_HELD, promise_tags
 from pipelines.gate.log import log_gate
 from pipelines.manifest.table import Manifest, read_manifest
@@ -19,7 +20,6 @@ from pipelines.platform.registry import (
     DIGEST_TAG,
     Version,
     challenge,
-    folder_digest,
     register,
     set_version_tags,
     with_detector,

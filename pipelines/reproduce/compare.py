@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from inpformer.digests import folder_digest
 from inpformer.judging.detector import CALIBRATION_FILE, MODEL_FILE
 from inpformer.judging.plausibility import PLAUSIBILITY_FILE
-from pipelines.platform.registry import folder_digest
 
 # Of a threshold. Another order of summation changes a weight's last digits, and the optimiser, whose steps are of one
 # size, makes more of it where gradients are near zero: small tensors tell nothing, what all of them add up to does.

@@ -10,13 +10,14 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.plausibility import Plausibility
 from pipelines.audit import __main__ as command
 from pipelines.calibrate.scores_table import HeldOutScore, write_scores
 from pipelines.manifest.table import Manifest, write_manifest
-from pipelines.platform.registry import Evidence, folder_digest, register
+from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from pipelines.record.steps import REGISTRATION
 from pipelines.record.versions import note_version

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from pipelines.audit import __main__ as command
 from pipelines.audit.commands import ledger_of
 from pipelines.audit.export import read_export, write_export
 from pipelines.audit.verify import unrecorded, verify_record
-from pipelines.platform.registry import Evidence, folder_digest, register
+from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from pipelines.record.chain import Fault
 from pipelines.record.record import Record

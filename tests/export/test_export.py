@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from onnx import numpy_helper
 
 from inpformer.backends.names import EXPORT_TAG
+from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.images.transform import read_image
@@ -26,7 +27,7 @@ from pipelines.export import version
 from pipelines.export.proof import MAP_FACTOR, TOLERANCES, images_by_category, prove, unit
 from pipelines.export.version import PAGE_FILE, REPORT_FILE, run
 from pipelines.platform.ledger import Ledger
-from pipelines.platform.registry import find_version, folder_digest
+from pipelines.platform.registry import find_version
 from pipelines.platform.runs import download_run_file
 from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING_KEY
 from pipelines.platform.tracking import tracking_uri

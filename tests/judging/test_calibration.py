@@ -170,3 +170,8 @@ def test_impossible_confidence_and_budget_are_refused() -> None:
         CalibrationSettings(0.05, 95)
     with pytest.raises(UserError, match=r"^review_rate is 0\.96: it must be 0 or more, and below 0\.95"):
         CalibrationSettings(0.05, None, 0.96)
+
+
+def test_the_percentile_counts_held_out_parts_and_of_equals_half() -> None:
+    held = Threshold(4.0, 4.0, 0.2, None, 0, (1.0, 2.0, 2.0, 4.0))
+    assert [held.percentile(score) for score in (0.0, 1.0, 2.0, 3.0, 4.0, 9.0)] == [0, 12.5, 50, 75, 87.5, 100]

@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from mlflow import MlflowClient
 
+from inpformer.digests import folder_digest
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from pipelines.audit.commands import ledger_of
 from pipelines.audit.export import read_export, write_export
 from pipelines.audit.verify import verify_export, verify_record
-from pipelines.platform.registry import Evidence, folder_digest, register
+from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from pipelines.platform.signing import SIGNATURE_FILE, SIGNATURE_FOLDER, SIGNING_KEY, VERIFY_KEY, sign_text, text_fits
 from pipelines.platform.tracking import tracking_uri

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from mlflow import MlflowClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from inpformer.encoders.encoder import Encoder
 from inpformer.images.tiling import Tiling
@@ -42,6 +44,18 @@ def eventually(check: Callable[[], Any]) -> Any:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def samples(service: httpx.Client) -> dict[tuple[str, tuple[str, ...]], float]:
+    """What /metrics says: by name and labels but that of the replica, of which each deployment has one."""
+    answer = service.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            assert sample.labels.pop("replica")
+            found[(sample.name, tuple(sample.labels.values()))] = sample.value
+    return found
 
 
 @dataclass

@@ -32,10 +32,13 @@ def verdict(**changed: Any) -> Verdict:
         "decision": "PASS",
         "doubt": None,
         "p_value": 0.5,
+        "percentile": 50.0,
+        "false_alarm_rate": 0.01,
         "promised": True,
         "regions": [],
         "model_name": "m",
         "model_version": 1,
+        "model_digest": "0" * 64,
         "timings_ms": Timings.of(0.0, 0.004, 0.3),
     }
     return Verdict(**values | changed)

@@ -4,67 +4,49 @@ import asyncio
 import base64
 import hashlib
 import io
-import ipaddress
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-import grpc
 import httpx
 import numpy as np
-import psutil
 import pytest
 import timm
 import torch
 import tritonclient.http as triton
 from PIL import Image
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
+from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
+from inpformer.images.frame import Frame
 from inpformer.images.opening import MAX_PIXELS
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import CONFIG_FILE, MODEL_FILE, Detector, Prediction
 from inpformer.judging.learnt import ALL
+from inpformer.judging.outlines import outline
+from inpformer.judging.regions import Region, find_regions
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from serving.answers import Asked, RequestError, Verdict
-from serving.inspector import Inspector, map_png
-from serving.loading import load, load_first
+from serving.inspector import Inspector
+from serving.loading import load
+from serving.overlay import map_png, overlay_png
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN
 from tests.images.test_opening import deep_png, flat, of_scans, tiled_tiff
-from tests.serving.model_store import ALIAS, DEADLINE, MODEL, THRESHOLDS, ModelStore, eventually, free_port
+from tests.serving.model_store import ALIAS, DEADLINE, MODEL, THRESHOLDS, ModelStore, eventually, free_port, samples
 from tests.serving.pictures import as_file, picture
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def samples(service: httpx.Client) -> dict[tuple[str, tuple[str, ...]], float]:
-    """What /metrics says: by name and labels but that of the replica, of which each deployment has one."""
-    answer = service.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    found = {}
-    for family in text_string_to_metric_families(answer.text):
-        for sample in family.samples:
-            assert sample.labels.pop("replica")
-            found[(sample.name, tuple(sample.labels.values()))] = sample.value
-    return found
 
 
 def test_without_a_secret_no_webhook_is_expected(service: httpx.Client) -> None:
@@ -93,8 +75,11 @@ def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore
     assert (raw["review_threshold"], raw["p_value"]) == (0.0, 0.01)
     assert set(raw) == {
         *("category", "score", "threshold", "review_threshold", "decision", "p_value", "promised", "regions"),
-        *("model_name", "model_version"),
+        *("false_alarm_rate", "percentile", "model_name", "model_version", "model_digest"),
     }
+    assert (raw["false_alarm_rate"], raw["percentile"]) == (0.01, 100.0)
+    place = store.folder / f"detector-{raw['model_version'] - 1}"
+    assert raw["model_digest"] == folder_digest(place)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
@@ -129,6 +114,39 @@ def test_map(service: httpx.Client, store: ModelStore) -> None:
     anomaly_map = store.detectors[answer["model_version"]].predict([picture()], ["nut"]).maps[0]
     assert (drawn.mode, drawn.size, answer["map_box"]) == ("L", (256, 256), [0, 0, 90, 60])
     np.testing.assert_allclose(np.asarray(drawn), anomaly_map / 4 * 255, atol=0.51)
+
+
+def test_outlines_and_an_overlay(service: httpx.Client, store: ModelStore) -> None:
+    answer = service.post("/v1/predict?category=nut&outlines=true&overlay=true", content=as_file(picture())).json()
+    detector = store.detectors[answer["model_version"]]
+    found = detector.predict([picture()], ["nut"])
+    limits, frame = detector.thresholds["nut"], detector.frame((90, 60))
+    regions = find_regions(found.maps[0], limits.threshold, frame)
+    outlines = [[list(corner) for corner in outline(region, frame) or []] for region in regions]
+    assert [region["outline"] for region in answer["regions"]] == outlines
+    drawn = Image.open(io.BytesIO(base64.b64decode(answer["overlay_png"])))
+    assert (drawn.mode, drawn.size) == ("RGB", (90, 60))
+    wanted = overlay_png(picture(), found.maps[0], limits.threshold, regions, frame)
+    assert np.asarray(drawn).tolist() == np.asarray(Image.open(io.BytesIO(base64.b64decode(wanted)))).tolist()
+    assert "map_png" not in answer
+
+
+def test_an_overlay_has_one_scale_on_every_picture() -> None:
+    frame = Frame((512, 512), (0.0, 0.0, 512.0, 512.0), (256, 256))
+    region = Region((100, 100, 300, 300), 1.0, 1.0, (0, 0), np.ones((1, 1), bool))
+    for threshold in (0.2, 5.0):
+        anomaly_map = np.zeros((256, 256), np.float32)
+        anomaly_map[:, 128:192], anomaly_map[:, 192:] = threshold, 9 * threshold
+        made = overlay_png(Image.new("RGB", (512, 512), (100, 100, 100)), anomaly_map, threshold, [region], frame)
+        drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(made)))).astype(int)
+        assert drawn[450, 50].tolist() == [100, 100, 100]
+        at, twice = drawn[450, 320], drawn[450, 450]  # .35 of orange and .7 of red over the grey
+        assert np.abs(at - [154, 109, 65]).max() <= 2
+        assert np.abs(twice - [208, 30, 30]).max() <= 2
+        assert drawn[100, 200].tolist() == [179, 38, 30]
+    large = Frame((8000, 2000), (0.0, 0.0, 8000.0, 2000.0), (256, 1024))
+    made = overlay_png(Image.new("RGB", (8000, 2000)), np.zeros((256, 1024), np.float32), 1.0, [], large)
+    assert Image.open(io.BytesIO(base64.b64decode(made))).size == (1024, 256)
 
 
 def test_map_is_clipped() -> None:
@@ -633,163 +651,3 @@ def test_registry_says_what_is_missing(store: ModelStore, tmp_path: Path, monkey
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(UserError, match=r"http://127.0.0.1:\d+ does not answer .*refused"):
         Registry(f"http://me:secret@127.0.0.1:{free_port()}").version(MODEL, ALIAS)
-
-
-def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "serving", *options]
-
-
-def test_port_in_use() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-        ended = subprocess.run(command("--port", port), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} (Address already in use)")
-    assert ended.stderr.count("\n") == 1
-
-
-def test_ray_address_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
-    ended = subprocess.run(
-        command("--port", str(free_port())), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE
-    )
-    assert ended.returncode == 1
-    assert "where no Ray answers" in ended.stderr
-    assert ended.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "status"),
-    [
-        (["--help"], 0),
-        (["--port", "x"], 2),
-        (["--port", "0"], 1),
-        (["--poll-seconds", "0"], 1),
-        (["--max-upload-mb", "-1"], 1),
-    ],
-)
-def test_help_and_refusals_of_options_import_nothing_heavy(options: list[str], status: int) -> None:
-    code = (
-        "import sys\nfrom serving.__main__ import main\nsys.argv = ['serving', *sys.argv[1:]]\n"
-        "try:\n    main()\nfinally:\n"
-        "    heavy = {'torch', 'timm', 'ray', 'mlflow'} & set(sys.modules)\n    assert not heavy, heavy"
-    )
-    port = [] if "--port" in options else ["--port", str(free_port())]
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *port, *options], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (ended.returncode, "Traceback" in ended.stderr) == (status, False), ended.stderr
-
-
-def processes_of(uri: str) -> list[int]:
-    """Whose environment names this registry: the service, and everything that Ray started for it."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if uri.encode() in (process / "environ").read_bytes():
-                found.append(int(process.name))
-        except OSError:  # gone meanwhile
-            continue
-    return found
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # gone meanwhile
-        return b""
-
-
-# Of Ray's head, of an actor, and of a Serve replica, which would unpickle what it is sent.
-CALLS = (
-    "ray.rpc.NodeInfoGcsService/CheckAlive",
-    "ray.rpc.CoreWorkerService/PushTask",
-    "ray.serve.ASGIService/HandleRequest",
-)
-
-
-def let_in_from_outside(uri: str) -> dict[str, set[str]]:
-    """By call, how the service's ports that are not on loopback alone answer somebody who has no token."""
-    found: dict[str, set[str]] = {}
-    for process in processes_of(uri):
-        for each in psutil.Process(process).net_connections("inet"):
-            if each.status != psutil.CONN_LISTEN or ipaddress.ip_address(each.laddr.ip).is_loopback:
-                continue
-            host = "127.0.0.1" if ipaddress.ip_address(each.laddr.ip).is_unspecified else each.laddr.ip
-            for call in CALLS:
-                with grpc.insecure_channel(f"{host}:{each.laddr.port}") as channel:
-                    try:
-                        channel.unary_unary(f"/{call}")(b"", timeout=10)
-                        found.setdefault(call, set()).add("OK")
-                    except grpc.RpcError as error:
-                        found.setdefault(call, set()).add(error.code().name)
-            with suppress(httpx.HTTPError):
-                status = httpx.get(f"http://{host}:{each.laddr.port}/metrics", timeout=10).status_code
-                found.setdefault("HTTP", set()).add(str(status))
-    return found
-
-
-def test_command_serves_until_interrupted_and_starts_without_its_registry(store: ModelStore, tmp_path: Path) -> None:
-    version = store.client.get_model_version_by_alias(MODEL, ALIAS).version
-    keep = tmp_path / "keep"
-    load_first(Registry(store.uri), Settings(model=MODEL, tracking_uri=store.uri, keep=str(keep)), Lock())
-    database = Path(store.uri.removeprefix("sqlite:///"))
-    content = database.read_bytes()
-    database.write_bytes(b"no database" * 1000)
-    port = free_port()
-    environment = os.environ | {"MLFLOW_TRACKING_URI": store.uri}
-    environment.pop("RAY_ADDRESS", None)
-    output, errors = tmp_path / "output", tmp_path / "errors"
-    with output.open("w") as out, errors.open("w") as err:
-        options = ("--port", str(port), "--keep", str(keep), "--poll-seconds", "0.2")
-        service = subprocess.Popen(
-            command(*options), cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
-        )
-
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE)
-
-    def health() -> Any:
-        return client.get("/healthz").json()
-
-    def slow_picture() -> Iterator[bytes]:
-        yield GOOD[:100]
-        eventually(lambda: samples(client)[("inpformer_requests_under_way", ())] == 1)
-        os.killpg(service.pid, signal.SIGINT)  # to the whole group, as a terminal does
-        eventually(lambda: client.get("/readyz").status_code == 503)
-        late.append(httpx.post(f"{client.base_url}/v1/predict?category=bolt", content=GOOD))
-        yield GOOD[100:]
-
-    late: list[httpx.Response] = []
-
-    try:
-        eventually(lambda: output.read_text() or service.poll() is not None)
-        assert service.poll() is None, errors.read_text()
-        alone = health()
-        answers = let_in_from_outside(store.uri)
-        (replica,) = [pid for pid in processes_of(store.uri) if b"ServeReplica:inpformer:Inspector" in command_of(pid)]
-        os.kill(replica, signal.SIGKILL)
-        killed = time.monotonic()
-        refused = client.post("/v1/predict?category=bolt&deadline_ms=1000", content=GOOD)
-        waited = time.monotonic() - killed
-        eventually(lambda: client.post("/v1/predict?category=bolt", content=GOOD).status_code == 200)
-        database.write_bytes(content)
-        eventually(lambda: health()["update_error"] is None)
-        under_way = httpx.post(f"{client.base_url}/v1/predict?category=bolt", content=slow_picture(), timeout=DEADLINE)
-        status = service.wait(timeout=DEADLINE)
-    finally:
-        database.write_bytes(content)
-        service.kill()
-        client.close()
-    assert (under_way.status_code, under_way.json()["decision"]) == (200, "PASS")
-    assert [(answer.status_code, answer.headers["retry-after"]) for answer in late] == [(503, "5")]
-    # What follows is Ray's own, of the replica that was killed.
-    assert output.read_text().splitlines()[0] == f"serving {MODEL} version {version} at http://127.0.0.1:{port}"
-    assert (alone["status"], alone["model_version"], status) == ("ok", int(version), 0)
-    assert (refused.status_code, "retry-after" in refused.headers) in {(503, True), (504, True)}, refused.text
-    assert waited < 20  # by a clock of a busy machine: it was asked to wait for 1
-    assert all("UNAUTHENTICATED" in answers[call] for call in CALLS), answers
-    assert not {"OK", "200", "INTERNAL", "UNKNOWN"} & set().union(*answers.values()), answers
-    assert "does not answer" in alone["update_error"]
-    assert "does not answer" in errors.read_text()
-    assert "Traceback" not in errors.read_text()
-    eventually(lambda: not processes_of(store.uri))

@@ -1,0 +1,56 @@
+"""Anomaly maps as pictures, of one scale for all: a colour means the same share of the threshold on every picture."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from inpformer.images.frame import Frame
+from inpformer.judging.regions import Region
+
+LONGEST_SIDE = 1024  # of an overlay
+OPACITY = 0.7
+RED = (179, 38, 30)
+
+
+def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:
+    """An anomaly map [H, W] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
+    return _png(Image.fromarray(_levels(anomaly_map, threshold)))
+
+
+def overlay_png(
+    image: Image.Image, anomaly_map: NDArray[np.float32], threshold: float, regions: Sequence[Region], frame: Frame
+) -> str:
+    """The part of a picture that its map lies over, in colour, with boxes around regions, as a base64 PNG of up to
+    LONGEST_SIDE pixels a side: nothing at 0, orange at the threshold, red at twice the threshold or more.
+    """
+    left, top, right, bottom = frame.box
+    scale = min(1.0, LONGEST_SIDE / max(right - left, bottom - top))
+    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    seen = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, box=frame.box)
+    levels = Image.fromarray(_levels(anomaly_map, threshold)).resize(size, Image.Resampling.BILINEAR)
+    zero = Image.new("L", size, 0)
+    colour = Image.merge("RGB", (Image.new("L", size, 255), levels.point(lambda level: 255 - level), zero))
+    shown = Image.composite(colour, seen, levels.point(lambda level: round(OPACITY * level)))
+    draw = ImageDraw.Draw(shown)
+    for region in regions:
+        corners = [(edge - start) * scale for edge, start in zip(region.box, (left, top, left, top), strict=True)]
+        draw.rectangle(tuple(corners), outline=RED, width=max(2, max(size) // 200))
+    return _png(shown)
+
+
+def _levels(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    ceiling = max(2 * threshold, float(np.finfo(np.float32).tiny))
+    levels = np.clip(anomaly_map, 0, ceiling)
+    levels /= ceiling  # in place, as the map of a large image takes 268 MB
+    levels *= 255
+    return np.rint(levels, out=levels).astype(np.uint8)
+
+
+def _png(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
