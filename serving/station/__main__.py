@@ -15,6 +15,7 @@ from pathlib import Path
 
 from inpformer.errors import UserError
 from serving.port import check_free
+from serving.station.folder import Folder
 from serving.station.settings import Address, Settings, modbus_address, opcua_address, products
 
 MODBUS, OPCUA = "127.0.0.1:5020", "opc.tcp://127.0.0.1:4840"
@@ -28,14 +29,16 @@ def main() -> None:
         for option, address in (("--modbus", settings.modbus), ("--opcua", settings.opcua)):
             if address:
                 check_free(address.host, address.port, f"another address for {option}")
+        folder = Folder(settings.folder)
         _check_categories(settings)
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, folder))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # before it was ready
+        print("stopped", file=sys.stderr)
 
 
-async def _run(settings: Settings) -> None:
-    from serving.station.folder import Folder
+async def _run(settings: Settings, folder: Folder) -> None:
     from serving.station.station import Station
 
     # They log what clients do wrong, with tracebacks.
@@ -44,7 +47,7 @@ async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    station = Station(settings, Folder(settings.folder))
+    station = Station(settings, folder)
     # Imported only where they are used, as they take seconds.
     if settings.modbus:
         from serving.station.modbus import Modbus

@@ -63,17 +63,14 @@ class Picture:
 
 
 class Folder:
-    """One station's, which locks it. Raises UserError where it is none, or another station has it."""
+    """One station's, which locks it. Raises UserError where another station has it, or it cannot be used."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise UserError(f"--folder is {folder}, which is no folder: make it, or correct the path.")
         self._folder, self._taken, self._done = folder, folder / "taken", folder / "done"
         self._found: dict[str, Dropped] = {}
         self.looks = 0
         try:
-            self._taken.mkdir(exist_ok=True)
-            self._done.mkdir(exist_ok=True)
+            self._make()
             self._lock = (self._taken / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -84,12 +81,17 @@ class Folder:
                 "files in it and locks it."
             ) from None
 
+    def _make(self) -> None:
+        for place in (self._taken, self._done):
+            place.mkdir(exist_ok=True)
+
     def left(self) -> list[Picture]:
         """What a station took before it was ended, the first first."""
         return [_picture(path) for path in sorted(_pictures(self._taken))]
 
     def look(self) -> list[Dropped]:
         """What is whole and was not taken, the first first: nobody has written to it for STILL_SECONDS."""
+        self._make()  # somebody may have cleared too much
         self.looks += 1
         now, found = time.monotonic(), {}
         for path in _pictures(self._folder):
@@ -104,15 +106,12 @@ class Folder:
         self._found = found
         return sorted((one for one in found.values() if now - one.since >= STILL_SECONDS), key=lambda one: one.order)
 
-    def take(self, dropped: Dropped, product: int) -> Picture | None:
-        """Out of the way of the next file of that name; None where it is gone, or cannot be moved just now."""
+    def take(self, dropped: Dropped, product: int) -> Picture:
+        """Out of the way of the next file of that name. Raises OSError where it is gone, or cannot be moved."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         end = os.fsdecode(os.fsencode(dropped.path.name)[-LONGEST_NAME:])
         picture = Picture(self._taken / f"{stamp}-{product}-{end}", dropped.path.name, product)
-        try:
-            dropped.path.rename(picture.path)
-        except OSError:
-            return None
+        dropped.path.rename(picture.path)
         return picture
 
     def keep(self, picture: Picture, verdict: dict[str, Any]) -> None:

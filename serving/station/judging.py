@@ -14,6 +14,7 @@ UNREADABLE, TOO_LARGE = 400, 413
 # A picture that the service cannot read is asked for again if it is written to within these.
 UNREADABLE_SECONDS = 2.0
 LOOK_SECONDS = 0.05
+READY_SECONDS = 2.0
 
 
 def judge(
@@ -38,6 +39,16 @@ def judge(
     except OSError as error:
         return without_verdict(named, f"the file cannot be read ({error.strerror}).", UNREADABLE)
     return without_verdict(named, f"the file was written to for {patience:g} s.", UNREADABLE)
+
+
+def is_ready(service: str) -> bool:
+    """Whether it takes pictures."""
+    import requests
+
+    try:
+        return requests.get(f"{service}/readyz", timeout=READY_SECONDS).ok
+    except requests.RequestException:
+        return False
 
 
 def _is_written_to(picture: Picture, before: Stamp, seconds: float, stopping: threading.Event) -> bool:

@@ -48,6 +48,10 @@ class Modbus:
         except RuntimeError:
             raise UserError(f"--modbus cannot listen on {self._address.host}:{self._address.port}.") from None
 
+    async def serve(self) -> None:
+        """Until it is stopped."""
+        await self._server.serving
+
     async def stop(self) -> None:
         """Closes all connections."""
         await self._server.shutdown()

@@ -64,11 +64,15 @@ class OpcUa:
         except OSError as error:
             where = f"{self._address.host}:{self._address.port}"
             raise UserError(f"--opcua cannot listen on {where} ({error.strerror}).") from None
-        self._showing = asyncio.create_task(self._show_all())
+
+    async def serve(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self._write_all(await self._to_show.get())
+            self._to_show.task_done()
 
     async def stop(self) -> None:
         """Closes all connections."""
-        self._showing.cancel()
         await self._server.stop()
 
     def show(self, outputs: Outputs) -> None:
@@ -92,20 +96,19 @@ class OpcUa:
             trigger, acknowledge, product = [await self._input(name) for name in INPUTS]
             number = product if isinstance(product, int) else 0
             self._written(self.name, Inputs(trigger is True, acknowledge is True, number))
+            await self._to_show.join()  # who has written reads what followed
 
     async def _input(self, name: str) -> object:
         """What a client wrote, which may also be an array, or nothing."""
         found = (await self._nodes[name].read_data_value(raise_on_bad_status=False)).Value
         return None if found is None else found.Value
 
-    async def _show_all(self) -> None:
-        while True:
-            outputs = await self._to_show.get()
-            names = list(OUTPUTS)
-            if not outputs.result_valid:
-                names.insert(0, names.pop(names.index("ResultValid")))
-            for name in names:
-                await self._write(name, getattr(outputs, OUTPUTS[name]))
+    async def _write_all(self, outputs: Outputs) -> None:
+        names = list(OUTPUTS)
+        if not outputs.result_valid:
+            names.insert(0, names.pop(names.index("ResultValid")))
+        for name in names:
+            await self._write(name, getattr(outputs, OUTPUTS[name]))
 
     async def _write(self, name: str, value: bool | int) -> None:
         node = self._nodes[name]

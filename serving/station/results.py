@@ -65,11 +65,11 @@ def result_of(answer: dict[str, Any]) -> Result:
     return failure(ErrorCode.UNKNOWN_PRODUCT if status == 422 else ErrorCode.NOT_JUDGED)
 
 
-def _thousandths(score: object, threshold: object) -> int | None:
+def _thousandths(score: Any, threshold: Any) -> int | None:
     """Above 1000 where the score is above the threshold, and only there; None without two numbers."""
-    for number in (score, threshold):
-        if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
-            return None
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in (score, threshold)):
+        return None
     if threshold <= 0:
         return LARGEST if score > threshold else 0
-    return min(LARGEST, max(0, math.ceil(1000 * score / threshold)))
+    ratio: float = score / threshold
+    return math.ceil(min(LARGEST, max(0, 1000 * ratio)))

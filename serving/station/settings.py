@@ -34,6 +34,8 @@ class Settings:
     patience: float
 
     def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise UserError(f"--folder is {self.folder}, which is no folder: make it, or correct the path.")
         if urlsplit(self.service).scheme not in ("http", "https"):
             raise UserError(f"--service is {self.service}: it must be an address such as http://127.0.0.1:8000.")
         if not 0 < self.patience <= LONGEST_PATIENCE:  # nor no number

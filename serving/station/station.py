@@ -15,13 +15,17 @@ from typing import Any, Protocol
 from serving.asking import without_verdict
 from serving.station.folder import Dropped, Folder, Picture
 from serving.station.handshake import Ended, Event, Handshake, Inputs, Outputs, Started
-from serving.station.judging import LOOK_SECONDS, judge
+from serving.station.judging import LOOK_SECONDS, is_ready, judge
 from serving.station.results import ErrorCode, Result, failure, result_of
 from serving.station.settings import Settings
 
 RETRY_SECONDS = 1.0
 # Of the time, the share that looking into a full folder takes.
 LOOKING = 0.2
+# Pictures that nobody triggered are taken so far ahead.
+AHEAD = 8
+# Of one of these, where the service is ready and does not answer.
+TRIES = 2
 
 
 class Output(Protocol):
@@ -30,6 +34,7 @@ class Output(Protocol):
     name: str
 
     async def start(self) -> None: ...
+    async def serve(self) -> None: ...
     async def stop(self) -> None: ...
     def show(self, outputs: Outputs) -> None: ...
 
@@ -92,21 +97,26 @@ class Station:
         listen.
         """
         started: list[Output] = []
+        serving: list[asyncio.Task[None]] = []
         try:
             for output in self._outputs:
                 await output.start()
                 started.append(output)
+                serving.append(asyncio.create_task(output.serve()))
             self._show()
             for picture in self._folder.left():
                 self._untriggered.put_nowait(picture)
             watching = [self._do(self._watch()), self._do(self._judge_untriggered())]
             print("the station is ready", flush=True)
             stopped = asyncio.create_task(stopping.wait())
-            await asyncio.wait([stopped, *watching], return_when=asyncio.FIRST_COMPLETED)
+            # None of the others ends by itself, but where something happens that nobody expected.
+            await asyncio.wait([stopped, *watching, *serving], return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             await self._stop()
-            await asyncio.gather(*watching)  # for what nobody expected
+            await asyncio.gather(*watching, *(task for task in serving if task.done()))
         finally:
+            for task in serving:
+                task.cancel()
             for output in started:
                 await output.stop()
 
@@ -176,7 +186,7 @@ class Station:
         judged, self._shown = self._shown, None
         if not ended.delivered:
             what = f"result {ended.sequence}, {ended.result.decision}"
-            self._say_undelivered(f"{what}, {judged.picture.name}" if judged else what, "it was not acknowledged")
+            self._say_undelivered(f"{what}, {judged.picture.name!r}" if judged else what, "it was not acknowledged")
         elif judged and judged.plc:
             judged.plc["delivered"] = True
             self._do(self._keep(judged))
@@ -200,13 +210,17 @@ class Station:
             await asyncio.sleep(max(LOOK_SECONDS, (time.monotonic() - began) / LOOKING))
 
     async def _hand_out(self, dropped: Dropped) -> None:
-        """To whoever waits for it: the inspection, or those who judge what nobody triggered, one ahead."""
+        """To whoever waits for it: the inspection, or those who judge what nobody triggered."""
         inspection = self._inspection
-        if not (inspection and inspection.wants(dropped)) and not self._untriggered.empty():
+        if not (inspection and inspection.wants(dropped)) and self._untriggered.qsize() >= AHEAD:
             return
         product = inspection.started.product if inspection and inspection.wants(dropped) else 0
-        picture = await asyncio.to_thread(self._folder.take, dropped, product)
-        if picture is None:
+        try:
+            picture = await asyncio.to_thread(self._folder.take, dropped, product)
+        except FileNotFoundError:  # somebody else moved it
+            return
+        except OSError as error:
+            self._say_away(repr(dropped.path.name), str(error.strerror))
             return
         if inspection and product and inspection.wants(dropped):
             inspection.picture.set_result(picture)
@@ -217,20 +231,33 @@ class Station:
         while (picture := await self._untriggered.get()) and not self._stopping.is_set():
             # That of a trigger was taken before the station was ended, or as the patience did.
             category = self._settings.products.get(picture.product, self._settings.category)
-            answer = await self._judge(picture, category)
-            while answer is not None and result_of(answer).code is ErrorCode.NO_ANSWER:
-                self._say_away("the service", str(answer.get("error")))
-                await asyncio.sleep(RETRY_SECONDS)
-                answer = None if self._stopping.is_set() else await self._judge(picture, category)
+            answer = await self._judge_in_the_end(picture, category)
             if answer is None:
                 return
-            self._is_there("the service")
             if self._settings.has_plc:
                 self._handshake.miss()
                 self._show()
-                self._say_undelivered(f"{picture.name}, {answer.get('decision')}", "no trigger waited for it")
+                self._say_undelivered(f"{picture.name!r}, {answer.get('decision')}", "no trigger waited for it")
             plc = {"sequence": None, "delivered": False} if self._settings.has_plc else None
             await self._keep(Judged(picture, answer, plc))
+
+    async def _judge_in_the_end(self, picture: Picture, category: str | None) -> dict[str, Any] | None:
+        """Waits for a service that is away, and not for one that is ready and does not answer for this picture."""
+        tries = 0
+        while (answer := await self._judge(picture, category)) and result_of(answer).code is ErrorCode.NO_ANSWER:
+            if await self._is_ready():
+                tries += 1
+                if tries == TRIES:
+                    break
+            else:
+                self._say_away("the service", str(answer.get("error")))
+                while not self._stopping.is_set() and not await self._is_ready():
+                    await asyncio.sleep(RETRY_SECONDS)
+                self._is_there("the service")
+        return answer
+
+    async def _is_ready(self) -> bool:
+        return await asyncio.to_thread(is_ready, self._settings.service)
 
     async def _judge(self, picture: Picture, category: str | None) -> dict[str, Any] | None:
         patience, service = self._settings.patience, self._settings.service
@@ -264,7 +291,7 @@ class Station:
     def _say_away(self, what: str, why: str) -> None:
         """Once, until it is there again."""
         if what not in self._is_away:
-            self._say(f"{what} is away ({why}): it is tried again")
+            self._say(f"{what} cannot be used ({why}): it is tried again")
         self._is_away.add(what)
 
     def _is_there(self, what: str) -> None:

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from serving.station.handshake import Inputs
 from serving.station.opcua import INPUTS, OUTPUTS
 from tests.relay import Relay
 from tests.serving.model_store import DEADLINE, eventually, free_port
-from tests.serving.pictures import as_file, picture
+from tests.serving.pictures import as_file, picture, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = as_file(picture())
@@ -91,6 +93,13 @@ class ModbusPlc:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
 
+    def __enter__(self) -> "ModbusPlc":
+        self.connect()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
     def connect(self) -> None:
         self.client = ModbusTcpClient("127.0.0.1", port=self.port)
         assert self.client.connect()
@@ -116,6 +125,13 @@ class OpcUaPlc:
 
     def __init__(self) -> None:
         self.address = f"opc.tcp://127.0.0.1:{free_port()}"
+
+    def __enter__(self) -> "OpcUaPlc":
+        self.connect()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
 
     def connect(self) -> None:
         self.client = OpcUaClient(self.address)
@@ -153,10 +169,14 @@ def modbus() -> ModbusPlc:
 
 @pytest.fixture
 def station(tmp_path: Path, service: httpx.Client, plc: PlcEnd) -> Iterator[Station]:
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, plc.option, plc.address) as station:
-        plc.connect()
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, plc.option, plc.address) as station, plc:
         yield station
-        plc.close()
+
+
+@pytest.fixture
+def by_modbus(tmp_path: Path, service: httpx.Client, modbus: ModbusPlc) -> Iterator[Station]:
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station, modbus:
+        yield station
 
 
 def sees(plc: PlcEnd, **wanted: Any) -> dict[str, Any]:
@@ -209,14 +229,14 @@ def test_a_plc_triggers_reads_and_acknowledges(station: Station, plc: PlcEnd) ->
     assert "3 pictures judged, 0 undelivered" in station.said
 
 
-def test_what_cannot_be_judged_is_an_error_and_the_next_is_judged(station: Station, plc: PlcEnd) -> None:
-    plc.write(Inputs(trigger=True, product=UNKNOWN))
-    sees(plc, error=True, error_code=1, product=UNKNOWN)
-    acknowledge(plc)
-    assert inspect(plc, station, BOLT, "broken.png", b"no picture")["error_code"] == 4
-    assert station.verdict("broken.png")["decision"] == "ERROR"
-    acknowledge(plc)
-    assert inspect(plc, station, BOLT)["ok"]
+def test_what_cannot_be_judged_is_an_error_and_the_next_is_judged(by_modbus: Station, modbus: ModbusPlc) -> None:
+    modbus.write(Inputs(trigger=True, product=UNKNOWN))
+    sees(modbus, error=True, error_code=1, product=UNKNOWN)
+    acknowledge(modbus)
+    assert inspect(modbus, by_modbus, BOLT, "broken.png", b"no picture")["error_code"] == 4
+    assert by_modbus.verdict("broken.png")["decision"] == "ERROR"
+    acknowledge(modbus)
+    assert inspect(modbus, by_modbus, BOLT)["ok"]
 
 
 def test_who_comes_back_finds_the_result_and_goes_on(station: Station, plc: PlcEnd) -> None:
@@ -228,39 +248,37 @@ def test_who_comes_back_finds_the_result_and_goes_on(station: Station, plc: PlcE
     assert inspect(plc, station, NUT, "second.png")["sequence"] == 2
     assert plc.read()["undelivered"] == 1
     assert station.verdict("first.png")["plc"]["delivered"] is False
-    assert re.search("undelivered, 1 so far: result 1, OK, first.png", station.said)
+    assert re.search("undelivered, 1 so far: result 1, OK, 'first.png'", station.said)
     acknowledge(plc)
 
 
-def test_a_picture_belongs_to_a_trigger_before_it_alone(station: Station, plc: PlcEnd) -> None:
-    station.drop("early.png")  # of the category that the service cannot know
-    early = station.verdict("early.png")
+def test_a_picture_belongs_to_a_trigger_before_it_alone(by_modbus: Station, modbus: ModbusPlc) -> None:
+    by_modbus.drop("early.png")  # of the category that the service cannot know
+    early = by_modbus.verdict("early.png")
     assert (early["decision"], early["status"]) == ("ERROR", 422)
     assert early["plc"] == {"sequence": None, "delivered": False}
-    sees(plc, undelivered=1, ready=True, sequence=0)
-    assert inspect(plc, station, BOLT, "own.png")["ok"]
-    assert station.verdict("own.png")["plc"]["sequence"] == 1
+    sees(modbus, undelivered=1, ready=True, sequence=0)
+    assert inspect(modbus, by_modbus, BOLT, "own.png")["ok"]
+    assert by_modbus.verdict("own.png")["plc"]["sequence"] == 1
 
 
-def test_two_triggers_for_one_picture_are_an_error(station: Station, plc: PlcEnd) -> None:
+def test_two_triggers_for_one_picture_are_an_error(by_modbus: Station, modbus: ModbusPlc) -> None:
     for trigger in (True, False, True):
-        plc.write(Inputs(trigger=trigger, product=BOLT))
-    sees(plc, busy=True)
-    station.drop()
-    sees(plc, result_valid=True, error=True, error_code=5, ok=False, sequence=1)
-    acknowledge(plc)
-    verdict = eventually(lambda: [one for one in station.done() if one["plc"]["delivered"]])[0]
+        modbus.write(Inputs(trigger=trigger, product=BOLT))
+    sees(modbus, busy=True)
+    by_modbus.drop()
+    sees(modbus, result_valid=True, error=True, error_code=5, ok=False, sequence=1)
+    acknowledge(modbus)
+    verdict = eventually(lambda: [one for one in by_modbus.done() if one["plc"]["delivered"]])[0]
     assert (verdict["decision"], verdict["plc"]["told"], verdict["plc"]["error_code"]) == ("PASS", "ERROR", 5)
 
 
 def test_a_trigger_without_a_picture_is_an_error(tmp_path: Path, service: httpx.Client, modbus: ModbusPlc) -> None:
     options = (*PRODUCTS, "--modbus", modbus.address, "--patience", "0.5")
-    with Station(tmp_path, str(service.base_url), *options):
-        modbus.connect()
+    with Station(tmp_path, str(service.base_url), *options), modbus:
         modbus.write(Inputs(trigger=True, product=BOLT))
         sees(modbus, error=True, error_code=2)
         acknowledge(modbus)
-        modbus.close()
 
 
 def test_a_service_that_is_away_is_an_error_and_what_nobody_triggered_waits_for_it(
@@ -268,10 +286,9 @@ def test_a_service_that_is_away_is_an_error_and_what_nobody_triggered_waits_for_
 ) -> None:
     relay = Relay(str(service.base_url), 0)  # it answers nobody
     options = (*PRODUCTS, "--category", "bolt", "--modbus", modbus.address, "--patience", "2")
-    with Station(tmp_path, relay.endpoint, *options) as station:
-        modbus.connect()
+    with Station(tmp_path, relay.endpoint, *options) as station, modbus:
         station.drop("early.png")
-        eventually(lambda: "the service is away" in station.said)
+        eventually(lambda: "the service cannot be used" in station.said)
         assert inspect(modbus, station, BOLT)["error_code"] == 3
         assert station.verdict()["plc"]["told"] == "ERROR"
         acknowledge(modbus)
@@ -279,26 +296,56 @@ def test_a_service_that_is_away_is_an_error_and_what_nobody_triggered_waits_for_
         relay.break_connections()  # it answers
         assert station.verdict("early.png")["decision"] == "PASS"
         assert inspect(modbus, station, BOLT, "next.png")["ok"]
-        assert station.said.count("is away") == 1
-        modbus.close()
+        assert station.said.count("cannot be used") == 1
     relay.close()
 
 
+class NotThatOne(BaseHTTPRequestHandler):
+    """A service that is ready and has no answer for stuck.png."""
+
+    def do_GET(self) -> None:
+        self._say({"categories": ["bolt"]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if "stuck.png" not in self.path:
+            self._say(verdict().model_dump())
+        else:
+            self.connection.recv(1)  # until the station gives up
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_a_picture_that_a_ready_service_does_not_answer_stops_no_other(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), NotThatOne) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with Station(tmp_path, address, "--patience", "0.5") as station:
+            station.drop("stuck.png")
+            stuck = station.verdict("stuck.png")
+            assert (stuck["decision"], stuck["status"]) == ("ERROR", None)
+            station.drop("next.png")
+            assert station.verdict("next.png")["decision"] == "PASS"
+        server.shutdown()
+
+
 def test_both_protocols_show_one_handshake(tmp_path: Path, service: httpx.Client) -> None:
-    plcs = ModbusPlc(), OpcUaPlc()
-    options = [text for plc in plcs for text in (plc.option, plc.address)]
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, *options) as station:
-        for plc in plcs:
-            plc.connect()
-        read = inspect(plcs[0], station, BOLT)
-        assert read == sees(plcs[1], result_valid=True)
-        plcs[1].write(Inputs(trigger=True, product=BOLT))  # the one that triggers last
-        sees(plcs[0], sequence=2, undelivered=1)
-        plcs[1].close()
+    first, second = ModbusPlc(), OpcUaPlc()
+    options = (*PRODUCTS, first.option, first.address, second.option, second.address)
+    with Station(tmp_path, str(service.base_url), *options) as station, first:
+        with second:
+            read = inspect(first, station, BOLT)
+            assert read == sees(second, result_valid=True)
+            second.write(Inputs(trigger=True, product=BOLT))
+            sees(first, sequence=2, undelivered=1, busy=True)
         station.drop()
-        sees(plcs[0], result_valid=True, ok=True, sequence=2)
-        acknowledge(plcs[0])  # though the other's Trigger stays
-        plcs[0].close()
+        sees(first, result_valid=True, ok=True, sequence=2)
+        acknowledge(first)  # though the other's Trigger stays
 
 
 def test_pictures_are_judged_without_a_plc(tmp_path: Path, service: httpx.Client) -> None:
@@ -368,18 +415,15 @@ def test_a_station_that_is_killed_judges_again_and_reports_nothing(
     relay = Relay(str(service.base_url), 0)
     options = (*PRODUCTS, "--modbus", modbus.address)
     station = Station(tmp_path, relay.endpoint, *options).start()
-    modbus.connect()
-    modbus.write(Inputs(trigger=True, product=BOLT))
-    sees(modbus, busy=True)
-    station.drop("under-way.png")
-    assert relay.held.wait(DEADLINE)
-    eventually(lambda: [*(station.folder / "taken").glob("*.png")])
-    station.kill()
-    modbus.close()
+    with modbus:
+        modbus.write(Inputs(trigger=True, product=BOLT))
+        sees(modbus, busy=True)
+        station.drop("under-way.png")
+        eventually(lambda: [*(station.folder / "taken").glob("*.png")])
+        station.kill()
     relay.close()
     station.drop("while-away.png")
-    with Station(tmp_path, str(service.base_url), *options) as station:
-        modbus.connect()
+    with Station(tmp_path, str(service.base_url), *options) as station, modbus:
         assert station.verdict("under-way.png")["decision"] == "PASS"  # as the product of its trigger
         assert station.verdict("while-away.png")["status"] == 422  # nobody said what it is
         read = sees(modbus, undelivered=2)
@@ -388,51 +432,43 @@ def test_a_station_that_is_killed_judges_again_and_reports_nothing(
         # A PLC that still holds its Trigger has a new inspection.
         modbus.write(Inputs(trigger=True, product=BOLT))
         sees(modbus, busy=True, sequence=1)
-        modbus.close()
 
 
 def test_stopped_with_a_result_that_nobody_acknowledged(
     tmp_path: Path, service: httpx.Client, modbus: ModbusPlc
 ) -> None:
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station:
-        modbus.connect()
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station, modbus:
         assert inspect(modbus, station, BOLT)["ok"]
         assert station.stop() == 0
         assert "1 pictures judged, 1 undelivered" in station.said
         assert station.verdict()["plc"]["delivered"] is False
-        modbus.close()
 
 
 def test_stopped_while_a_trigger_waits(tmp_path: Path, service: httpx.Client, modbus: ModbusPlc) -> None:
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station:
-        modbus.connect()
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station, modbus:
         modbus.write(Inputs(trigger=True, product=BOLT))
         sees(modbus, busy=True)
         assert station.stop() == 0
         assert "Traceback" not in station.said
-        modbus.close()
 
 
 def test_a_disk_that_is_full_stops_no_plc(
     small_disk: Path, tmp_path: Path, service: httpx.Client, modbus: ModbusPlc
 ) -> None:
-    with Station(small_disk, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station:
-        modbus.connect()
+    with Station(small_disk, str(service.base_url), *PRODUCTS, "--modbus", modbus.address) as station, modbus:
         modbus.write(Inputs(trigger=True, product=BOLT))
         sees(modbus, busy=True)
         station.drop()
         with pytest.raises(OSError, match="space"):
             (small_disk / "fill").write_bytes(bytes(2**21))
         sees(modbus, result_valid=True, ok=True)
-        eventually(lambda: "is away" in station.said)
+        eventually(lambda: "cannot be used" in station.said)
         (small_disk / "fill").unlink()
         assert station.verdict()["decision"] == "PASS"
-        modbus.close()
 
 
 def test_modbus_words_and_bits_are_the_same(tmp_path: Path, service: httpx.Client, modbus: ModbusPlc) -> None:
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address):
-        modbus.connect()
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address), modbus:
         client = modbus.client
         client.write_register(1, UNKNOWN)
         client.write_coil(0, True)
@@ -440,29 +476,25 @@ def test_modbus_words_and_bits_are_the_same(tmp_path: Path, service: httpx.Clien
         assert client.read_input_registers(0, count=8).registers == [1, UNKNOWN, 0b1000100, 1, 0, 1, UNKNOWN, 0]
         client.write_coils(0, [False, True])
         assert client.read_holding_registers(0, count=3).registers == [2, UNKNOWN, 0]
-        client.mask_write_register(0, and_mask=0, or_mask=0)
+        client.mask_write_register(address=0, and_mask=0, or_mask=0)
         assert client.read_discrete_inputs(32, count=1).bits[0]
         read = client.readwrite_registers(read_address=2, read_count=2, write_address=0, values=[1, UNKNOWN])
         assert read.registers == [0b1000100, 1]
-        modbus.close()
 
 
 def test_modbus_clients_write_the_inputs_alone(tmp_path: Path, service: httpx.Client, modbus: ModbusPlc) -> None:
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address):
-        modbus.connect()
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--modbus", modbus.address), modbus:
         assert modbus.client.write_register(2, 0b1100).isError()
         assert modbus.client.write_registers(1, [1, 0b1100]).isError()
         assert modbus.client.write_coil(32 + 3, True).isError()
         assert modbus.client.write_register(8, 1).isError()
         assert modbus.client.read_holding_registers(0, count=9).isError()
         assert modbus.client.read_holding_registers(0, count=8).registers == [0, 0, 1, 0, 0, 0, 0, 0]
-        modbus.close()
 
 
 def test_opcua_clients_write_the_inputs_alone(tmp_path: Path, service: httpx.Client) -> None:
     plc = OpcUaPlc()
-    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--opcua", plc.address):
-        plc.connect()
+    with Station(tmp_path, str(service.base_url), *PRODUCTS, "--opcua", plc.address), plc:
         for name in OUTPUTS:
             node = plc.node(name)
             with pytest.raises(ua.UaStatusCodeError, match="BadUserAccessDenied"):
@@ -472,10 +504,9 @@ def test_opcua_clients_write_the_inputs_alone(tmp_path: Path, service: httpx.Cli
         with pytest.raises(ua.UaStatusCodeError):
             plc.client.delete_nodes([plc.node("OK")])
         with pytest.raises(ua.UaStatusCodeError):
-            plc.node("Trigger").set_attribute(ua.AttributeIds.DisplayName, ua.DataValue("x"))
+            plc.node("Trigger").write_attribute(ua.AttributeIds.DisplayName, ua.DataValue("x"))
         # Values that are none, and then a good one.
-        for broken in (ua.DataValue(), ua.DataValue(ua.Variant([True, True], ua.VariantType.Boolean))):
-            plc.node("Trigger").write_value(broken)
+        plc.node("Trigger").write_value(ua.Variant([True, True], ua.VariantType.Boolean))
         bad = ua.DataValue(ua.Variant(True), StatusCode_=ua.StatusCode(ua.StatusCodes.BadSensorFailure))
         plc.node("Trigger").write_value(bad)
         with pytest.raises(ua.UaStatusCodeError, match="BadTypeMismatch"):
@@ -483,7 +514,6 @@ def test_opcua_clients_write_the_inputs_alone(tmp_path: Path, service: httpx.Cli
         sees(plc, sequence=0, result_valid=False)
         plc.write(Inputs(trigger=True, product=UNKNOWN))
         sees(plc, error_code=1, sequence=1)
-        plc.close()
         for user in ("admin", "root"):
             stranger = OpcUaClient(plc.address)
             stranger.set_user(user)
