@@ -507,7 +507,7 @@ def test_opcua_clients_write_the_inputs_alone(tmp_path: Path, service: httpx.Cli
             plc.node("Trigger").write_attribute(ua.AttributeIds.DisplayName, ua.DataValue("x"))
         # Values that are none, and then a good one.
         plc.node("Trigger").write_value(ua.Variant([True, True], ua.VariantType.Boolean))
-        bad = ua.DataValue(ua.Variant(True), StatusCode_=ua.StatusCode(ua.StatusCodes.BadSensorFailure))
+        bad = ua.DataValue(ua.Variant(True), StatusCode=ua.StatusCode(ua.StatusCodes.BadSensorFailure))
         plc.node("Trigger").write_value(bad)
         with pytest.raises(ua.UaStatusCodeError, match="BadTypeMismatch"):
             plc.node("Product").write_value(1, ua.VariantType.Int64)
