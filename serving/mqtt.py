@@ -14,25 +14,21 @@ import os
 import signal
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from inpformer.errors import UserError
+from serving.asking import ask
 
 USERNAME, PASSWORD = "MQTT_USERNAME", "MQTT_PASSWORD"
 AT_A_TIME = 8  # pictures that the broker hands out before the first of them is acknowledged
 SESSION_SECONDS = 24 * 3600  # how long the broker keeps pictures for a bridge that is away
 LARGEST_PICTURE = 64 * 2**20
-ASK_SECONDS = 70.0  # later than the service's latest deadline
-RETRY_SECONDS = 1.0
 WAIT_SECONDS = 2.0
 REFUSALS = (134, 135)  # MQTT 5's reasons: bad user name or password, not authorized
-MAY_COME_TO_BE = (408, 429, 503, 504)
 QOS = 1
-ERROR = "ERROR"
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,8 @@ class _Connection:
     def _answer(self, message: Any) -> None:
         line, category = message.topic.split("/")[-3:-1]
         part = dict(getattr(message.properties, "UserProperty", [])).get("part")
-        verdict = ask(self._bridge, message.payload, line, category, part, self.stopping)
+        named = {"line": line, "category": category} | ({} if part is None else {"part": part})
+        verdict = ask(self._bridge.service, message.payload, named, self._bridge.patience, self.stopping)
         if verdict is not None and self._is_published(message, json.dumps(verdict)):
             self._client.ack(message.mid, message.qos)
 
@@ -181,63 +178,6 @@ def _properties(packet: str) -> Any:
     from paho.mqtt.properties import Properties
 
     return Properties(getattr(PacketTypes, packet))
-
-
-def ask(
-    bridge: Bridge, picture: bytes, line: str, category: str, part: str | None, stopping: threading.Event
-) -> dict[str, Any] | None:
-    """What becomes of a picture: the service's verdict, or why there is none, with the decision ERROR or what the
-    service says instead; None where it was stopped before that is known. What may succeed later is asked again.
-    """
-    import requests
-
-    from serving.keys import authorization
-
-    named = {"line": line, "category": category} | ({} if part is None else {"part": part})
-    end = time.monotonic() + bridge.patience
-    while True:
-        try:
-            answer = requests.post(
-                f"{bridge.service}/v1/predict",
-                params=named,
-                data=picture,
-                headers=authorization(),
-                timeout=ASK_SECONDS,
-            )
-        except requests.RequestException as error:
-            reason, status, wait = f"{bridge.service} does not answer ({type(error).__name__})", None, RETRY_SECONDS
-        else:
-            said = _said(answer)
-            if answer.status_code == 200:
-                return said
-            status, reason = answer.status_code, str(said.get("error"))
-            if status not in MAY_COME_TO_BE:
-                return _without_verdict(named, reason, status, str(said.get("decision") or ERROR))
-            wait = _seconds(answer.headers.get("retry-after"))
-        if time.monotonic() + wait > end:
-            return _without_verdict(named, reason, status)
-        if stopping.wait(wait):
-            return None
-
-
-def _without_verdict(named: dict[str, str], reason: str, status: int | None, decision: str = ERROR) -> dict[str, Any]:
-    return {**named, "decision": decision, "error": reason, "status": status}
-
-
-def _said(answer: Any) -> dict[str, Any]:
-    try:
-        said = answer.json()
-    except ValueError:
-        said = None
-    return said if isinstance(said, dict) else {"error": answer.text[:200]}
-
-
-def _seconds(text: str | None) -> float:
-    """Of a header Retry-After; dates are not read."""
-    try:
-        return min(60.0, max(RETRY_SECONDS, float(text or 0)))
-    except ValueError:
-        return RETRY_SECONDS
 
 
 def _arguments() -> Bridge:
