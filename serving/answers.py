@@ -151,6 +151,13 @@ class Verdict(BaseModel):
     )
 
 
+class Promotion(BaseModel):
+    """The entry of the record that made a version the champion."""
+
+    by: str
+    at: str = Field(description="ISO 8601.")
+
+
 class Health(BaseModel):
     """What is being served."""
 
@@ -172,6 +179,10 @@ class Health(BaseModel):
     notice: str | None = Field(
         description="What an operator should know of the version that is served, such as that the encoder's weights "
         "given by setting are not its own; else null."
+    )
+    promoted: Promotion | None = Field(
+        description="Who made this version @champion, and when, by the record of promotions; null where that does not "
+        "say so, or was not read yet."
     )
     drift: str | None = Field(
         description="That the alias is not where the record of promotions says, as somebody moved it by hand; null "

@@ -17,13 +17,25 @@ from inpformer.judging import plausibility
 from inpformer.judging.detector import Detector
 from inpformer.judging.outlines import outline
 from serving import record
-from serving.answers import Asked, Calibration, DefectRegion, Doubt, Health, RequestError, Timings, Verdict, too_late
+from serving.answers import (
+    Asked,
+    Calibration,
+    DefectRegion,
+    Doubt,
+    Health,
+    Promotion,
+    RequestError,
+    Timings,
+    Verdict,
+    too_late,
+)
 from serving.decoding import Decoders
 from serving.line import Line
 from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
 from serving.metrics import JudgingMetrics, OfReplica, of_replica
 from serving.overlay import map_png, overlay_png
+from serving.record import LastStep
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.turns import Turns
@@ -72,6 +84,7 @@ class Inspector:
         self._decoded = asyncio.Semaphore(DECODERS + 2)
         self._served, self._update_error = load_first(self._registry, settings, self._one_inference)
         self._drift: str | None = None
+        self._step: LastStep | None = None
         self._look_again_at = time.monotonic()
         self._refused: Refused | None = None
         self._look = threading.Event()
@@ -202,6 +215,7 @@ class Inspector:
             backend=served.detector.backend.name,
             precision=served.detector.backend.precision,
             notice=served.notice,
+            promoted=_promoted(self._step, served.version),
             drift=self._drift,
             update_error=self._update_error,
         )
@@ -251,10 +265,11 @@ class Inspector:
         """
         if self._settings.alias != record.CHAMPION or time.monotonic() < self._look_again_at:
             return
-        drift = self._registry.drift(self._settings.model, self._served.version)
+        step = self._registry.last_step(self._settings.model)
+        drift = None if step is None else step.drift(self._served.version)
         if drift and drift != self._drift:
             log.warning("%s", drift)
-        self._drift = drift
+        self._step, self._drift = step, drift
         self._look_again_at = time.monotonic() + RECORD_SECONDS
 
     def _update(self) -> None:
@@ -277,6 +292,12 @@ class Inspector:
 def doubt_of(found: plausibility.Doubt | None) -> Doubt | None:
     """As the answer has it."""
     return None if found is None else Doubt(reason=found.reason, times=found.times, likelier=found.likelier)
+
+
+def _promoted(step: LastStep | None, version: int) -> Promotion | None:
+    """Of the version, where the record says so."""
+    known = step is not None and step.version == str(version) and step.by and step.at
+    return Promotion(by=step.by, at=step.at) if step is not None and known else None
 
 
 def _category(detector: Detector, asked: str | None) -> str:

@@ -17,10 +17,23 @@ STEPS = ("promoted", "reverted", "abandoned", "taken over")
 
 @dataclass(frozen=True)
 class LastStep:
-    """The entry that says where the champion stands; `version` None: there is none."""
+    """The entry that says where the champion stands, by whom and when (ISO 8601); `version` None: there is none."""
 
     number: int
     version: str | None
+    by: str = ""
+    at: str = ""
+
+    def drift(self, version: int) -> str | None:
+        """What an operator should know where `version` is @champion and the record says otherwise; None where both
+        agree.
+        """
+        if self.version == str(version):
+            return None
+        return (
+            f"version {version} is @champion, and by the record (entry {self.number}) it is {self.version or 'none'}: "
+            f"the alias was moved by hand. The next `python -m pipelines.promote` records that."
+        )
 
 
 def last_step(params: Mapping[str, str]) -> LastStep | None:
@@ -33,7 +46,7 @@ def last_step(params: Mapping[str, str]) -> LastStep | None:
         if kind in INTENTS or (drift and entry.get("policy") == "revert"):
             found = None
         elif kind in STEPS or drift:
-            found = LastStep(int(key), entry.get(CHAMPION))
+            found = LastStep(int(key), entry.get(CHAMPION), str(entry.get("actor", "")), str(entry.get("time", "")))
     return found
 
 

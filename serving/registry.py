@@ -74,26 +74,20 @@ class Registry:
                 ) from None
             raise self._no_answer(error) from None
 
-    def drift(self, model: str, version: int) -> str | None:
-        """What an operator should know where `version` is @champion and the record of promotions says otherwise; None
-        where it agrees, or there is none. Raises UserError if the registry does not answer.
+    def last_step(self, model: str) -> record.LastStep | None:
+        """What the record of promotions says of @champion; None where there is none, or it says nothing just now.
+        Raises UserError if the registry does not answer.
         """
         client = self._client
         try:
             tags = client.get_registered_model(record.PLACE.format(model)).tags
-            step = record.last_step(client.get_run(tags[record.RUN_TAG]).data.params)
+            return record.last_step(client.get_run(tags[record.RUN_TAG]).data.params)
         except KeyError:
             return None
         except Exception as error:  # MLflow passes on what its database driver raises
             if isinstance(error, MlflowException) and error.error_code in NOT_THERE:
                 return None
             raise self._no_answer(error) from None
-        if step is None or step.version == str(version):
-            return None
-        return (
-            f"version {version} is @champion, and by the record (entry {step.number}) it is {step.version or 'none'}: "
-            f"the alias was moved by hand. The next `python -m pipelines.promote` records that."
-        )
 
     def load(self, model: str, version: int, wanted: Wanted | None = None, encoder: Encoder | None = None) -> Loaded:
         """Fetches and loads the detector of a version. `encoder` is one that is on the wanted device already, shared if

@@ -1,5 +1,7 @@
 """The service reads the record that the pipeline writes, and sees what was moved past it."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from mlflow import MlflowClient
 
@@ -8,6 +10,7 @@ from pipelines.platform.tracking import tracking_uri
 from pipelines.promote.protocol import ready
 from pipelines.promote.rollback import rollback
 from pipelines.promote.settings import PromoteSettings
+from pipelines.record.actor import actor
 from pipelines.record.record import Record
 from serving.record import LastStep, last_step
 from serving.registry import Registry
@@ -18,7 +21,8 @@ from tests.promote.weighing import promoted
 
 
 def seen(version: int) -> str | None:
-    return Registry(tracking_uri()).drift(NAME, version)
+    step = Registry(tracking_uri()).last_step(NAME)
+    return None if step is None else step.drift(version)
 
 
 def test_an_alias_that_agrees_with_the_record_is_no_drift(three_versions: MlflowClient) -> None:
@@ -26,6 +30,9 @@ def test_an_alias_that_agrees_with_the_record_is_no_drift(three_versions: Mlflow
     promoted("1")
     promoted("2")
     assert seen(2) is None
+    step = Registry(tracking_uri()).last_step(NAME)
+    assert step is not None
+    assert (step.by, datetime.now(UTC) - datetime.fromisoformat(step.at) < timedelta(hours=1)) == (actor(), True)
     rollback(NAME, None, PromoteSettings())
     assert seen(1) is None
 

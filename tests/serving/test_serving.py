@@ -186,6 +186,7 @@ def test_health_and_page(service: httpx.Client, store: ModelStore) -> None:
         "backend": "torch",
         "precision": 32,
         "notice": None,
+        "promoted": None,
         "drift": None,
         "update_error": None,
     }
