@@ -1,6 +1,7 @@
 """What the service is asked and answers, as JSON schemas, and the one exception behind every refusal."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -149,6 +150,20 @@ class Verdict(BaseModel):
         description="With overlay=true: that part of the picture, its map in colour and boxes around the regions, as a "
         "base64 PNG of up to 1024 pixels a side. Orange is the threshold on every picture, red twice that or more.",
     )
+
+
+class Decided(BaseModel):
+    """One of the last decisions, as `Verdict` has them; `doubt` is the reason alone."""
+
+    at: datetime
+    category: str
+    decision: Literal["PASS", "REVIEW", "FAIL"]
+    score: float
+    threshold: float
+    model_version: int
+    part: str | None = None
+    line: str | None = None
+    doubt: str | None = None
 
 
 class Promotion(BaseModel):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +28,7 @@ from serving.answers import (
     PART_LENGTH,
     Asked,
     Calibration,
+    Decided,
     Health,
     Problem,
     Ready,
@@ -37,6 +38,7 @@ from serving.answers import (
 )
 from serving.keys import Guest, Keys
 from serving.metrics import Answer, OfReplica, RequestMetrics, exposition, of_replica
+from serving.recent import latest
 from serving.settings import Settings
 from serving.upload import FIELD, Bodies
 
@@ -139,10 +141,11 @@ class Ingress:
         """Who brings pictures."""
         return Guest() if self._keys is None else self._keys.admit(request.headers.get("authorization"))
 
-    def _let_in(self, request: Request) -> None:
+    def _let_in(self, request: Request) -> Guest:
         """Who asks for something else than a verdict."""
-        if self._keys is not None:
-            self._keys.let_in(request.headers.get("authorization"))
+        if self._keys is None:
+            return Guest()
+        return Guest(self._keys.let_in(request.headers.get("authorization")).line)
 
     def _refuse_if_draining(self) -> None:
         if self._draining:
@@ -213,6 +216,26 @@ class Ingress:
         if isinstance(found, RequestError):
             raise found
         return found
+
+    @app.get(
+        "/v1/decisions",
+        dependencies=KEYED,
+        response_model_exclude_none=True,
+        responses={status: {"model": Problem} for status in (401, 422, 503)},
+    )
+    async def decisions(
+        self,
+        request: Request,
+        category: str | None = None,
+        line: str | None = None,
+        decision: Literal["PASS", "REVIEW", "FAIL"] | None = None,
+    ) -> list[Decided]:
+        """The last 200 decisions that the replicas remember since their start, the latest first; with a key of a line,
+        those of that line.
+        """
+        line = self._let_in(request).of(line)
+        found = await _at_once(self._inspector.broadcast("recent").results_async())
+        return latest(found, {"category": category, "line": line, "decision": decision})
 
     @app.get("/v2")
     async def v2_server(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from serving import record
 from serving.answers import (
     Asked,
     Calibration,
+    Decided,
     DefectRegion,
     Doubt,
     Health,
@@ -35,6 +36,7 @@ from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
 from serving.metrics import JudgingMetrics, OfReplica, of_replica
 from serving.overlay import map_png, overlay_png
+from serving.recent import Recent
 from serving.record import LastStep
 from serving.registry import Registry
 from serving.settings import Settings
@@ -78,6 +80,7 @@ class Inspector:
         self._turns = Turns()
         self._line = Line()
         self._metrics = JudgingMetrics()
+        self._recent = Recent()
         self._decoders = Decoders(DECODERS)
         # Pictures that are held decoded, of up to 192 MB: those that are being decoded, one that has the model, and one
         # that is next.
@@ -113,6 +116,7 @@ class Inspector:
             async with asyncio.timeout(seconds) as limit:
                 verdict = await self._judge_by(served, upload, asked, limit)
         self._metrics.judged(verdict)
+        self._recent.judged(verdict)
         return verdict
 
     async def _judge_by(self, served: Served, upload: bytes, asked: Asked, limit: asyncio.Timeout) -> Verdict:
@@ -195,6 +199,10 @@ class Inspector:
         """What this replica counted."""
         self._metrics.stands(self._line.length, self._served.version, self._update_error is not None)
         return of_replica(self._metrics.registry)
+
+    async def recent(self) -> list[Decided]:
+        """The last decisions of this replica."""
+        return self._recent.all()
 
     async def ready(self) -> bool:
         """Whether another picture would be let in."""

@@ -10,6 +10,7 @@ from ray import serve
 from inpformer.encoders.encoder import Encoder
 from serving.app import build
 from serving.settings import Settings
+from tests.serving.keys import keyring
 from tests.serving.model_store import ALIAS, DEADLINE, MODEL, ModelStore, free_port
 
 
@@ -29,3 +30,25 @@ def service(ray_cluster: None, store: ModelStore) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
         yield client
     serve.shutdown()
+
+
+@pytest.fixture(scope="package")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Keys by name, and the file."""
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+    keys = {
+        "any": keyring("add", file, "any"),
+        "press": keyring("add", file, "press", "--line", "press-2"),
+        "slow": keyring("add", file, "slow", "--rate", "0.01"),
+    }
+    return keys | {"file": str(file)}
+
+
+@pytest.fixture(scope="package")
+def guarded(service: httpx.Client, store: ModelStore, ring: dict[str, str]) -> Iterator[httpx.Client]:
+    """The same model, beside the service of the other tests, for who has a key."""
+    settings = Settings(model=MODEL, alias=ALIAS, tracking_uri=store.uri, poll_seconds=600, keys=ring["file"])
+    serve.run(build(settings), name="guarded", route_prefix="/guarded")
+    with httpx.Client(base_url=service.base_url.join("/guarded"), timeout=DEADLINE) as client:
+        yield client
+    serve.delete("guarded")

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,15 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from ray import serve
 
 from inpformer.errors import UserError
 from serving.answers import RequestError
-from serving.app import build
 from serving.keys import LOOK_SECONDS, Keys, Rate, read_keys
-from serving.settings import Settings
-from tests.serving.model_store import ALIAS, DEADLINE, MODEL, ModelStore, eventually
+from tests.serving.keys import keyring
+from tests.serving.model_store import MODEL, eventually
 from tests.serving.pictures import as_file, picture
 
 GOOD = as_file(picture())
-
-
-def keyring(*arguments: str | Path) -> str:
-    """What the command prints."""
-    command = [sys.executable, "-m", "serving.keyring", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        assert "Traceback" not in done.stderr
-        raise UserError(done.stderr)
-    return done.stdout.strip()
 
 
 def status_of(keys: Keys, key: str) -> int:
@@ -176,28 +163,6 @@ def test_a_rate_lets_a_seconds_worth_come_at_once(monkeypatch: pytest.MonkeyPatc
     assert refused.value.retry_after == 10
 
 
-@pytest.fixture(scope="module")
-def ring(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Keys by name, and the file."""
-    file = tmp_path_factory.mktemp("keys") / "keys.json"
-    keys = {
-        "any": keyring("add", file, "any"),
-        "press": keyring("add", file, "press", "--line", "press-2"),
-        "slow": keyring("add", file, "slow", "--rate", "0.01"),
-    }
-    return keys | {"file": str(file)}
-
-
-@pytest.fixture(scope="module")
-def guarded(service: httpx.Client, store: ModelStore, ring: dict[str, str]) -> Iterator[httpx.Client]:
-    """The same model, beside the service of the other tests, for who has a key."""
-    settings = Settings(model=MODEL, alias=ALIAS, tracking_uri=store.uri, poll_seconds=600, keys=ring["file"])
-    serve.run(build(settings), name="guarded", route_prefix="/guarded")
-    with httpx.Client(base_url=service.base_url.join("/guarded"), timeout=DEADLINE) as client:
-        yield client
-    serve.delete("guarded")
-
-
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
@@ -208,6 +173,7 @@ def test_whoever_has_no_key_gets_no_verdict(guarded: httpx.Client, ring: dict[st
             guarded.post("/v1/predict?category=bolt", content=GOOD, headers=headers),
             guarded.post(f"/v2/models/{MODEL}/infer", content=b"{}", headers=headers),
             guarded.get("/v1/calibration?category=bolt", headers=headers),
+            guarded.get("/v1/decisions", headers=headers),
             guarded.get("/metrics", headers=headers),
         ):
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -222,6 +188,12 @@ def test_a_key_of_a_line_is_of_that_line(guarded: httpx.Client, ring: dict[str, 
     assert [ask("press", line).json()["line"] for line in ("", "&line=press-2")] == ["press-2"] * 2
     assert ask("press", "&line=press-3").status_code == 403
     assert ask("any", "&line=press-3").json()["line"] == "press-3"
+    def lines(key: str) -> set[str]:
+        return {one["line"] for one in guarded.get("/v1/decisions", headers=bearer(ring[key])).json() if "line" in one}
+
+    assert lines("press") == {"press-2"}
+    assert {"press-2", "press-3"} <= lines("any")
+    assert guarded.get("/v1/decisions?line=press-3", headers=bearer(ring["press"])).status_code == 403
     counted = guarded.get("/metrics", headers=bearer(ring["press"])).text
     assert 'status="403"' in counted
     assert "inp_" not in counted

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -35,8 +36,8 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser, service: httpx.Client) -> Iterator[Page]:
+@contextmanager
+def opened(browser: Browser, service: httpx.Client) -> Iterator[Page]:
     """The page after it asked what is served. Nothing that it does may fail or reach another host."""
     page = browser.new_page(viewport={"width": 1024, "height": 768})
     page.set_default_timeout(1000 * DEADLINE)
@@ -51,6 +52,12 @@ def page(browser: Browser, service: httpx.Client) -> Iterator[Page]:
     page.close()
     assert not broken
     assert [url for url in asked if not url.startswith((str(service.base_url), "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def page(browser: Browser, service: httpx.Client) -> Iterator[Page]:
+    with opened(browser, service) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +161,39 @@ def test_it_fits_a_tablet_and_a_phone_and_speaks_to_the_keyboard(
     for place in ("#file", "#category", "button", "#opacity"):
         page.keyboard.press("Tab") if place != "#file" else page.locator(place).focus()
         assert page.evaluate(f"document.activeElement.matches({place!r})")
+
+
+def test_the_services_last_decisions_by_line_category_and_decision(
+    page: Page, files: Path, service: httpx.Client
+) -> None:
+    content = (files / "0.png").read_bytes()
+    for ask in ("nut&line=left&part=0815", "bolt&line=left", "bolt&line=right"):
+        service.post(f"/v1/predict?category={ask}", content=content).raise_for_status()
+    look, rows = page.get_by_role("button", name="Look"), page.locator("#recent tbody tr")
+    look.click()
+    expect(rows.nth(2)).to_contain_text(re.compile("FAIL.*nut.*left.*0815"))
+    page.locator("#filter [name=line]").select_option("left")
+    expect(rows).to_have_count(2)
+    page.locator("#filter [name=decision]").select_option("PASS")
+    expect(rows).to_have_count(1)
+    expect(rows.first).to_contain_text("bolt")
+    page.locator("#filter [name=category]").select_option("nut")
+    expect(page.locator("#recentsaid")).to_have_text("None.")
+    expect(page.locator("#recent")).to_be_hidden()
+
+
+def test_a_key_is_asked_for_once_it_is_needed(
+    browser: Browser, guarded: httpx.Client, ring: dict[str, str], files: Path
+) -> None:
+    with opened(browser, guarded) as page:
+        expect(page.locator("#recentsaid")).to_contain_text("key")
+        expect(page.locator("#key")).to_be_visible()
+        page.locator("#key").fill(ring["press"])
+        judge(page, "bolt", files / "0.png")
+        assert decision(page) == "PASS"
+        expect(page.locator("#recent tbody tr").first).to_contain_text("press-2")
+
+
+def test_without_keys_none_is_asked_for(page: Page) -> None:
+    expect(page.locator("#recentsaid")).not_to_be_empty()
+    expect(page.locator("#key")).to_be_hidden()
