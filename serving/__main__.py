@@ -175,7 +175,7 @@ def _drain(name: str) -> None:
     """Waits for the answers that are under way: Serve's end would cut them off."""
     from ray import serve
 
-    from serving.ingress import LATEST_DEADLINE_MS
+    from serving.answers import LATEST_DEADLINE_MS
 
     with suppress(Exception):  # of processes that died: there is nothing to wait for
         handle = serve.get_deployment_handle("Ingress", name)

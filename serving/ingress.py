@@ -22,6 +22,8 @@ from starlette.exceptions import HTTPException
 
 from serving import v2, webhook
 from serving.answers import (
+    DEADLINE_MS,
+    LATEST_DEADLINE_MS,
     LINE,
     PART_LENGTH,
     Asked,
@@ -41,8 +43,6 @@ T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 HEALTH_SECONDS, GRACE_SECONDS = 5.0, 0.5
 RESTART = 5  # seconds until a client may ask again
-# Of a client that sets no deadline, and the latest that it can set.
-DEADLINE_MS, LATEST_DEADLINE_MS = 30_000, 60_000
 UPLOAD = {
     "requestBody": {
         "required": True,
@@ -62,7 +62,7 @@ app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
 @app.exception_handler(RequestError)
 async def _refuse(request: Request, error: RequestError) -> JSONResponse:
     return JSONResponse(
-        Problem(error=error.reason, decision=error.decision).model_dump(exclude_none=True),
+        Problem(error=error.reason, decision=error.decision, full=error.full or None).model_dump(exclude_none=True),
         error.status,
         headers={} if error.retry_after is None else {"Retry-After": str(error.retry_after)},
     )
@@ -85,7 +85,8 @@ async def _ask(response: Awaitable[T]) -> T:
     try:
         return await response
     except BackPressureError:
-        raise RequestError(503, "too many requests wait for the model: try again in a moment.", retry_after=1) from None
+        reason = "too many requests wait for the model: try again in a moment."
+        raise RequestError(503, reason, retry_after=1, full=True) from None
     except (DeploymentUnavailableError, RayActorError):
         raise RequestError(503, "the model is being restarted: try again in a moment.", retry_after=RESTART) from None
     except RayTaskError:  # logged with its traceback where it was raised
@@ -256,7 +257,7 @@ class Ingress:
         """
         self._refuse_if_draining()
         if not await _at_once(self._inspector.ready.remote()):
-            raise RequestError(503, "the line before the model is full.", retry_after=1)
+            raise RequestError(503, "the line before the model is full.", retry_after=1, full=True)
         return Ready(status="ready")
 
     @app.get("/metrics", response_class=PlainTextResponse)
