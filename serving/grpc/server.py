@@ -29,6 +29,7 @@ from serving.v2 import JSON_LENGTH
 AT_A_TIME = 32  # inferences whose pictures are held
 CALLS = 2 * AT_A_TIME  # with those that ask how the service is
 BESIDE_PICTURES = 2**16  # bytes of a message
+CHUNK = 2**20
 ASK_SECONDS = LATEST_DEADLINE_MS / 1000 + 10
 STOP_SECONDS = LATEST_DEADLINE_MS / 1000 + 5
 LONGEST_NAME, LONGEST_REASON = 200, 1000  # what does not fit into an address, and what clients take of metadata
@@ -150,15 +151,18 @@ class Inference:
         path = f"{_model(request.model_name)}/infer"
         head, tensors = to_http(request)
         raw = bool(request.raw_input_contents)
-        request.Clear()  # or its pictures are held twice
+        del request  # or its pictures are held twice
         left = context.time_remaining()
         query = {} if left is None else {"deadline_ms": str(min(LATEST_DEADLINE_MS, max(1, int(1000 * left))))}
         length = len(head) + sum(map(len, tensors))
         headers = {JSON_LENGTH: str(len(head)), "Content-Length": str(length)}
 
         async def body() -> AsyncIterator[bytes]:
-            for each in (head, *tensors):
-                yield each
+            yield head
+            while tensors:  # what was sent is the service's to hold
+                tensor = tensors.pop(0)
+                for start in range(0, len(tensor), CHUNK):
+                    yield tensor[start : start + CHUNK]
 
         answer = await self._ask("POST", path, params=query, headers=headers, data=body())
         return to_grpc(answer.said(), raw)
