@@ -56,7 +56,7 @@ UPLOAD = {
 }
 
 # No /docs: that page would load its scripts from another host. The schema is at /openapi.json.
-app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
+app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None, redirect_slashes=False)
 
 
 @app.exception_handler(RequestError)

@@ -22,6 +22,8 @@ def main() -> None:
         run(bridge)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # before it listens
+        pass
     print("stopped", file=sys.stderr)
 
 

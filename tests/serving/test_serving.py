@@ -329,6 +329,15 @@ def test_one_wrong_picture_of_several_is_the_answer(service: httpx.Client) -> No
 def test_unknown_route_and_method_get_json(service: httpx.Client) -> None:
     assert (service.get("/nowhere").status_code, service.get("/v1/predict").status_code) == (404, 405)
     assert service.get("/nowhere").json() == {"error": "GET /nowhere: Not Found."}
+    assert service.post("/v1/predict/", content=GOOD).status_code == 404  # not sent elsewhere
+
+
+def test_what_a_client_said_comes_back_in_part(service: httpx.Client) -> None:
+    data = [base64.b64encode(GOOD).decode()]
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": data}
+    asked = {"inputs": [image], "parameters": {"category": "x" * 500_000}}
+    refused = service.post(f"/v2/models/{MODEL}/infer", json=asked)
+    assert (refused.status_code, len(refused.content) < 1000) == (422, True)
 
 
 def test_swap_refuses_and_mixes_nothing(service: httpx.Client, store: ModelStore) -> None:
