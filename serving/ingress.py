@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serving import v2, webhook
 from serving.answers import (
@@ -121,6 +122,8 @@ class Ingress:
             try:
                 self._refuse_if_draining()
                 yield answer
+            except ClientDisconnect:  # while its upload was read
+                raise
             except Exception as error:
                 answer.status = error.status if isinstance(error, RequestError) else 500
                 raise

@@ -107,19 +107,16 @@ def run(folder: Path, detector: Detector, count: int, seed: int, seconds: float)
         address, target = predict.removesuffix("/v1/predict"), Target(MODEL, CATEGORY)
         before, found = lasting(), Found()
         began = time.monotonic()
-        send_all(address, target, range(count // 10), seed, found)
-        early = memory()
-        send_all(address, target, range(count // 10, count), seed, found)
+        private = {}
+        for first, last in ((0, count // 10), (count // 10, count // 2), (count // 2, count)):
+            send_all(address, target, range(first, last), seed, found)
+            private[f"after {last} requests"] = memory()
         took = time.monotonic() - began
-        late = memory()
         print(f"{count} requests in {took:.0f} s, seed {seed}\n\n{found.table()}\n")
         print("\n".join(f"- {number} × {what}" for what, number in found.plain.most_common(EXAMPLES)), "\n")
-        if seconds:
-            print(asyncio.run(slow(address, target, seconds)), "\n", flush=True)
-        print("| process | private MB after a tenth | at the end | after the slow clients |\n|---|---|---|---|")
-        last = memory()
-        for name in early:
-            print(f"| {name} | {early[name]:.0f} | {late.get(name, 0):.0f} | {last.get(name, 0):.0f} |")
+        print(asyncio.run(slow(address, target, seconds)), "\n", flush=True)
+        private["after the slow clients"] = memory()
+        print("\n".join(memory_table(private)))
         if lasting() != before:
             found.wrong.append(f"processes: {before} became {lasting()}")
     if found.wrong:
@@ -184,6 +181,15 @@ def memory() -> dict[str, float]:
         except psutil.Error:  # it ended
             continue
     return dict(total)
+
+
+def memory_table(private: dict[str, dict[str, float]]) -> list[str]:
+    """In Markdown: private megabytes, a column a time."""
+    names = sorted({name for each in private.values() for name in each})
+    rows = [
+        f"| {name} | " + " | ".join(f"{each.get(name, 0):.0f}" for each in private.values()) + " |" for name in names
+    ]
+    return ["| private MB | " + " | ".join(private) + " |", "|---" * (len(private) + 1) + "|", *rows]
 
 
 async def slow(address: str, target: Target, seconds: float) -> str:

@@ -239,6 +239,9 @@ async def _serve(bridge: Bridge) -> None:
         print(f"{SERVICE} of {bridge.service} at {bridge.listen}", flush=True)
         await stopping.wait()
         await server.stop(STOP_SECONDS)
+        # gRPC's own tasks end a moment later: one that is cancelled before says so with a traceback.
+        if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(rest, timeout=1)
 
 
 def _listen(server: grpc.aio.Server, bridge: Bridge) -> None:

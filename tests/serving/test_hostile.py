@@ -8,7 +8,7 @@ from tests.serving.model_store import MODEL
 
 
 def test_what_hostile_clients_send_is_refused_and_good_pictures_are_judged(service: httpx.Client) -> None:
-    found, each = Found(), 9
+    found, each = Found(), 4
     send_all(str(service.base_url).rstrip("/"), Target(MODEL, "bolt"), range(each * len(KINDS)), 0, found)
     assert found.wrong == []
     assert found.counts["good"] == {"2xx": each}

@@ -279,6 +279,21 @@ def test_metrics_count_what_was_decided(service: httpx.Client) -> None:
     assert after[("inpformer_model_version", ())] == service.get("/healthz").json()["model_version"]
 
 
+def test_who_goes_in_the_middle_of_an_upload_is_counted_as_gone(service: httpx.Client) -> None:
+    under_way = ("inpformer_requests_under_way", ())
+
+    def counted(status: str) -> float:
+        found: dict[Any, float] = eventually(lambda: (found := samples(service)) and under_way in found and found)
+        return found.get(("inpformer_requests_total", (status,)), 0)
+
+    gone, failed = counted("499"), counted("500")
+    with socket.create_connection((service.base_url.host, service.base_url.port or 80)) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nbegun")
+        eventually(lambda: samples(service).get(under_way))
+    eventually(lambda: counted("499") == gone + 1)
+    assert counted("500") == failed
+
+
 def test_a_client_of_triton_is_answered(service: httpx.Client, store: ModelStore) -> None:
     """By the client's own library: health, metadata, and pictures as bytes and in JSON."""
     pictures = [picture(seed) for seed in (0, 1)]
