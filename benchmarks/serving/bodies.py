@@ -155,7 +155,7 @@ def bombs() -> tuple[bytes, ...]:
     megabytes = zlib.compress(bytes(2**26), 9)
     scans = as_file(Image.new("L", (SIDE, SIDE)), "JPEG", progressive=True)
     last = scans[scans.rindex(b"\xff\xda") : -2]
-    frame = Image.new("L", (SIDE, SIDE))
+    shades = [Image.new("L", (SIDE, SIDE), number % 256) for number in range(500)]
     text = chunk(b"zTXt", b"Comment\0\0" + megabytes)
     profile = chunk(b"iCCP", b"icc\0\0" + megabytes)
     small = zlib.compress(bytes((SIDE + 1) * SIDE))
@@ -167,7 +167,7 @@ def bombs() -> tuple[bytes, ...]:
         png(SIDE, SIDE, 8, megabytes),
         as_file(Image.new("L", (60_000, 1)), "PNG"),
         scans[:-2] + last * 1000 + scans[-2:],
-        as_file(frame, "GIF", save_all=True, append_images=[frame.point(lambda v: 1)] * 500),
+        as_file(shades[0], "GIF", save_all=True, append_images=shades[1:]),
     )
 
 
