@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from inpformer.backends.names import BACKENDS, PRECISIONS
 from inpformer.errors import UserError
+from serving.certificate import check_certificate
 from serving.port import check_free
 
 if TYPE_CHECKING:
@@ -121,19 +122,9 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 def _secured(arguments: argparse.Namespace) -> dict[str, str]:
     """What Serve is told of HTTPS."""
     certificate, key = arguments.certificate, arguments.private_key
-    if certificate is None and key is None:
-        return {}
+    check_certificate(certificate, key)
     if certificate is None or key is None:
-        raise UserError("--certificate and --private-key go together: give both.")
-    import ssl
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
-    except (OSError, ValueError) as error:
-        said = error.strerror or error if isinstance(error, OSError) else error
-        raise UserError(
-            f"{certificate} and {key} cannot be used ({said}): give a certificate and its key, PEM."
-        ) from None
+        return {}
     # Absolute: Serve's proxy runs elsewhere.
     return {"ssl_certfile": str(Path(certificate).absolute()), "ssl_keyfile": str(Path(key).absolute())}
 
@@ -210,7 +201,7 @@ def _drain(name: str) -> None:
     """Waits for the answers that are under way: Serve's end would cut them off."""
     from ray import serve
 
-    from serving.ingress import LATEST_DEADLINE_MS
+    from serving.answers import LATEST_DEADLINE_MS
 
     with suppress(Exception):  # of processes that died: there is nothing to wait for
         handle = serve.get_deployment_handle("Ingress", name)

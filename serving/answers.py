@@ -9,18 +9,25 @@ from pydantic import BaseModel, Field
 
 class RequestError(Exception):
     """A request that gets no verdict: `status` is the HTTP status, `reason` one sentence for the client; `decision` is
-    set where the part must be rejected nevertheless, `retry_after` (seconds) where the same request may succeed later.
+    set where the part must be rejected nevertheless, `retry_after` (seconds) where the same request may succeed later,
+    `full` where that is because of the others who wait.
     """
 
     def __init__(
-        self, status: int, reason: str, decision: Literal["FAIL"] | None = None, retry_after: int | None = None
+        self,
+        status: int,
+        reason: str,
+        decision: Literal["FAIL"] | None = None,
+        retry_after: int | None = None,
+        full: bool = False,
     ) -> None:
         # All of them: exceptions travel between processes by these.
-        super().__init__(status, reason, decision, retry_after)
+        super().__init__(status, reason, decision, retry_after, full)
         self.status = status
         self.reason = reason
         self.decision = decision
         self.retry_after = retry_after
+        self.full = full
 
 
 def too_late(seconds: float) -> RequestError:
@@ -28,6 +35,8 @@ def too_late(seconds: float) -> RequestError:
     return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)
 
 
+# From a request's headers to its answer, where it sets no deadline, and the latest that it can set.
+DEADLINE_MS, LATEST_DEADLINE_MS = 30_000, 60_000
 # What a request may call a part and a line.
 PART_LENGTH, LINE = 200, r"^[A-Za-z0-9._:-]{1,64}$"
 
@@ -52,6 +61,11 @@ class Problem(BaseModel):
         default=None,
         description="FAIL where the model gave no number for this image: whoever reads nothing but `decision` must not "
         "let the part pass. Absent otherwise.",
+    )
+    full: Literal[True] | None = Field(
+        default=None,
+        description="With status 503: true where as many requests are held as may be. Absent where the service is "
+        "being started or stopped.",
     )
 
 

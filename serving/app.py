@@ -10,7 +10,8 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from serving.ingress import LATEST_DEADLINE_MS, Ingress
+from serving.answers import LATEST_DEADLINE_MS
+from serving.ingress import Ingress
 from serving.inspector import Inspector
 from serving.line import MOST_WAITING
 from serving.settings import Settings

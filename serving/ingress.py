@@ -21,9 +21,12 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serving import v2, webhook
 from serving.answers import (
+    DEADLINE_MS,
+    LATEST_DEADLINE_MS,
     LINE,
     PART_LENGTH,
     Asked,
@@ -46,8 +49,6 @@ T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 HEALTH_SECONDS, GRACE_SECONDS = 5.0, 0.5
 RESTART = 5  # seconds until a client may ask again
-# Of a client that sets no deadline, and the latest that it can set.
-DEADLINE_MS, LATEST_DEADLINE_MS = 30_000, 60_000
 UPLOAD = {
     "requestBody": {
         "required": True,
@@ -63,13 +64,13 @@ UPLOAD = {
 # Says so in the schema; who is let in, `Keys` knows.
 KEYED = [Depends(HTTPBearer(auto_error=False, description="A key, where the service was started with some."))]
 # No /docs: that page would load its scripts from another host. The schema is at /openapi.json.
-app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None)
+app = FastAPI(title="INP-Former inspector", docs_url=None, redoc_url=None, redirect_slashes=False)
 
 
 @app.exception_handler(RequestError)
 async def _refuse(request: Request, error: RequestError) -> JSONResponse:
     return JSONResponse(
-        Problem(error=error.reason, decision=error.decision).model_dump(exclude_none=True),
+        Problem(error=error.reason, decision=error.decision, full=error.full or None).model_dump(exclude_none=True),
         error.status,
         headers=_headers(error),
     )
@@ -97,7 +98,8 @@ async def _ask(response: Awaitable[T]) -> T:
     try:
         return await response
     except BackPressureError:
-        raise RequestError(503, "too many requests wait for the model: try again in a moment.", retry_after=1) from None
+        reason = "too many requests wait for the model: try again in a moment."
+        raise RequestError(503, reason, retry_after=1, full=True) from None
     except (DeploymentUnavailableError, RayActorError):
         raise RequestError(503, "the model is being restarted: try again in a moment.", retry_after=RESTART) from None
     except RayTaskError:  # logged with its traceback where it was raised
@@ -133,6 +135,8 @@ class Ingress:
             try:
                 self._refuse_if_draining()
                 yield answer
+            except ClientDisconnect:  # while its upload was read
+                raise
             except Exception as error:
                 answer.status = error.status if isinstance(error, RequestError) else 500
                 raise
@@ -309,7 +313,7 @@ class Ingress:
         """
         self._refuse_if_draining()
         if not await _at_once(self._inspector.ready.remote()):
-            raise RequestError(503, "the line before the model is full.", retry_after=1)
+            raise RequestError(503, "the line before the model is full.", retry_after=1, full=True)
         return Ready(status="ready")
 
     @app.get("/metrics", dependencies=KEYED, response_class=PlainTextResponse, responses={401: {"model": Problem}})

@@ -315,5 +315,5 @@ def _category(detector: Detector, asked: str | None) -> str:
     if asked is None:
         raise RequestError(422, f"the model knows several categories: add ?category= with one of {', '.join(known)}.")
     if asked not in known:
-        raise RequestError(422, f"category {asked!r} is unknown to the model: use one of {', '.join(known)}.")
+        raise RequestError(422, f"category {asked[:100]!r} is unknown to the model: use one of {', '.join(known)}.")
     return asked

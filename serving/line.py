@@ -35,7 +35,7 @@ class Line:
         expected = self._waiting * self._seconds_a_picture
         if self.is_full or (self._waiting and expected + self._seconds_a_picture > seconds):
             reason = f"{self._waiting} pictures wait for the model, which takes {expected:.1f} s: try again then."
-            raise RequestError(503, reason, retry_after=max(1, math.ceil(expected)))
+            raise RequestError(503, reason, retry_after=max(1, math.ceil(expected)), full=True)
         self._waiting += 1
         try:
             yield

@@ -75,7 +75,8 @@ class Bodies:
     async def _read_into(self, body: bytearray, request: Request, max_bytes: int, refusal: RequestError) -> None:
         async for chunk in request.stream():
             if self._held + len(chunk) > HELD_BYTES:
-                raise RequestError(503, "too many uploads at a time: try again in a moment.", retry_after=1)
+                reason = "too many uploads at a time: try again in a moment."
+                raise RequestError(503, reason, retry_after=1, full=True)
             self._held += len(chunk)
             body += chunk
             if len(body) > max_bytes:

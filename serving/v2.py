@@ -95,7 +95,7 @@ def _read(body: bytes, json_length: str | None) -> Inference:
             tensors[name] = [_element(name, each) for each in _flat(tensor["data"])]
         else:
             if not isinstance(size, int) or not 0 <= size <= len(rest):
-                raise ValueError(f"binary_data_size is {str(size)[:50]}, and {len(rest)} bytes are left")
+                raise ValueError(f"binary_data_size is {str(size)[:50]!r}, and {len(rest)} bytes are left")
             tensors[name], rest = _elements(rest[:size]), rest[size:]
         if _list(tensor["shape"], 2) not in ([len(tensors[name])], [len(tensors[name]), 1]):
             raise ValueError(f"{name} has {len(tensors[name])} elements, which is not its shape")
@@ -115,7 +115,7 @@ def _read(body: bytes, json_length: str | None) -> Inference:
     if unknown := [name for name in outputs if name not in OUTPUTS]:
         raise ValueError(f"{str(unknown[0])[:50]!r} is no output: there are {', '.join(OUTPUTS)}")
     named = request.get("id")
-    return Inference(None if named is None else str(named)[:ID_LENGTH], pictures, asked, outputs)
+    return Inference(None if named is None else _whole(str(named)[:ID_LENGTH]), pictures, asked, outputs)
 
 
 def _asked(parameters: dict[str, Any]) -> Asked:
@@ -124,11 +124,18 @@ def _asked(parameters: dict[str, Any]) -> Asked:
     for name, value in given.items():
         if not isinstance(value, str):
             raise ValueError(f"the parameter {name} is no string")
+        _whole(value)
     if len(given.get("part", "")) > PART_LENGTH:
         raise ValueError(f"the parameter part is longer than {PART_LENGTH}")
     if "line" in given and not re.fullmatch(LINE, given["line"]):
         raise ValueError(f"the parameter line does not match {LINE}")
     return Asked(**given)
+
+
+def _whole(text: str) -> str:
+    """JSON can name half a character, "\\ud800", which no answer can hold."""
+    text.encode()
+    return text
 
 
 def _list(value: Any, most: int) -> list[Any]:

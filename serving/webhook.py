@@ -30,7 +30,7 @@ def is_signed(secret: str, headers: Mapping[str, str], body: bytes, now: float) 
     scheme, _, signature = headers.get("x-mlflow-signature", "").partition(",")
     try:
         given, age = base64.b64decode(signature, validate=True), abs(now - int(sent))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, OverflowError, ValueError):
         return False
     right = hmac.new(secret.encode(), f"{delivery}.{sent}.".encode() + body, hashlib.sha256).digest()
     return scheme == "v1" and age <= OLDEST_SECONDS and hmac.compare_digest(given, right)

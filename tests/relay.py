@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 class Relay:
     """Passes everything on until `limit` bytes of answers went by; then answers wait until `limit` is None."""
 
-    def __init__(self, endpoint: str, limit: int | None) -> None:
+    def __init__(self, endpoint: str, limit: int | None, port: int = 0) -> None:
         self.limit = limit
         self.passed = 0  # bytes of answers
         self.held = threading.Event()  # set once an answer waits
         self._server = (str(urlsplit(endpoint).hostname), int(urlsplit(endpoint).port or 80))
         self._changed = threading.Condition()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -80,9 +80,9 @@ def _close(one: socket.socket) -> None:
 
 
 @contextmanager
-def relay(endpoint: str, limit: int | None = None) -> Iterator[Relay]:
+def relay(endpoint: str, limit: int | None = None, port: int = 0) -> Iterator[Relay]:
     """A relay to `endpoint` that holds answers after `limit` bytes."""
-    one = Relay(endpoint, limit)
+    one = Relay(endpoint, limit, port)
     try:
         yield one
     finally:

@@ -3,6 +3,7 @@
 python -m benchmarks.serving [--clients 1 4 16 64] [--seconds 20]
 python -m benchmarks.serving --faults
 python -m benchmarks.serving --promotions [--seconds 60]
+python -m benchmarks.serving --hostile 10000 [--seed 0] [--seconds 60]
 
 The bundled encoder at the demo's size, weights as they begin. `python -m serving` on loopback, asked by so many clients
 that each wait for their answer, then at 70 % of its throughput by clients that do not (open loop: a picture is late
@@ -10,6 +11,7 @@ from the time at which it was due). Between these the bare loop decodes, predict
 the service has: compare within one table. Every answer's score is compared with the bare loop's.
 --faults kills a replica of the model, the ingress and the proxy, one after the other, while the registry is away.
 --promotions moves the champion twice and back at 80 % of what the service can do.
+--hostile sends so many requests that are broken or bombs, a good one among 22, then has slow clients for --seconds.
 """
 
 import argparse
@@ -24,13 +26,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="a row (default: %(default)g)")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--promotions", action="store_true")
+    parser.add_argument("--hostile", type=int, metavar="COUNT")
+    parser.add_argument("--seed", type=int, default=0, help="of --hostile (default: %(default)s)")
     args = parser.parse_args()
-    if min(args.clients) < 1 or not args.seconds > 0:
-        parser.error("--clients must be at least 1, --seconds above 0")
+    if min(args.clients) < 1 or not args.seconds > 0 or (args.hostile is not None and args.hostile < 1):
+        parser.error("--clients and --hostile must be at least 1, --seconds above 0")
     # Not at the top: torch and timm take longer to load than arguments to be refused.
-    from benchmarks.serving import faults, measure, promotions
+    from benchmarks.serving import faults, hostile, measure, promotions
 
-    if args.promotions:
+    if args.hostile:
+        measure.with_detector(
+            lambda folder, detector, content: hostile.run(folder, detector, args.hostile, args.seed, args.seconds)
+        )
+    elif args.promotions:
         promotions.run(args.seconds)
     elif args.faults:
         measure.with_detector(faults.run)

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import json
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from PIL import Image
 from starlette.requests import Request
 
 from inpformer.images.opening import MAX_SCANNED
-from serving import upload
+from serving import ingress, upload
 from serving.answers import RequestError
 from serving.decoding import Decoders
 from serving.line import MOST_WAITING, Line
@@ -85,7 +87,7 @@ def test_bodies_share_a_memory_and_give_it_back(monkeypatch: pytest.MonkeyPatch)
 
     for _ in range(2):  # what is refused is given back too
         error = refused(two)
-        assert (error.status, error.retry_after) == (503, 1)
+        assert (error.status, error.retry_after, error.full) == (503, 1, True)
     assert asyncio.run(read(bodies, request([b"x" * 50] * 2))) == b"x" * 100
 
 
@@ -162,9 +164,16 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
         line.took(2.0, 1)
         with line.place(4.0), pytest.raises(RequestError) as found, line.place(5.0):
             pass
-    assert (found.value.status, found.value.retry_after) == (503, 4)
+    assert (found.value.status, found.value.retry_after, found.value.full) == (503, 4, True)
     with line.place(1.0):  # whoever is alone is judged, however long that takes
         pass
+
+
+@pytest.mark.parametrize(("full", "said"), [(True, {"error": "x.", "full": True}), (False, {"error": "x."})])
+def test_a_refusal_says_whether_others_are_why(full: bool, said: dict[str, Any]) -> None:
+    error = pickle.loads(pickle.dumps(RequestError(503, "x.", retry_after=1, full=full)))  # as between replicas
+    answer = asyncio.run(ingress._refuse(request([b""]), error))
+    assert (answer.status_code, json.loads(bytes(answer.body)), answer.headers["retry-after"]) == (503, said, "1")
 
 
 def test_a_full_line_lets_nobody_in_until_somebody_leaves() -> None:

@@ -188,6 +188,7 @@ def test_a_key_of_a_line_is_of_that_line(guarded: httpx.Client, ring: dict[str, 
     assert [ask("press", line).json()["line"] for line in ("", "&line=press-2")] == ["press-2"] * 2
     assert ask("press", "&line=press-3").status_code == 403
     assert ask("any", "&line=press-3").json()["line"] == "press-3"
+
     def lines(key: str) -> set[str]:
         return {one["line"] for one in guarded.get("/v1/decisions", headers=bearer(ring[key])).json() if "line" in one}
 

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import io
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -299,6 +300,21 @@ def test_metrics_count_what_was_decided(service: httpx.Client) -> None:
     assert after[("inpformer_model_version", ())] == service.get("/healthz").json()["model_version"]
 
 
+def test_who_goes_in_the_middle_of_an_upload_is_counted_as_gone(service: httpx.Client) -> None:
+    under_way = ("inpformer_requests_under_way", ())
+
+    def counted(status: str) -> float:
+        found: dict[Any, float] = eventually(lambda: (found := samples(service)) and under_way in found and found)
+        return found.get(("inpformer_requests_total", (status,)), 0)
+
+    gone, failed = counted("499"), counted("500")
+    with socket.create_connection((service.base_url.host, service.base_url.port or 80)) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nbegun")
+        eventually(lambda: samples(service).get(under_way))
+    eventually(lambda: counted("499") == gone + 1)
+    assert counted("500") == failed
+
+
 def test_a_client_of_triton_is_answered(service: httpx.Client, store: ModelStore) -> None:
     """By the client's own library: health, metadata, and pictures as bytes and in JSON."""
     pictures = [picture(seed) for seed in (0, 1)]
@@ -349,6 +365,15 @@ def test_one_wrong_picture_of_several_is_the_answer(service: httpx.Client) -> No
 def test_unknown_route_and_method_get_json(service: httpx.Client) -> None:
     assert (service.get("/nowhere").status_code, service.get("/v1/predict").status_code) == (404, 405)
     assert service.get("/nowhere").json() == {"error": "GET /nowhere: Not Found."}
+    assert service.post("/v1/predict/", content=GOOD).status_code == 404  # not sent elsewhere
+
+
+def test_what_a_client_said_comes_back_in_part(service: httpx.Client) -> None:
+    data = [base64.b64encode(GOOD).decode()]
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": data}
+    asked = {"inputs": [image], "parameters": {"category": "x" * 500_000}}
+    refused = service.post(f"/v2/models/{MODEL}/infer", json=asked)
+    assert (refused.status_code, len(refused.content) < 1000) == (422, True)
 
 
 def test_swap_refuses_and_mixes_nothing(service: httpx.Client, store: ModelStore) -> None:

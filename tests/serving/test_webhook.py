@@ -29,6 +29,7 @@ def test_mlflow_is_believed() -> None:
         headers(sent=int(NOW + OLDEST_SECONDS + 6)),
         headers(**{"x-mlflow-delivery-id": "other"}),
         headers(**{"x-mlflow-timestamp": "yesterday"}),
+        headers(**{"x-mlflow-timestamp": "9" * 400}),
         headers(**{"x-mlflow-signature": "v1,no base64!"}),
         headers(**{"x-mlflow-signature": "v2," + headers()["x-mlflow-signature"].partition(",")[2]}),
         headers(**{"x-mlflow-signature": "v1,"}),
