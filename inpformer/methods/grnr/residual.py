@@ -40,7 +40,8 @@ def unexplained(
     """
     raised = (ridge * gram.diagonal(dim1=1, dim2=2).sum(dim=1)).clamp(min=SMALLEST)
     wanted = (cross + weight * pull) / (1 + weight * neighbours)
-    factor = torch.linalg.cholesky(gram + torch.diag_embed(raised[:, None].expand_as(cross)))
+    # Unchecked: a NaN is to come out as one, which is refused as a score, not to end in an error here.
+    factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(raised[:, None].expand_as(cross))).L
     share = torch.cholesky_solve(wanted[..., None], factor)
     squared = own - 2 * (share[..., 0] * cross).sum(dim=1) + (share.mT @ gram @ share)[:, 0, 0]
     return squared.clamp(min=0).sqrt()

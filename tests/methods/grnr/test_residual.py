@@ -80,3 +80,9 @@ def test_a_picture_of_one_colour_has_no_residual(value: float) -> None:
     found = scores(torch.full((36, 10), value), 10, 5.0)
     assert torch.isfinite(found).all()
     assert found.max() <= 1e-5 * value * 10**0.5  # of the feature's length: what the ridge leaves
+
+
+def test_a_feature_that_is_no_number_makes_a_score_that_is_none() -> None:
+    tokens = texture(6, 10)
+    tokens[14] = float("nan")
+    assert scores(tokens, 10, 5.0).isnan().any()
