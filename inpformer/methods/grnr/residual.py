@@ -64,7 +64,8 @@ def scores(tokens: Tensor, neighbours: int, weight: float) -> Tensor:
 
 def side_of(tokens: Tensor) -> int:
     """Of the square grid of the features [N, C]."""
-    return round(len(tokens) ** 0.5)
+    side: int = round(len(tokens) ** 0.5)
+    return side
 
 
 @cache
