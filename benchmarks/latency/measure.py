@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
 
@@ -89,7 +89,8 @@ def untrained(method: str, contents: Sequence[bytes], seed: int = 0) -> Detector
     above its threshold.
     """
     found = METHODS[method]
-    own = found.settings(**SHARED)
+    known = {one.name for one in fields(found.settings)}
+    own = found.settings(**{key: value for key, value in SHARED.items() if key in known})
     encoder = load_encoder(EncoderSettings(resize=SIZE, crop=SIZE, levels=(8, 16)))
     models = {ALL: model(found, own, encoder, seed)}
     made = Detector(encoder, found, own, models, LearntFrom("multi-class", "0" * 64, (CATEGORY,)), {})
@@ -103,13 +104,15 @@ def _cases(
     method: str, threads: Sequence[int], batches: Sequence[int], folder: Path, contents: Sequence[bytes]
 ) -> Iterator[Case]:
     made = untrained(method, contents)
-    images = [open_image(content, "a picture") for content in contents]
     whole, small = folder / "32", folder / "8"
-    whole.mkdir(parents=True)
-    made.write_graphs(whole)
-    shutil.copytree(whole, small)
-    quantise(small / ENCODER_GRAPH, (made.encoder.transform.picture(image) for image in images))
-    for backend, bits in ((TORCH, 32), (ONNXRUNTIME, 32), (OPENVINO, 32), (ONNXRUNTIME, 8), (OPENVINO, 8)):
+    exported = () if made.method.torch_only else ((ONNXRUNTIME, 32), (OPENVINO, 32), (ONNXRUNTIME, 8), (OPENVINO, 8))
+    if exported:
+        images = [open_image(content, "a picture") for content in contents]
+        whole.mkdir(parents=True)
+        made.write_graphs(whole)
+        shutil.copytree(whole, small)
+        quantise(small / ENCODER_GRAPH, (made.encoder.transform.picture(image) for image in images))
+    for backend, bits in ((TORCH, 32), *exported):
         for count in threads:
             detector = copy(made)
             detector.run_in(backend, whole if bits == 32 else small, count, bits)

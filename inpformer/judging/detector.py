@@ -299,10 +299,16 @@ class Detector:
     def _zero_shot(self) -> bool:
         return self.learnt_from.setting == ZERO_SHOT
 
+    def refuse_torch_only(self) -> None:
+        """Raises UserError where nothing but PyTorch can compute the method's maps."""
+        if reason := self.method.torch_only:
+            raise UserError(f"{self.method.name} has no export, as {reason}: use the backend torch.")
+
     def write_graphs(self, folder: Path, bits: int = 32) -> list[Path]:
         """The networks as ONNX files in `folder`, see `inpformer.backends.graphs`. Raises UserError where that cannot
         be, and if they are not on the CPU.
         """
+        self.refuse_torch_only()
         require(self.encoder.device.type == "cpu", "device", self.encoder.device.type, "cpu, to write ONNX files")
         return write_graphs(folder, self.encoder, self._wants, self.in_order, self._zero_shot, bits)
 

@@ -35,8 +35,10 @@ class Method:
     of `inpformer.methods.modes`); `space` where a search looks if it is not told: by the dotted name of a setting,
     {low, high, log} or {choices}; `model` the place of its `Model`, "module:class"; `official` the module that reads
     the checkpoints of its authors, "" for none. `anomalies` says whether it learns from pictures with defects besides
-    good ones. `builds_on` says of settings which method's trained model they take up, "" for none; such
-    settings have `like(base)`, with what must be as in the settings of that model.
+    good ones; `learns` whether it learns at all: one that does not has no phases. `torch_only` says why nothing but
+    PyTorch can compute its maps, "" where they can be exported. `builds_on` says of settings which method's trained
+    model they take up, "" for none; such settings have `like(base)`, with what must be as in the settings of that
+    model.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Method:
     model: str
     official: str = ""
     anomalies: bool = False
+    learns: bool = True
+    torch_only: str = ""
     builds_on: Callable[[Any], str] = lambda settings: ""
 
     def wants(self, settings: Any, shape: "EncoderShape") -> "Wants":

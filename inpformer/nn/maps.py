@@ -30,6 +30,25 @@ def to_map(distances: Tensor, image_size: int) -> Tensor:
     return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))[:, 0]
 
 
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """Maps [B, H, W] under a Gaussian of `sigma` pixels, cut off at 4 sigma, as scipy's `gaussian_filter` has it:
+    beyond its edge a map goes on mirrored.
+    """
+    radius = int(4 * sigma + 0.5)
+    offset = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    weight = torch.exp(-offset.square() / (2 * sigma**2))
+    weight = weight / weight.sum()
+    rows, columns = (_mirrored(size, radius, maps.device) for size in maps.shape[1:])
+    down = F.conv2d(maps[:, None, rows], weight.view(1, 1, -1, 1))
+    return F.conv2d(down[..., columns], weight.view(1, 1, 1, -1))[:, 0]
+
+
+def _mirrored(size: int, beyond: int, device: torch.device) -> Tensor:
+    """Which of `size` places stands at each place from -beyond to size + beyond: … 1 0 0 1 …"""
+    place = torch.arange(-beyond, size + beyond, device=device) % (2 * size)
+    return place.minimum(2 * size - 1 - place)
+
+
 def _gaussian(like: Tensor) -> Tensor:
     offset = torch.arange(BLUR_SIZE, device=like.device, dtype=like.dtype) - BLUR_SIZE // 2
     weight = torch.exp(-offset.square() / (2 * BLUR_SIGMA**2))

@@ -11,6 +11,7 @@ from inpformer.methods.method import Method
 from inpformer.methods.modes import MULTI_CLASS, ZERO_SHOT
 
 OWN = "own"
+TORCH = "torch"  # the backend that every method has
 # Where a training runs and what it leaves behind on the way, not what it learns.
 ELSEWHERE = ("num_workers", "checkpoint_every", "storage")
 
@@ -63,6 +64,20 @@ class TrainSettings:
     def kind(self) -> Method:
         """The method itself."""
         return METHODS[self.method]
+
+    def refuse_asked(self, shots: int | None, folds: int | None, backend: str | None) -> None:
+        """Raises UserError where the method has not what other sections ask of it, with those that do: manifest.shots,
+        calibrate.folds and evaluate.backend. None asks for nothing.
+        """
+        learning = ", ".join(name for name, one in METHODS.items() if one.learns)
+        none = f"null, as {self.method} learns nothing from good images"
+        right = f"{none} (few-shot is one of {learning})"
+        require(self.kind.learns or shots is None, "manifest.shots", shots, right)
+        right = f"{none}: hold out as many as you like, with manifest.val_fraction (folds are of {learning})"
+        require(self.kind.learns or folds is None, "calibrate.folds", folds, right)
+        exported = ", ".join(name for name, one in METHODS.items() if not one.torch_only)
+        right = f"{TORCH}: {self.method} has no export, as {self.kind.torch_only} (exports are of {exported})"
+        require(not self.kind.torch_only or backend in (None, TORCH), "evaluate.backend", backend, right)
 
     @property
     def identity(self) -> dict[str, Any]:

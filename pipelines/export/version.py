@@ -126,6 +126,7 @@ def check_out(out: Path) -> None:
 def _export(model_name: str, version: Version, backend: str, precision: int, place: Path, folder: Path) -> Made:
     """Fills the folder `place`, its report too."""
     original = Detector.load(download_detector(model_name, version.number, folder), load=load_encoder)
+    original.refuse_torch_only()
     if not original.thresholds:
         raise UserError(f"{model_name} version {version.number} has no thresholds: calibrate it before exporting it.")
     try:

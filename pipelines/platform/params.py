@@ -27,6 +27,8 @@ OWNERS = {
     "register": "pipelines.register.settings:RegisterSettings",
     "promote": "pipelines.promote.settings:PromoteSettings",
 }
+# What other sections ask of the method.
+ASKED_OF_METHODS = (("manifest", "shots"), ("calibrate", "folds"), ("evaluate", "backend"))
 
 
 def read_section(section: str, cls: type[T]) -> T:
@@ -41,13 +43,20 @@ def check() -> dict[str, Any]:
     """All of params.yaml, as written, once every section is found to be possible, whoever owns it: a mistake in a later
     stage's is told now, not by that stage in an hour.
 
-    Raises UserError if the file is missing or broken, for an unknown section or key, for a key that is there twice and
-    for an impossible value.
+    Raises UserError if the file is missing or broken, for an unknown section or key, for a key that is there twice, for
+    an impossible value and for what the method has not.
     """
     values = _read_file()
+    made: dict[str, Any] = {}
     for name, given in values.items():
         module, _, owner = OWNERS[name].partition(":")
-        build(getattr(import_module(module), owner), given, f"{PARAMS_FILE}: {name}")
+        made[name] = build(getattr(import_module(module), owner), given, f"{PARAMS_FILE}: {name}")
+    if "train" in made:
+        asked = {key: getattr(made.get(section), key, None) for section, key in ASKED_OF_METHODS}
+        try:
+            made["train"].refuse_asked(**asked)
+        except UserError as error:
+            raise UserError(f"{PARAMS_FILE}: {error}") from None
     return values
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from inpformer.methods import find_method
 from pipelines.manifest.table import Manifest
 
 FILE = "README.md"
@@ -96,8 +97,9 @@ class Card:
 
     def _data(self) -> str:
         rows = self.manifest.rows
+        use = "trained on" if find_method(self.detector["method"]).learns else "not used"
         lines = [
-            "| category | good, trained on | good, held out | good, test | defective, test |",
+            f"| category | good, {use} | good, held out | good, test | defective, test |",
             "|---|---|---|---|---|",
         ]
         for category in self.manifest.categories:

@@ -40,13 +40,13 @@ def difference(first: Path, again: Path) -> Difference:
         return Difference(True)
     one, other = load_file(first / MODEL_FILE), load_file(again / MODEL_FILE)
     away = {name: _away(one.get(name), other.get(name)) for name in one | other}
-    worst = max(away, key=away.__getitem__)
+    worst = max(away, key=away.__getitem__, default="")  # a method that learns nothing has no tensors
     limits = [json.loads((folder / CALIBRATION_FILE).read_text()) for folder in (first, again)]
     categories = limits[0] | limits[1]
     moved = [_moved(limits[0].get(name), limits[1].get(name)) for name in categories]
     looks = [load_file(file) if (file := folder / PLAUSIBILITY_FILE).exists() else {} for folder in (first, again)]
     moved += [_away(looks[0].get(name), looks[1].get(name)) for name in looks[0] | looks[1]]
-    return Difference(False, away[worst], worst, max(moved, default=0.0))
+    return Difference(False, away.get(worst, 0.0), worst, max(moved, default=0.0))
 
 
 def _away(one: torch.Tensor | None, other: torch.Tensor | None) -> float:

@@ -78,6 +78,15 @@ def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
     return made, mean
 
 
+def untaught(job: Job, learnt_from: LearntFrom) -> Detector:
+    """The detector of a method that learns nothing, in the setting asked for: it has seen no image."""
+    settings = job.settings
+    names = learnt_from.categories if settings.setting == SINGLE_CLASS else (ALL,)
+    models = {name: settings.kind.make(settings.own, job.encoder.shape) for name in names}
+    seen = SeenImages.of(())
+    return Detector(job.encoder, settings.kind, settings.own, models, learnt_from, {}, job.index.tiling, seen)
+
+
 def _mean(histories: Sequence[History]) -> History:
     """Epoch by epoch, over the trainings. A loss that none of a training's steps had is left out of the mean."""
     together = [(rows, dict.fromkeys(name for row in rows for name in row)) for rows in zip(*histories, strict=True)]
@@ -158,6 +167,8 @@ def run(args: Namespace) -> None:
             detector, histories = train_across(job, stored, learnt_from, folds, linked)
             history = _mean(list(histories.values()))
             run.log_epochs(history)  # of each fold it would be as many calls as there are epochs and folds
+        elif other is None and not method.learns:
+            detector, history = untaught(job, learnt_from), []
         elif other is None:
             detector, history = train(job, learnt_from)
             detector.seen = seen_images(manifest, base)

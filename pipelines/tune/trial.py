@@ -47,7 +47,7 @@ def run_trial(values: Mapping[str, float], task: TrialTask) -> None:
         tune.report(report)  # the interruption came between the last checkpoint and the end
     began = time.monotonic() - report.get("seconds", 0.0)
     for epoch in task.reports:
-        if loops[0].done or 0 < epoch <= loops[0].progress.epoch:
+        if (report and loops[0].done) or 0 < epoch <= loops[0].progress.epoch:
             continue
         for loop in loops:
             loop.run_to(epoch)

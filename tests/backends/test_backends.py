@@ -1,6 +1,7 @@
 """That every backend gives what PyTorch gives, for every method, and says in a sentence what keeps it from that."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,16 @@ def test_what_keeps_a_backend_from_computing_is_a_sentence(
         for backend in (ONNXRUNTIME, OPENVINO):
             with pytest.raises(UserError, match=ENCODER_GRAPH):
                 detector.run_in(backend, tmp_path)
+
+
+def test_a_method_that_only_pytorch_computes_has_no_files(encoder: Encoder, tmp_path: Path) -> None:
+    method = METHODS["grnr"]
+    own = method.settings(neighbours=5)
+    made = Detector(encoder, method, own, {ALL: method.make(own, encoder.shape)}, MULTI, {})
+    for ask in (partial(made.write_graphs, tmp_path), partial(made.run_in, ONNXRUNTIME)):
+        with pytest.raises(UserError, match="grnr has no export, as it solves"):
+            ask()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_detector_is_loaded_into_a_backend(graphs: dict[str, tuple[Detector, Path]], tmp_path: Path) -> None:

@@ -48,8 +48,11 @@ def defects(groups: Groups) -> Anomalies:
 
 
 def settings(name: str, sizes: dict[str, Any]) -> Any:
-    quick = {"epochs": 1, "warmup": 1} if name.startswith("inp_former") else {}
-    return METHODS[name].settings(**sizes, **quick)
+    """Those of the sizes that it has, and few of everything."""
+    quick = {"inp_former": {"epochs": 1, "warmup": 1}, "grnr": {"neighbours": 5}}
+    known = {field.name for field in dataclasses.fields(METHODS[name].settings)}
+    own = {key: value for key, value in sizes.items() if key in known}
+    return METHODS[name].settings(**own, **quick.get(name.removesuffix("_pp"), {}))
 
 
 def taught(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> Model:
@@ -98,16 +101,18 @@ def test_tensors_alone_make_the_same_model(name: str, shape: EncoderShape, sizes
     groups = METHODS[name].wants(settings(name, sizes), shape).of(levels(shape, 2, seed=5))
     with torch.inference_mode():
         assert torch.equal(again.maps(groups, 64, False), model.maps(groups, 64, False))
-    broken = model.tensors()
-    broken.pop(next(iter(broken)))
-    with pytest.raises(UserError, match=r"^the file"):
-        METHODS[name].make(settings(name, sizes), shape).load_tensors(broken, "the file")
+    lacking = [model.tensors().keys() - {name} for name in list(model.tensors())[:1]]  # none, where it has none
+    for names in (*lacking, model.tensors().keys() | {"strange"}):
+        broken = {name: model.tensors().get(name, torch.zeros(1)) for name in names}
+        with pytest.raises(UserError, match=r"^the file"):
+            METHODS[name].make(settings(name, sizes), shape).load_tensors(broken, "the file")
 
 
 @every_method
 @every_shape
 def test_a_training_knows_its_losses_and_learns(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> None:
     model = taught(name, shape, sizes)
+    assert METHODS[name].learns == bool(model.phases())
     batch = METHODS[name].wants(settings(name, sizes), shape).of(levels(shape, 4))
     for phase in model.phases():
         if isinstance(phase, Train):
@@ -137,7 +142,7 @@ def test_the_settings_are_strict_and_the_search_space_is_among_them(name: str) -
     assert {MULTI_CLASS, SINGLE_CLASS} <= set(method.modes)
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name, one in METHODS.items() if "grid" in one.settings.__dataclass_fields__])
 @pytest.mark.parametrize(
     ("shape", "wrong", "key"),
     [(PYRAMID, {"grid": None}, "grid"), (PYRAMID, {"channels": 17}, "channels"), (VIT, {"grid": 4}, "grid")],
@@ -173,7 +178,9 @@ def _judged(prediction: Any) -> tuple[Any, Any, Any, list[str]]:
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest"):
+    with pytest.raises(
+        UserError, match="method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest, grnr"
+    ):
         find_method("patchcore")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
 from inpformer.methods.inp_former.network import Reconstruction
-from inpformer.nn.maps import image_scores
+from inpformer.nn.maps import image_scores, smoothed
 
 SAME, ORTHOGONAL, OPPOSITE = (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)
 
@@ -94,3 +94,10 @@ def test_the_zero_shot_map_is_the_distance_to_the_nearest_prototype() -> None:
     near, far = (torch.tensor([[SAME, other]]) for other in (OPPOSITE, ORTHOGONAL))
     assert float(zero_shot_map(tokens, near, 64).abs().max()) < 1e-6
     assert torch.equal(zero_shot_map(tokens, far, 64), reconstruction_map(output(hot(4, 3, 3)), 64))
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((40, 30), 3.0), ((5, 9), 4.0), ((1, 3), 1.3)])
+def test_smoothing_is_scipys_for_maps_smaller_than_the_kernel_too(shape: tuple[int, int], sigma: float) -> None:
+    maps = np.random.default_rng(0).random((2, *shape))
+    expected = np.stack([ndimage.gaussian_filter(one, sigma) for one in maps])
+    np.testing.assert_allclose(smoothed(torch.from_numpy(maps), sigma), expected, rtol=1e-12)

@@ -20,7 +20,7 @@ from inpformer.training.settings import TrainSettings
 from pipelines.evaluate.settings import EvaluateSettings
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.settings import ManifestSettings
-from pipelines.platform.params import flat, read_section
+from pipelines.platform.params import check, flat, read_section
 from pipelines.preset import apply_preset
 from pipelines.register.settings import RegisterSettings
 from pipelines.tune.settings import TuneSettings
@@ -65,7 +65,10 @@ def test_ours_is_complete_and_valid(params: Path) -> None:
             "train.inp_former.losses.mining_power is -1.0: it must be between 0 and 16",
         ),
         ("train: {inp_former: {epochs: many}}", "train.inp_former.epochs is 'many': it must be a whole number"),
-        ("train: {method: patchcore}", "method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest"),
+        (
+            "train: {method: patchcore}",
+            "method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest, grnr",
+        ),
         ("train: {nearest: {neighbors: 2}}", "train.nearest.neighbors is not a known key: use one of neighbours"),
         ("train: {method: nearest, setting: zero-shot}", "setting is 'zero-shot': it must be one of multi-class"),
         (
@@ -157,6 +160,32 @@ def test_a_file_that_may_not_be_read_and_one_that_is_no_text_are_one_sentence(pa
         read_section("train", TrainSettings)
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "others"),
+    [
+        ("manifest", "shots", 4, "inp_former, inp_former_pp, nearest"),
+        ("calibrate", "folds", 10, "inp_former, inp_former_pp, nearest"),
+        ("evaluate", "backend", "onnxruntime", "inp_former, inp_former_pp, nearest"),
+        ("train", "setting", "semi-supervised", "inp_former_pp"),
+        ("train", "setting", "zero-shot", "inp_former, inp_former_pp"),
+    ],
+)
+def test_what_a_method_has_not_is_refused_by_every_command_with_those_that_do(
+    params: Path, section: str, key: str, value: object, others: str
+) -> None:
+    written = yaml.safe_load(params.read_text())
+    written["train"]["method"] = "grnr"
+    params.write_text(yaml.safe_dump(written))
+    check()
+    written[section][key] = value
+    params.write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError) as error:
+        check()
+    assert f"{section}.{key} is " in str(error.value)
+    assert "grnr" in str(error.value)
+    assert others in str(error.value)
+
+
 def test_a_missing_file_says_where_to_run(params: Path) -> None:
     params.unlink()
     with pytest.raises(UserError, match="run from the root of the repository"):
@@ -188,7 +217,7 @@ def test_our_search_space_is_one_that_train_can_take(params: Path) -> None:
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(params: Path) -> None:
-    with pytest.raises(UserError, match="there is no preset papre: choose one of paper"):
+    with pytest.raises(UserError, match="there is no preset papre: choose one of grnr, paper"):
         apply_preset("papre")
 
 

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from inpformer.encoders.encoder import Encoder
 from inpformer.judging.detector import Detector
+from inpformer.judging.learnt import ALL
+from inpformer.methods import METHODS
 from pipelines.manifest.table import Manifest
 from pipelines.register.card import read
+from tests.conftest import MULTI, limits
 
 MADE_OF = {"run_id": "r1", "git.commit": "c0ffee", "git.uncommitted": ["params.yaml"]}
 NUMBERS = {"mean": {"miss_rate": 0.25, "image_auroc": 0.75, "image_ap": 0.5}}
@@ -36,6 +40,7 @@ def test_people_read_data_thresholds_and_code(detector: Detector, manifest: Mani
     text = card(detector, manifest, tmp_path)
     counts = [sum(row.split == split for row in manifest.rows) for split in ("train", "val")]
     assert f"| nut | {counts[0]} | {counts[1]} | 1 | 1 |" in text
+    assert "| category | good, trained on | good, held out |" in text
     assert "the report of evaluate" in text
     limits = {name: json.loads((tmp_path / "detector/calibration.json").read_text())[name] for name in ("nut", "bolt")}
     for name, one in limits.items():
@@ -50,6 +55,15 @@ def test_it_says_what_is_known_of_the_code(
     assert f"c0ffee, {'whether it was changed ' if changed is None else ''}{said};" in card(
         detector, manifest, tmp_path, **{"git.uncommitted": changed}
     )
+
+
+def test_of_a_method_that_learns_nothing_no_image_was_trained_on(
+    encoder: Encoder, manifest: Manifest, tmp_path: Path
+) -> None:
+    grnr = METHODS["grnr"]
+    own = grnr.settings(neighbours=5)
+    made = Detector(encoder, grnr, own, {ALL: grnr.make(own, encoder.shape)}, MULTI, {"nut": limits(1.0)})
+    assert "| category | good, not used | good, held out |" in card(made, manifest, tmp_path)
 
 
 def test_a_name_breaks_neither_table_nor_metadata(detector: Detector, manifest: Manifest, tmp_path: Path) -> None:

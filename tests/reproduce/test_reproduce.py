@@ -17,15 +17,19 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
+from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
+from inpformer.judging.learnt import ALL
 from inpformer.judging.plausibility import Plausibility
+from inpformer.methods import METHODS
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from pipelines.reproduce.again import verdict
 from pipelines.reproduce.compare import difference
 from pipelines.reproduce.origin import Origin, read_origin
 from pipelines.reproduce.worktree import fetch_data, run, worktree
+from tests.conftest import MULTI, limits
 from tests.platform.test_registry import NAME
 from tests.platform.test_registry import registry as registry
 
@@ -192,6 +196,17 @@ def test_difference_tells_rounding_from_another_model(detector: Detector, tmp_pa
     del tensors[name]
     save_file(tensors, tmp_path / "again/model.safetensors")
     assert difference(tmp_path / "first", tmp_path / "again").tensors == float("inf")
+
+
+def test_a_method_without_tensors_is_told_by_its_thresholds(encoder: Encoder, tmp_path: Path) -> None:
+    grnr = METHODS["grnr"]
+    own = grnr.settings(neighbours=5)
+    for name, threshold in (("first", 1.0), ("again", 1.001), ("other", 1.5)):
+        made = Detector(encoder, grnr, own, {ALL: grnr.make(own, encoder.shape)}, MULTI, {"nut": limits(threshold)})
+        made.save(tmp_path / name)
+    found = difference(tmp_path / "first", tmp_path / "again")
+    assert (found.equal, found.rounding, found.tensors) == (False, True, 0.0)
+    assert not difference(tmp_path / "first", tmp_path / "other").rounding
 
 
 def test_a_threshold_that_moved_is_seen(detector: Detector, tmp_path: Path) -> None:

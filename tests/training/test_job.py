@@ -40,7 +40,10 @@ def settings(values: dict[str, object]) -> TrainSettings:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"method": "patchcore"}, "train.method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest"),
+        (
+            {"method": "patchcore"},
+            "train.method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest, grnr",
+        ),
         ({"method": ["nearest"]}, "train.method is ['nearest']: it must be a text"),
         (
             {"method": "nearest", "setting": "zero-shot", "weights": "w"},

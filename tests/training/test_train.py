@@ -67,6 +67,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
             "inp_former": {"grid": 4, "channels": 32, "epochs": EPOCHS, "warmup": 5},
             "inp_former_pp": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 5, "head": {"channels": [8, 4]}},
             "nearest": {"grid": 4, "channels": 32, "coreset_share": 0.25},
+            "grnr": {},
         },
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
@@ -165,6 +166,22 @@ def test_a_memory_of_normal_tokens_is_a_training_without_epochs(project: Path, s
     other = {"setting": "zero-shot", "weights": str(project / "memory/model"), "data": "strange"}
     _, err = start("borrowed", **other).communicate(timeout=120)
     assert "is of nearest, which has no zero-shot: take one of inp_former" in err
+
+
+@pytest.mark.parametrize("setting", ["multi-class", "single-class"])
+def test_a_method_that_learns_nothing_needs_no_cluster_and_has_seen_no_image(
+    setting: str, project: Path, start: Start
+) -> None:
+    own: dict[str, object] = {"neighbours": 7}
+    out = finish(start(f"texture-{setting}", method="grnr", setting=setting, own=own, data="two"))
+    assert f"grnr, {setting}, MLflow run" in out
+    assert "phase" not in out
+    detector = Detector.load(project / f"texture-{setting}/model")
+    assert (detector.method.name, detector.settings.neighbours) == ("grnr", 7)
+    assert set(detector.models) == ({ALL} if setting == "multi-class" else {"bolt", "nut"})
+    assert detector.seen is not None
+    assert len(detector.seen) == 0
+    assert (project / f"texture-{setting}/loss.csv").read_text().splitlines() == ["epoch,loss,val_loss"]
 
 
 def test_the_extension_trains_network_and_head_together(project: Path, start: Start) -> None:

@@ -34,6 +34,7 @@ TRAIN = {
     "checkpoint_every": 2,
     "inp_former": {"grid": 4, "channels": 32, "epochs": EPOCHS, "warmup": 5, "final_lr": 0.0},
     "nearest": {"grid": 4, "channels": 32},
+    "grnr": {"neighbours": 5},
 }
 TUNE = {"trials": TRIALS, "concurrency": 1, "grace": 2, "reduction": 4, "images": 8}
 # The first learns next to nothing.
@@ -171,6 +172,15 @@ def test_a_method_without_epochs_is_searched_in_its_own_space(project: Path, sta
     assert [run.info.status for run in trials] == ["FINISHED"] * TRIALS
     assert set(trials[0].data.metrics) == {"objective", "miss_rate", "image_ap", "pixel_ap"}
     assert not list((folder / "runs").iterdir())
+
+
+def test_a_method_that_learns_nothing_is_searched(project: Path, start: Start) -> None:
+    space = {"grnr.neighbours": {"low": 2, "high": 16}, "grnr.weight": {"low": 0.01, "high": 10, "log": True}}
+    finish(start("texture", *SEARCH, tune={"space": space, "trials": 2}, train={"method": "grnr"}))
+    found, table = json.loads((project / "texture/winner.json").read_text()), trials_of(project / "texture")
+    assert set(found["train"]) == set(space)
+    assert (len(table), set(table["state"]), set(table["epochs"])) == (2, {"finished"}, {1})
+    assert found["objective"] == table["objective"].max()
 
 
 def states(folder: Path) -> dict[str, tuple[str, int]]:

@@ -17,7 +17,8 @@ from inpformer.methods.inp_former.network import INPFormer, NetworkShape
 from inpformer.methods.inp_former.settings import LossSettings
 from inpformer.nn.maps import image_scores
 from inpformer.nn.optim import StableAdamW, learning_rate
-from tests.golden import build, compare, groups, main
+from tests.golden.check import compare, main
+from tests.golden.inp_former import build, groups
 
 GOLDEN = Path(__file__).with_name("golden.safetensors")
 EVAL = {

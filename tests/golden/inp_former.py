@@ -1,16 +1,9 @@
-"""Proves that this INP-Former is the reference's: compares it with tensors that the reference produced.
+"""INP-Former against its authors' code: evaluation, losses, gradients and weights after some steps."""
 
-python -m tests.golden FILE.safetensors
-"""
-
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -24,26 +17,14 @@ from inpformer.methods.inp_former.settings import InpFormerSettings, LossSetting
 from inpformer.nn.maps import image_scores
 from inpformer.nn.optim import StableAdamW, learning_rate
 from inpformer.training.step import train_step
+from tests.golden.row import EVALUATION, TRAINING, Row, row
 
-TOLERANCE = {"eval": 1e-5, "train": 1e-4}
 # The key half of this bias has a zero gradient (softmax does not see it): Adam's steps there follow rounding.
 NOISE = "extractor.attn.kv.bias"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One group of tensors: its largest error over its largest value, and what is allowed."""
-
-    name: str
-    error: float
-    allowed: float
-
-
-def compare(file: Path) -> list[Row]:
-    """All groups of a golden file, in the order in which the method computes them."""
-    with safe_open(file, framework="pt") as f:
-        meta: dict[str, str] = f.metadata()
-        tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118
+def rows(meta: Mapping[str, str], tensors: Mapping[str, Tensor]) -> list[Row]:
+    """All groups, in the order in which the method computes them."""
     state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     encoder, model = build(meta, state)
     return [*_evaluation(encoder, model, meta, tensors), *_training(encoder, model, meta, tensors)]
@@ -93,7 +74,9 @@ def _evaluation(
             "zero_shot_map": zero_shot[:, None],
             "zero_shot_score": image_scores(zero_shot),
         }
-    return [_row(f"eval/{name}", {name: value}, {name: golden[f"eval/{name}"]}) for name, value in ours.items()]
+    return [
+        row(f"eval/{name}", {name: value}, {name: golden[f"eval/{name}"]}, EVALUATION) for name, value in ours.items()
+    ]
 
 
 def _training(
@@ -123,13 +106,13 @@ def _training(
         scalars["coherence"].append(float(step.terms["coherence"]))
         scalars["lr"].append(rate)
         scalars["grad_norm"].append(float(step.gradient_norm))
-    rows = [
-        _row(f"train/{n}", {n: torch.tensor(v, dtype=torch.float64)}, {n: golden[f"train/{n}"].double()})
+    found = [
+        row(f"train/{n}", {n: torch.tensor(v, dtype=torch.float64)}, {n: golden[f"train/{n}"].double()}, TRAINING)
         for n, v in scalars.items()
     ]
-    rows.append(_row("grad0", first_gradients, _named(golden, "grad0/")))
-    rows.append(_row("after", _meaningful(dict(model.state_dict())), _named(golden, "after/")))
-    return rows
+    found.append(row("grad0", first_gradients, _named(golden, "grad0/"), TRAINING))
+    found.append(row("after", _meaningful(dict(model.state_dict())), _named(golden, "after/"), TRAINING))
+    return found
 
 
 def _gradients(encoder: ViTEncoder, model: INPFormer, meta: Mapping[str, str], images: Tensor) -> dict[str, Tensor]:
@@ -165,30 +148,3 @@ def _meaningful(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _grid(tokens: Tensor) -> Tensor:
     side = round(tokens.shape[1] ** 0.5)
     return tokens.transpose(1, 2).unflatten(2, (side, side))
-
-
-def _row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor]) -> Row:
-    if ours.keys() != golden.keys():
-        raise KeyError(f"{name}: only on one side: {sorted(ours.keys() ^ golden.keys())}")
-    # Tensors' own maximum, unlike Python's, lets a NaN through to the comparison.
-    error = float(torch.stack([(ours[k] - golden[k]).abs().max().double() for k in golden]).max())
-    largest = float(torch.stack([golden[k].abs().max().double() for k in golden]).max())
-    return Row(name, error / max(largest, 1e-30), TOLERANCE["eval" if name.startswith("eval/") else "train"])
-
-
-def main() -> None:
-    """Prints a line a group; exits 1 where one is above what is allowed."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tests.golden FILE.safetensors")
-    file = Path(sys.argv[1])
-    if not file.is_file():
-        sys.exit(f"error: {file} is not a file: name a golden file, such as golden.safetensors.")
-    rows = compare(file)
-    for row in rows:
-        verdict = "ok" if row.error <= row.allowed else "TOO LARGE"
-        print(f"{row.name:22} {row.error:9.2e}  (allowed {row.allowed:.0e})  {verdict}")
-    sys.exit(any(not row.error <= row.allowed for row in rows))
-
-
-if __name__ == "__main__":
-    main()
