@@ -3,13 +3,14 @@
 from typing import Any
 
 from inpformer.config import require
+from inpformer.methods.glcf import GLCF
 from inpformer.methods.grnr import GRNR
 from inpformer.methods.inp_former import INP_FORMER
 from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
 
-METHODS: dict[str, Method] = {method.name: method for method in (INP_FORMER, INP_FORMER_PP, NEAREST, GRNR)}
+METHODS: dict[str, Method] = {method.name: method for method in (INP_FORMER, INP_FORMER_PP, NEAREST, GRNR, GLCF)}
 
 
 def find_method(name: Any) -> Method:

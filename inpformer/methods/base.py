@@ -34,7 +34,8 @@ class Anomalies:
 
 @dataclass(frozen=True)
 class Fit:
-    """A phase without gradient: `fit` is given all training features once, in a fixed order, a batch at a time.
+    """A phase without gradient: `fit` is given all training features once, in a fixed order, a batch at a time. The
+    model is in evaluation mode.
 
     With several workers the first does it and the others receive the model's tensors.
     """

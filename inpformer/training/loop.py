@@ -156,7 +156,9 @@ class TrainingLoop:
         """Rank 0 fits, everyone else receives."""
         if self.rank == 0:
             order = chunks(iter(range(self.features.count("train"))), self.settings.batch_size)
+            self.model.eval()
             phase.fit(self.batches("train", order))
+            self.model.train()
         if self.workers == 1:
             return
         tensors = self.model.state_dict()

@@ -42,7 +42,7 @@ def settings(values: dict[str, object]) -> TrainSettings:
     [
         (
             {"method": "patchcore"},
-            "train.method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest, grnr",
+            "train.method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest, grnr, glcf",
         ),
         ({"method": ["nearest"]}, "train.method is ['nearest']: it must be a text"),
         (

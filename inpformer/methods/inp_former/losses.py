@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inpformer.methods.inp_former.network import Reconstruction
 from inpformer.methods.inp_former.settings import LossSettings
+from inpformer.nn.precision import precise
 
 EPS = 1e-8
 
@@ -70,11 +71,6 @@ def mined(decoded: Tensor, errors: Tensor, power: float) -> Tensor:
 def reconstruction_loss(target: Tensor, decoded: Tensor) -> Tensor:
     """The soft mining loss's value without its weighting of gradients: what validation reports."""
     return (1 - F.cosine_similarity(precise(target).flatten(2), precise(decoded).flatten(2), dim=-1)).mean()
-
-
-def precise(tensor: Tensor) -> Tensor:
-    """The tensor in 32 bit, in 64 if it has them."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _global_mean(distance: Tensor) -> Tensor:

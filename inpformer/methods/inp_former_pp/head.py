@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpformer.methods.inp_former.losses import distance_maps, precise
+from inpformer.methods.inp_former.losses import distance_maps
 from inpformer.methods.inp_former.network import Reconstruction
+from inpformer.nn.precision import precise
 
 
 def residual(output: Reconstruction, unit: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ All are computed in 32 bit or more whatever the model runs in, as INP-Former's a
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpformer.methods.inp_former.losses import mined, precise, prototype_similarity, soft_mining_loss
+from inpformer.methods.inp_former.losses import mined, prototype_similarity, soft_mining_loss
+from inpformer.nn.precision import precise
 
 # Added to both sides of the Dice fraction, in pixels: of a mask without a pixel it would be 0 / 0.
 DICE_SMOOTHING = 1.0
