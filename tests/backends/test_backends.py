@@ -11,7 +11,7 @@ from PIL import Image
 
 from inpformer.backends.graphs import ENCODER_GRAPH, model_graph
 from inpformer.backends.names import ONNXRUNTIME, OPENVINO, TENSORRT
-from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.errors import UserError
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import Detector
@@ -22,12 +22,14 @@ from inpformer.methods.modes import ZERO_SHOT
 from pipelines.evaluate.settings import EvaluateSettings
 from tests.conftest import INP_FORMER, MULTI, OWN, untrained
 
+GLCF = METHODS["glcf"].settings(width=16, depth=1, heads=2, decoder_heads=4)
 NEAREST = {"grid": 4, "channels": 32}
 PLUS = METHODS["inp_former_pp"]
 CASES: dict[str, tuple[str, Any]] = {
     "inp_former": ("inp_former", OWN),
     "memory": ("inp_former", replace(OWN, memory=MemorySettings(grid=8, tokens=64))),
     "inp_former_pp": ("inp_former_pp", PLUS.settings(num_prototypes=4, grid=4, channels=32)),
+    "glcf": ("glcf", GLCF),
     "nearest": ("nearest", METHODS["nearest"].settings(**NEAREST, neighbours=3)),
 }
 
@@ -56,7 +58,9 @@ def graphs(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     for case, (method, own) in CASES.items():
         found = METHODS[method]
         folder = tmp_path_factory.mktemp(case)
-        detector = Detector(encoder, found, own, {ALL: untrained(encoder, 0, found, own)}, MULTI, {})
+        # Of each level that is rebuilt three decoders are written: one is enough.
+        one = load_encoder(replace(encoder.settings, levels=(16, 32))) if case == "glcf" else encoder
+        detector = Detector(one, found, own, {ALL: untrained(one, 0, found, own)}, MULTI, {})
         assert [file.name for file in detector.write_graphs(folder)] == [ENCODER_GRAPH, model_graph(0)]
         made[case] = detector, folder
     return made

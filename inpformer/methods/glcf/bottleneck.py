@@ -48,16 +48,16 @@ class SemanticBottleneck(nn.Module):
         """Levels, each [B, C, h, h], to the local and the global latent, each [B, C, n, n]."""
         embedded = [embed(level) for embed, level in zip(self.embed, levels, strict=True)]
         places = torch.stack(embedded).sum(dim=0).flatten(2).transpose(1, 2) + self.positions
-        tokens = torch.cat([places, self.semantic_token.expand(len(places), -1, -1)], dim=1)
+        tokens = torch.cat([places, self.semantic_token.expand(places.shape[0], -1, -1)], dim=1)
         latent = self.between(self.norm(_through(self.blocks, tokens)))
         local = _through(self.local_blocks, latent[:, :-1])
-        asking = (self.place_token + self.positions).expand(len(places), -1, -1)
+        asking = (self.place_token + self.positions).expand(places.shape[0], -1, -1)
         whole = _through(self.global_blocks, torch.cat([latent[:, -1:], asking], dim=1))[:, 1:]
         return self._on_grid(local), self._on_grid(whole)
 
     def _on_grid(self, tokens: Tensor) -> Tensor:
         found: Tensor = self.out(self.last_norm(tokens))
-        return found.transpose(1, 2).unflatten(2, (self.side, self.side))
+        return found.transpose(1, 2).unflatten(2, (self.side, self.side)).contiguous()
 
 
 def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:

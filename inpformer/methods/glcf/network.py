@@ -42,7 +42,7 @@ class GlcfNetwork(nn.Module):
     def forward(self, *groups: Tensor) -> Estimates:
         """Levels, each [B, N, C]."""
         grids = [
-            group.transpose(1, 2).unflatten(2, (level.side, level.side))
+            group.transpose(1, 2).unflatten(2, (level.side, level.side)).contiguous()
             for group, level in zip(groups, self.levels, strict=True)
         ]
         local, whole = self.bottleneck(grids[1:])
