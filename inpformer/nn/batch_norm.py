@@ -45,9 +45,9 @@ def shared_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
     own = torch.cat([mean, variance, x.new_full((1,), x.numel() / channels)])
     # Each fills a row of its own, so that their sum is all rows: sums of squares, which are simpler, cancel in 32 bit.
-    rows = torch.zeros(dist.get_world_size(), len(own), device=x.device, dtype=x.dtype)
-    at = torch.tensor([dist.get_rank()], device=x.device)
-    means, variances, counts = _Sum.apply(rows.index_copy(0, at, own[None])).split([channels, channels, 1], dim=1)
+    rows = own.new_zeros(dist.get_world_size(), len(own))
+    rows[dist.get_rank()] = own
+    means, variances, counts = _Sum.apply(rows).split([channels, channels, 1], dim=1)
     total = counts.sum(dim=0)
     mean = (counts * means).sum(dim=0) / total
     variance = (counts * (variances + (means - mean).square())).sum(dim=0) / total

@@ -42,7 +42,7 @@ class SemanticBottleneck(nn.Module):
         self.out = nn.Linear(width, last.channels)
         self.apply(_initialise)
         for convolution in self.embed:
-            nn.init.xavier_uniform_(convolution.weight.view(width, -1))  # type: ignore[union-attr, operator]
+            nn.init.xavier_uniform_(convolution.weight.view(width, -1))  # type: ignore[operator]
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Levels, each [B, C, h, h], to the local and the global latent, each [B, C, n, n]."""
@@ -56,8 +56,9 @@ class SemanticBottleneck(nn.Module):
         return self._on_grid(local), self._on_grid(whole)
 
     def _on_grid(self, tokens: Tensor) -> Tensor:
-        found: Tensor = self.out(self.last_norm(tokens))
-        return found.transpose(1, 2).unflatten(2, (self.side, self.side)).contiguous()
+        found: Tensor = self.out(self.last_norm(tokens)).transpose(1, 2)
+        grid: Tensor = found.unflatten(2, (self.side, self.side)).contiguous()
+        return grid
 
 
 def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
