@@ -68,7 +68,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
             "inp_former_pp": {"grid": 4, "channels": 32, "epochs": 2, "warmup": 5, "head": {"channels": [8, 4]}},
             "nearest": {"grid": 4, "channels": 32, "coreset_share": 0.25},
             "grnr": {},
-            "glcf": {},
         },
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
@@ -183,19 +182,6 @@ def test_a_method_that_learns_nothing_needs_no_cluster_and_has_seen_no_image(
     assert detector.seen is not None
     assert len(detector.seen) == 0
     assert (project / f"texture-{setting}/loss.csv").read_text().splitlines() == ["epoch,loss,val_loss"]
-
-
-def test_workers_that_share_batch_statistics_give_the_losses_of_one(project: Path, start: Start) -> None:
-    own: dict[str, object] = {"width": 16, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 2}
-    alone, shared = (
-        np.genfromtxt(project / name / "loss.csv", delimiter=",", skip_header=1)[:, 1:6]
-        for name, workers in (("logical", 1), ("logical-shared", 2))
-        if finish(start(name, method="glcf", own=own, num_workers=workers))
-    )
-    np.testing.assert_allclose(shared, alone, rtol=2e-4)
-    detector = Detector.load(project / "logical-shared/model")
-    assert detector.models[ALL].std.shape == (2, 3)
-    assert float(detector.models[ALL].std.max()) < 1
 
 
 def test_the_extension_trains_network_and_head_together(project: Path, start: Start) -> None:
