@@ -29,6 +29,7 @@ from serving.answers import (
     LATEST_DEADLINE_MS,
     LINE,
     PART_LENGTH,
+    RESTART,
     Asked,
     Calibration,
     Decided,
@@ -48,7 +49,6 @@ from serving.upload import FIELD, Bodies
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 HEALTH_SECONDS, GRACE_SECONDS = 5.0, 0.5
-RESTART = 5  # seconds until a client may ask again
 UPLOAD = {
     "requestBody": {
         "required": True,

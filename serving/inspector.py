@@ -18,6 +18,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.outlines import outline
 from serving import record
 from serving.answers import (
+    RESTART,
     Asked,
     Calibration,
     Decided,
@@ -86,6 +87,7 @@ class Inspector:
         # that is next.
         self._decoded = asyncio.Semaphore(DECODERS + 2)
         self._served, self._update_error = load_first(self._registry, settings, self._one_inference)
+        self._broken: str | None = None
         self._drift: str | None = None
         self._step: LastStep | None = None
         self._look_again_at = time.monotonic()
@@ -154,6 +156,10 @@ class Inspector:
                 prediction = served.detector.predict([image], [category])
             score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
             decision = served.detector.decide(score, anomaly_map, prediction.looks[0], image.size, category)
+        except torch.AcceleratorError as error:  # what CUDA says once it says of everything
+            self._broken = f"the GPU failed ({str(error).splitlines()[0]})"
+            log.error("%s: this replica is replaced", self._broken)
+            raise RequestError(503, f"{self._broken}: the model is being restarted.", retry_after=RESTART) from None
         except BrokenScoreError as error:
             log.error("version %d, category %s: %s", served.version, category, error)
             name = f"version {served.version} of {self._settings.model}"
@@ -206,7 +212,12 @@ class Inspector:
 
     async def ready(self) -> bool:
         """Whether another picture would be let in."""
-        return not self._line.is_full
+        return not self._line.is_full and self._broken is None
+
+    async def check_health(self) -> None:
+        """Asked by Serve, which replaces a replica that raises."""
+        if self._broken is not None:
+            raise RuntimeError(self._broken)
 
     async def health(self) -> Health:
         """What is being served, and what became of the last attempt to replace it."""

@@ -106,6 +106,7 @@ def test_no_category_is_chosen_for_a_person(page: Page, files: Path) -> None:
 def test_no_verdict_stands_beside_another_picture(page: Page, files: Path, change: str) -> None:
     judge(page, "bolt", files / "0.png")
     assert decision(page) == "PASS"
+    expect(page.locator("#regions")).to_be_hidden()
     if change == "file":
         page.set_input_files("#file", [files / "1.png"])
     elif change == "category":

@@ -557,6 +557,29 @@ def test_a_picture_whose_client_went_is_measured_nevertheless(
     assert len(judged) == 1
 
 
+def test_a_replica_whose_gpu_failed_is_not_ready_and_is_replaced(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspector = Inspector(Settings(model=MODEL, tracking_uri=store.uri, poll_seconds=3600))
+
+    def fail(*_: object) -> Prediction:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    async def asked() -> tuple[list[Verdict] | RequestError, bool]:
+        await inspector.check_health()
+        assert await inspector.ready()
+        monkeypatch.setattr(Detector, "predict", fail)
+        return await inspector.judge([GOOD], [Asked("bolt")], DEADLINE), await inspector.ready()
+
+    with closing(inspector._decoders):
+        refused, ready = asyncio.run(asked())
+        assert isinstance(refused, RequestError)
+        assert (refused.status, refused.decision, ready) == (503, None, False)
+        assert refused.retry_after
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            asyncio.run(inspector.check_health())
+
+
 def test_pictures_of_one_request_are_judged_by_one_version(
     store: ModelStore, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
