@@ -50,6 +50,13 @@ CHECKS = {
         "mask may not fit, and grey pictures among coloured ones or very different shapes look odd to the model.",
         "Save all pictures of a category the same way: 8-bit RGB or grey, upright, one size.",
     ),
+    "depth": Check(
+        "Pictures of 16 bits a channel that are dark, or cut off",
+        "Cameras of 10, 12 or 14 bits save in 16, and features.encoder.white says what is white. If that is too large, "
+        "the model sees little but black; if it is too small, all that is brighter becomes white alike.",
+        "Set features.encoder.white as the finding says, if these are your camera's bits; leave it if the parts are as "
+        "dark, or only reflections are cut off.",
+    ),
     "held_out": Check(
         "Too few held-out good pictures",
         "The false-alarm rate of params.yaml (calibrate) is a promise that takes a number of good pictures which "

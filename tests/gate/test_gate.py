@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance
 
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate import inspect as gate
@@ -72,7 +73,7 @@ def manifest_of(root: Path) -> Manifest:
 
 def found(root: Path, check: str) -> list[Finding]:
     others = tuple(name for name in CHECKS if name != check)
-    return gate.inspect(manifest_of(root), gate.GateSettings(others), PROMISE)[0]
+    return gate.inspect(manifest_of(root), gate.GateSettings(others), PROMISE, WHITE)[0]
 
 
 def first(root: Path, split: str) -> Path:
@@ -81,7 +82,7 @@ def first(root: Path, split: str) -> Path:
 
 
 def test_a_clean_tree_has_no_findings(data: Path) -> None:
-    assert gate.inspect(manifest_of(data), gate.GateSettings(), PROMISE) == ([], Linked(True))
+    assert gate.inspect(manifest_of(data), gate.GateSettings(), PROMISE, WHITE) == ([], Linked(True))
 
 
 def test_a_training_image_among_the_test_images_is_an_error(data: Path) -> None:
@@ -161,7 +162,7 @@ def test_broken_notes_on_orientation_count_as_upright(data: Path) -> None:
     text = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 1) + entry + bytes(4)
     save(plate(306), data / "plate/train/good/text.jpg", exif=text)
     save(plate(307), data / "plate/train/good/broken.png", exif=b"no EXIF at all")
-    looks = look_at_all(manifest_of(data))
+    looks = look_at_all(manifest_of(data), WHITE)
     assert [looks[f"plate/train/good/{name}"].orientation for name in ("text.jpg", "broken.png")] == [1, 1]
 
 
@@ -212,17 +213,17 @@ def test_files_unlike_the_others_are_named(data: Path) -> None:
 def test_too_few_held_out_images_says_how_many_more(data: Path) -> None:
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
-    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01))
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01), WHITE)
     assert finding.text.endswith("8 good images are held out, a false-alarm rate of 0.01 takes 99: 91 more are needed")
-    assert gate.inspect(manifest, others, CalibrationSettings(1 / 9))[0] == []
+    assert gate.inspect(manifest, others, CalibrationSettings(1 / 9), WHITE)[0] == []
 
 
 def test_with_folds_all_good_images_but_the_tests_count(data: Path) -> None:
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
     good = sum(row.split != "test" and not row.label for row in manifest.rows)
-    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good))[0] == []
-    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
+    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good), WHITE)[0] == []
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300), WHITE)
     assert f"{good} good images are there for 300 folds" in finding.text
     assert finding.text.endswith(f"takes 199: {199 - good} more are needed")
 
@@ -288,7 +289,7 @@ def test_an_unknown_check_cannot_be_ignored() -> None:
 def test_exposures_of_one_magnetic_tile_are_found() -> None:
     manifest = manifest_of(SHARED_DATA / "magnetic_tile")
     frame = {row.path: int(row.path.split("_num_")[1].removesuffix(".jpg")) for row in manifest.rows}
-    (*given, cut, among_val, among_test), linked = near_duplicates(list(manifest.rows), look_at_all(manifest))
+    (*given, cut, among_val, among_test), linked = near_duplicates(list(manifest.rows), look_at_all(manifest, WHITE))
     pairs = list(zip(cut.paths[::2], cut.paths[1::2], strict=True))
     near = {
         held.path
@@ -368,7 +369,7 @@ def test_very_few_good_images_are_a_warning_even_if_the_promise_is_kept(data: Pa
         file.unlink()
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
-    findings, _ = gate.inspect(manifest, others, CalibrationSettings(0.5))
+    findings, _ = gate.inspect(manifest, others, CalibrationSettings(0.5), WHITE)
     assert [(f.severity, f.category) for f in findings] == [("warning", "plate")] * few
     if few:
         assert f"add {20 - images} good images or more" in findings[0].text
