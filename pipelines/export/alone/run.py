@@ -34,7 +34,7 @@ class Inspector:
                 raise ValueError(f"{self.folder / name} is not the file that was exported: copy the folder again")
 
     def judge(self, pixels: np.ndarray, category: str) -> dict[str, Any]:
-        """What the command prints of a picture's colours, uint8 or uint16 [H, W, 3], and its map [256, 256] as `map`."""
+        """What the command prints of a picture's colours, uint8 or uint16 [H, W, 3], and its `map` [256, 256]."""
         backend, known, models, size, crop, white = (self.config[key] for key in KEYS[3:])
         if category not in known:
             raise ValueError(f"category {category} is not one of {', '.join(sorted(known))}: name one of these")
