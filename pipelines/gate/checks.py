@@ -101,10 +101,10 @@ def depth(rows: Sequence[Row], white: int) -> list[Finding]:
         right = next(value for value in WHITES if value >= brightest.largest)
         if right == white or white / DARK <= brightest.largest <= white:
             continue
-        said = "all above it is white alike" if brightest.largest > white else "nearly black to the model"
+        said = "what is brighter is white alike" if brightest.largest > white else "they are dark to the model"
         text = (
-            f"the largest value of {len(deep)} pictures of 16 bits a channel is {brightest.largest:,}, and "
-            f"features.encoder.white is {white:,}, so that they are {said}: {right:,} would cover them".replace(",", "")
+            f"the largest value of {len(deep)} good pictures of 16 bits a channel is {brightest.largest}, and "
+            f"features.encoder.white is {white}, so that {said}: {right} would cover them"
         )
         findings.append(Finding("depth", WARNING, category, (brightest.path,), text))
     return findings

@@ -1,5 +1,7 @@
 """The data gate: each planted fault is found and shown, a clean tree passes, an error stops the pipeline."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -17,6 +19,7 @@ from inpformer.errors import UserError
 from inpformer.images.deep import WHITE
 from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
+from pipelines.gate import checks
 from pipelines.gate import inspect as gate
 from pipelines.gate.__main__ import main
 from pipelines.gate.finding import CHECKS, Finding
@@ -27,9 +30,10 @@ from pipelines.gate.similar import near_duplicates
 from pipelines.gate.suspects import Memory
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
-from pipelines.manifest.table import Manifest, write_manifest
+from pipelines.manifest.table import Manifest, Row, write_manifest
 from pipelines.platform.runs import Run
 from tests.conftest import SHARED_DATA
+from tests.images.deep_files import png
 
 PROMISE = CalibrationSettings(false_alarm_rate=0.3)  # 3 held-out images keep it
 
@@ -240,6 +244,91 @@ def run_gate(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params
     return tmp_path / "reports/gate", tmp_path / "reports/gate.json"
 
 
+@pytest.mark.parametrize(
+    ("most", "white", "right"),
+    [
+        (4095, 65535, 4095),
+        (4000, 65535, 4095),
+        (1023, 65535, 1023),
+        (1024, 65535, 4095),
+        (16383, 65535, 16383),
+        (16384, 65535, None),  # a quarter
+        (65535, 65535, None),
+        (4095, 4095, None),
+        (1024, 4095, None),
+        (1000, 4095, 1023),
+        (200, 1023, None),  # there is none smaller
+        (4096, 4095, 16383),  # what is brighter is cut off
+        (60000, 4095, 65535),
+        (4095, 4000, 4095),
+    ],
+)
+def test_deep_pictures_in_which_white_seems_wrong_are_one_warning_with_the_right_one(
+    most: int, white: int, right: int | None
+) -> None:
+    rows = [of_deep(f"train/{n}", largest=largest) for n, largest in enumerate((most // 2, most, most // 3, 0))]
+    rows += [of_deep("test/good", "test", largest=65535), of_deep("test/dent", "test", 1, largest=65535)]
+    rows += [
+        of_deep("train/dent", label=1, largest=65535),
+        of_deep("bolt", category="bolt"),
+    ]  # nothing is read of these
+    findings = checks.depth(rows, white)
+    if right is None:
+        assert findings == []
+        return
+    (finding,) = findings
+    assert (finding.severity, finding.category, finding.paths) == ("warning", "plate", ("train/1",))
+    assert re.findall(r"\d+", finding.text) == ["3", "16", str(most), str(white), str(right)]
+
+
+def of_deep(path: str, split: str = "train", label: int = 0, category: str = "plate", largest: int = 0) -> Row:
+    """An image whose largest value is that, 0 for one of 8 bits a channel."""
+    return Row(path, category, split, label, "", [], 127, 0, 9, 9, path, "", largest)
+
+
+def test_each_category_is_held_against_white_by_itself() -> None:
+    rows = [of_deep("a", category="bolt", largest=65535), of_deep("b", largest=4095), of_deep("c", category="nut")]
+    assert [one.category for one in checks.depth(rows, WHITE)] == ["plate"]
+
+
+def test_the_report_shows_deep_pictures_by_the_white_of_params(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        file = data / f"plate/train/good/{number:02}.png"
+        with Image.open(file) as image:
+            grey = np.asarray(image.convert("L"), np.uint16)
+        file.write_bytes(png(grey * 16 + 15))  # 12 bits
+    rate, ignore = "{false_alarm_rate: 0.3}", "[suspects, near_duplicates, held_out, formats, masks]"
+    run_gate(data, tmp_path, monkeypatch, f"{{calibrate: {rate}, gate: {{ignore: {ignore}}}}}")
+    (dark,) = thumbnails(tmp_path)
+    assert np.asarray(dark).max() < 20
+    (finding,) = json.loads((tmp_path / "reports/gate.json").read_text())["findings"]
+    assert "4095" in finding["text"]
+    run_gate(
+        data,
+        tmp_path,
+        monkeypatch,
+        f"{{features: {{encoder: {{white: 2047}}}}, calibrate: {rate}, gate: {{ignore: {ignore}}}}}",
+    )
+    (bright,) = thumbnails(tmp_path)
+    assert np.asarray(bright).max() > 200
+    run_gate(
+        data,
+        tmp_path,
+        monkeypatch,
+        f"{{features: {{encoder: {{white: 4095}}}}, calibrate: {rate}, gate: {{ignore: {ignore}}}}}",
+    )
+    assert thumbnails(tmp_path) == []
+
+
+def thumbnails(folder: Path) -> list[Image.Image]:
+    """Those of the report."""
+    page = (folder / "reports/gate/index.html").read_text()
+    found = re.findall(r'<img src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
+
+
 def test_errors_stop_the_pipeline_with_a_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = "a<b>&'quote'.png"
     shutil.copy(data / "plate/train/good/07.png", data / "plate/test/good" / odd)
@@ -253,6 +342,7 @@ def test_errors_stop_the_pipeline_with_a_report(data: Path, tmp_path: Path, monk
         "near_duplicates": nothing,
         "masks": nothing,
         "formats": nothing,
+        "depth": nothing,
         "held_out": {"error": 0, "warning": 1},
     }
     assert [f["check"] for f in written["findings"]] == ["duplicates", "held_out"]

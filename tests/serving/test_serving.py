@@ -190,8 +190,8 @@ BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
             "headers": {"content-type": "multipart/form-data; boundary=x"},
         },
     ),
-    "sixteen bits a colour": (400, "more than 8 bits a channel", {"content": deep_png(2, 3)}),
-    "sixteen bits": (400, "more than 8 bits a channel", {"content": as_file(picture().convert("L").convert("I;16"))}),
+    "sixteen bits and alpha": (400, "more than 8 bits a channel", {"content": deep_png(6, 4)}),
+    "thirty-two bits": (400, "more than 8 bits a channel", {"content": as_file(picture().convert("I"), "TIFF")}),
     "no image": (400, "not an image in one of the formats", {"content": b"hello"}),
     "vector": (
         400,
