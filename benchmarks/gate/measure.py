@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.gate import near
 from inpformer.images.deep import WHITE
-from inpformer.images.transform import read_image
+from inpformer.images.opening import open_image
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate import suspects as suspects_check
 from pipelines.gate.finding import CHECKS
@@ -130,7 +130,7 @@ def near_duplicates(root: Path | None, folders: Sequence[Path]) -> None:
         near.tiles([row.path for row in rows], [looks[row.path] for row in rows])
     for folder in folders:
         good = sorted(path for path in folder.rglob("*") if path.parent.name == "good" and path.is_file())
-        near.copies(folder.name, [read_image(path).convert("RGB") for path in good])
+        near.copies(folder.name, [open_image(path, str(path), WHITE).convert("RGB") for path in good])
     near.neighbours("machined", near.machined, near.OBJECTS)
     for category in ("metal", "fabric", "board"):
         near.neighbours(category, near.product(category), 20)
