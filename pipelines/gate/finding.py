@@ -48,7 +48,7 @@ CHECKS = {
         "Files unlike the others",
         "Transparency and CMYK are dropped or converted, a turn noted in the file (EXIF) is not applied, so that a "
         "mask may not fit, and grey pictures among coloured ones or very different shapes look odd to the model.",
-        "Save all pictures of a category the same way: 8-bit RGB or grey, upright, one size.",
+        "Save all pictures of a category the same way: RGB or grey, of as many bits, upright, one size.",
     ),
     "depth": Check(
         "Pictures of 16 bits a channel that are dark, or cut off",
