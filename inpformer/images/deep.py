@@ -130,11 +130,15 @@ def decode(image: ImageFile, content: bytes, again: Callable[[], ImageFile], nam
 
 def _ppm(image: PpmImageFile, content: bytes) -> Sequence[Image.Image] | None:
     """Pillow would scale by the maximum that the file states."""
-    start, modes = image.tile[0].offset, {b"P5": ("I;16B",), b"P6": ("RGB;16B", "RGB;16L")}.get(content[:2])
-    if modes is None:
+    if content.startswith(b"P5"):
+        pixel, read = 2, [("I;16", "I;16B")]
+    elif content.startswith(b"P6"):
+        pixel, read = 6, [("RGB", "RGB;16B"), ("RGB", "RGB;16L")]
+    else:
         return None
-    values = content[start : start + image.width * image.height * 2 * (1 if len(modes) == 1 else 3)]
-    return [Image.frombytes("I;16" if raw == "I;16B" else "RGB", image.size, values, "raw", raw) for raw in modes]
+    start = image.tile[0].offset
+    values = memoryview(content)[start : start + image.width * image.height * pixel]
+    return [Image.frombytes(mode, image.size, values, "raw", raw) for mode, raw in read]
 
 
 def _tiff(image: TiffImageFile, again: Callable[[], ImageFile]) -> Sequence[Image.Image] | None:

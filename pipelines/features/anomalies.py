@@ -8,7 +8,7 @@ store. What of real defects is known comes from the training images alone.
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from io import BytesIO
 from pathlib import Path
@@ -328,14 +328,9 @@ def find_textures(manifest: Manifest, where: str, white: int) -> list[Texture]:
             f"params.yaml: features.anomalies.textures is {where}: there are no pictures in such a folder, name one, "
             f"or set it to {PROCEDURAL} or {IMAGES}."
         )
-    found = [_texture(file, white) for file in files]
-    return nsmallest(TEXTURES, found, key=lambda texture: texture.sha256)
-
-
-def _texture(file: Path, white: int) -> Texture:
-    content = _content(file)
-    deep = is_deep_file(content, str(file))
-    return Texture(file, hashlib.sha256(content).hexdigest(), white=white if deep else None)
+    found = [Texture(file, hashlib.sha256(_content(file)).hexdigest()) for file in files]
+    few = nsmallest(TEXTURES, found, key=lambda texture: texture.sha256)
+    return [replace(one, white=white) if is_deep_file(_content(one.path), str(one.path)) else one for one in few]
 
 
 def _content(file: Path) -> bytes:

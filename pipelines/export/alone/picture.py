@@ -132,7 +132,7 @@ def eight_bits(pixels: np.ndarray, white: int) -> np.ndarray:
     if pixels.dtype.kind != "u" or pixels.dtype.itemsize != 2:
         return pixels
     levels = (510 * np.minimum(np.arange(65536), white) + white) // (2 * white)
-    return levels.astype(np.uint8)[pixels]
+    return np.asarray(levels.astype(np.uint8)[pixels])
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
