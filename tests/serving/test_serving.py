@@ -114,7 +114,8 @@ def test_sixteen_bits_are_seen_by_the_white_of_the_version_that_judges_them(
     """Also of one that is promoted while the service runs, though it has the same encoder."""
     before, grey, colour = service.get("/healthz").json()["model_version"], values(60, 90), values(60, 90, 3)
     grey, colour = grey // 16, colour // 16  # 12 bits
-    for version, white in ((before, WHITE), (store.publish(white=4095), 4095), (store.publish(white=1023), 1023)):
+    for white in (WHITE, 4095, 1023):
+        version = before if white == WHITE else store.publish(white=white)
         eventually(lambda wanted=version: service.get("/healthz").json()["model_version"] == wanted)
         for deep in (grey, colour):
             small = as_file(Image.fromarray(rule(deep, white)))
