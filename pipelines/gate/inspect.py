@@ -5,9 +5,10 @@ from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 
+from inpformer.config import build
+from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.judging.settings import CalibrationSettings
-from pipelines.features.settings import FeatureSettings
 from pipelines.gate import checks
 from pipelines.gate.finding import CHECKS, ERROR, WARNING, Finding
 from pipelines.gate.linked import Linked, write_linked
@@ -17,8 +18,7 @@ from pipelines.gate.settings import GateSettings
 from pipelines.gate.similar import near_duplicates
 from pipelines.gate.suspects import suspects
 from pipelines.manifest.table import Manifest, read_manifest
-from pipelines.platform import files
-from pipelines.platform.params import read_section
+from pipelines.platform import files, params
 
 
 def inspect(
@@ -58,9 +58,10 @@ def count(findings: Sequence[Finding], ignored: Collection[str]) -> dict[str, di
 
 def run(args: Namespace) -> None:
     """Writes report and findings, then stops the pipeline if there are errors."""
-    settings, manifest = read_section("gate", GateSettings), read_manifest(args.manifest)
-    white = read_section("features", FeatureSettings).encoder.white
-    found, linked = inspect(manifest, settings, read_section("calibrate", CalibrationSettings), white)
+    settings, manifest = params.read_section("gate", GateSettings), read_manifest(args.manifest)
+    encoder = params.check().get("features", {}).get("encoder", {})
+    white = build(EncoderSettings, encoder, f"{params.PARAMS_FILE}: features.encoder").white
+    found, linked = inspect(manifest, settings, params.read_section("calibrate", CalibrationSettings), white)
     counts = count(found, settings.ignore)
     with files.written_whole(args.report) as folder:
         folder.mkdir()
