@@ -127,7 +127,7 @@ class Inspector:
         came = time.perf_counter()
         async with self._decoded:
             begun = time.perf_counter()
-            image = await self._decoders.decode(upload)
+            image = await self._decoders.decode(upload, served.detector.encoder.settings.white)
             decoding = time.perf_counter() - begun
             end = limit.when()
             assert end is not None
