@@ -36,7 +36,7 @@ from serving.line import Line
 from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
 from serving.metrics import JudgingMetrics, OfReplica, of_replica
-from serving.overlay import map_png, overlay_png
+from serving.overlay import map_png, overlay_png, small_png
 from serving.recent import Recent
 from serving.record import LastStep
 from serving.registry import Registry
@@ -259,6 +259,20 @@ class Inspector:
             scores=[limits.scores[number] for number in chosen],
             model_version=served.version,
         )
+
+    async def example(self, category: str | None) -> bytes | RequestError:
+        """A good part of a category that goes with the version, as a small PNG; as in `judge`, what is wrong with the
+        request is returned.
+        """
+        detector = self._served.detector
+        try:
+            name = _category(detector, category)
+            kept = next((one for one in detector.challenges if one.category == name), None)
+            if kept is None:
+                raise RequestError(404, f"no picture of a good part of {name} goes with this version.")
+        except RequestError as error:
+            return error
+        return await asyncio.to_thread(lambda: small_png(detector.open(kept.content, "the picture of a good part")))
 
     async def look(self) -> None:
         """Looks at the alias now."""

@@ -44,7 +44,7 @@ from serving.answers import Asked, RequestError, Verdict
 from serving.decoder import HEADER, PICTURE, REQUEST
 from serving.inspector import Inspector
 from serving.loading import load
-from serving.overlay import map_png, overlay_png
+from serving.overlay import map_png, overlay_png, small_png
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
@@ -196,6 +196,15 @@ def test_map_is_clipped() -> None:
     for threshold, levels in ((0.5, [0, 0, 64, 128, 255, 255]), (0.0, [0, 0, 255, 255, 255, 255])):
         drawn = Image.open(io.BytesIO(base64.b64decode(map_png(anomaly_map, threshold))))
         assert np.asarray(drawn).tolist() == [levels]
+
+
+def test_an_example_is_a_good_part_of_the_version(service: httpx.Client) -> None:
+    answer = service.get("/v1/example?category=rivet")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert np.asarray(Image.open(io.BytesIO(answer.content))).tolist() == np.asarray(picture()).tolist()
+    assert service.get("/v1/example?category=nut").status_code == 404
+    assert service.get("/v1/example?category=none").status_code == 422
+    assert Image.open(io.BytesIO(small_png(Image.new("I;16", (4000, 1000)).convert("L")))).size == (512, 128)
 
 
 def test_a_picture_that_shows_something_else_does_not_pass(service: httpx.Client) -> None:
