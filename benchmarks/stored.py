@@ -14,7 +14,6 @@ from inpformer.encoders.levels import Wants
 from inpformer.features.shard import key_array
 from inpformer.features.store import FeatureStore
 from inpformer.features.view_table import Views, Wanted, write_table
-from inpformer.images.transform import read_image
 from pipelines.features.encode import Encodable, encode_into
 
 ENCODED_AT_A_TIME = 16
@@ -51,7 +50,9 @@ class Encoded:
 
     def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
         """Levels, each [n, N, C] float32, on the CPU as those of a store."""
-        return [level.cpu() for level in self.encoder.encode([read_image(self.files[n]) for n in numbers])]
+        return [
+            level.cpu() for level in self.encoder.encode([self.encoder.transform.open(self.files[n]) for n in numbers])
+        ]
 
 
 def encode_files(store: FeatureStore, encoder: Encoder, files: Sequence[Path], kept: Wants | None = None) -> list[str]:
@@ -59,7 +60,8 @@ def encode_files(store: FeatureStore, encoder: Encoder, files: Sequence[Path], k
     keys = [sha256(file.read_bytes()).hexdigest() for file in files]
     there = store.scan().find(key_array(keys)) >= 0
     missing = {key: file for key, file, known in zip(keys, files, there, strict=True) if not known}
-    views = (Encodable(key, encoder.transform.image(read_image(file))) for key, file in missing.items())
+    transform = encoder.transform
+    views = (Encodable(key, transform.image(transform.open(file))) for key, file in missing.items())
     with tqdm(total=len(missing), desc="encoding", disable=None if missing else True) as progress:
         encode_into(store, encoder, kept, views, ENCODED_AT_A_TIME, progress.update)
     return keys

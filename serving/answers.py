@@ -30,6 +30,9 @@ class RequestError(Exception):
         self.full = full
 
 
+RESTART = 5  # seconds until a client may ask again whose process died
+
+
 def too_late(seconds: float) -> RequestError:
     """What a request is told after so many seconds."""
     return RequestError(504, f"there was no answer within {seconds:.1f} s: try again.", retry_after=1)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from serving import children
 from serving.answers import RequestError
-from serving.decoder import HEADER, LENGTH, PICTURE, TOO_LARGE
+from serving.decoder import HEADER, PICTURE, REQUEST, TOO_LARGE
 
 
 class Decoders:
@@ -23,15 +23,16 @@ class Decoders:
         # Each waits for one process. One more a process, as one that is ended is waited for while the next begins.
         self._threads = ThreadPoolExecutor(2 * count, "decode")
 
-    async def decode(self, upload: bytes) -> Image.Image:
-        """The picture of an image file as RGB. Cancelled, it ends the process that decodes.
+    async def decode(self, upload: bytes, white: int) -> Image.Image:
+        """The picture of an image file as RGB; `white` is that of the detector which judges it. Cancelled, it ends the
+        process that decodes.
 
         Raises RequestError for what `open_image` refuses: 413 for one that is too large, else 400.
         """
         async with self._turns:
             decoder = self._idle.popleft()
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, decoder.decode, upload)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, decoder.decode, upload, white)
             except asyncio.CancelledError:
                 decoder.end()
                 decoder = _Decoder()
@@ -53,12 +54,12 @@ class _Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = False
 
-    def decode(self, upload: bytes) -> Image.Image:
+    def decode(self, upload: bytes, white: int) -> Image.Image:
         """As `Decoders.decode`, and waits. Where the process died it may have been killed: it is tried once more."""
         try:
             for _ in range(2):
                 try:
-                    return self._ask(upload)
+                    return self._ask(upload, white)
                 except (OSError, EOFError):
                     self.close()
         finally:
@@ -74,7 +75,7 @@ class _Decoder:
         if process := self._process:
             process.kill()
 
-    def _ask(self, upload: bytes) -> Image.Image:
+    def _ask(self, upload: bytes, white: int) -> Image.Image:
         if self._process is None:
             self._process = children.start("serving.decoder")
         if self._ended:
@@ -82,7 +83,7 @@ class _Decoder:
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
         assert answers is not None
-        requests.write(LENGTH.pack(len(upload)))
+        requests.write(REQUEST.pack(len(upload), white))
         requests.write(upload)
         requests.flush()
         kind, width, height = HEADER.unpack(_exactly(answers, HEADER.size))

@@ -29,6 +29,7 @@ from serving.answers import (
     LATEST_DEADLINE_MS,
     LINE,
     PART_LENGTH,
+    RESTART,
     Asked,
     Calibration,
     Decided,
@@ -48,7 +49,6 @@ from serving.upload import FIELD, Bodies
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 HEALTH_SECONDS, GRACE_SECONDS = 5.0, 0.5
-RESTART = 5  # seconds until a client may ask again
 UPLOAD = {
     "requestBody": {
         "required": True,
@@ -220,6 +220,22 @@ class Ingress:
         if isinstance(found, RequestError):
             raise found
         return found
+
+    @app.get(
+        "/v1/example",
+        dependencies=KEYED,
+        response_class=Response,
+        responses={status: {"model": Problem} for status in (401, 404, 422, 503)},
+    )
+    async def example(self, request: Request, category: str | None = None) -> Response:
+        """A held-out good part of a category, that nearest to its threshold, as a PNG of up to 512 pixels a side; 404
+        where none goes with the version.
+        """
+        self._let_in(request)
+        found: bytes | RequestError = await _at_once(self._inspector.example.remote(category))
+        if isinstance(found, RequestError):
+            raise found
+        return Response(found, media_type="image/png")
 
     @app.get(
         "/v1/decisions",

@@ -18,6 +18,7 @@ from inpformer.judging.detector import Detector
 from inpformer.judging.outlines import outline
 from serving import record
 from serving.answers import (
+    RESTART,
     Asked,
     Calibration,
     Decided,
@@ -35,7 +36,7 @@ from serving.line import Line
 from serving.loading import Served, load, load_first
 from serving.memory import keep_freed
 from serving.metrics import JudgingMetrics, OfReplica, of_replica
-from serving.overlay import map_png, overlay_png
+from serving.overlay import map_png, overlay_png, small_png
 from serving.recent import Recent
 from serving.record import LastStep
 from serving.registry import Registry
@@ -86,6 +87,7 @@ class Inspector:
         # that is next.
         self._decoded = asyncio.Semaphore(DECODERS + 2)
         self._served, self._update_error = load_first(self._registry, settings, self._one_inference)
+        self._broken: str | None = None
         self._drift: str | None = None
         self._step: LastStep | None = None
         self._look_again_at = time.monotonic()
@@ -125,7 +127,7 @@ class Inspector:
         came = time.perf_counter()
         async with self._decoded:
             begun = time.perf_counter()
-            image = await self._decoders.decode(upload)
+            image = await self._decoders.decode(upload, served.detector.encoder.settings.white)
             decoding = time.perf_counter() - begun
             end = limit.when()
             assert end is not None
@@ -154,6 +156,10 @@ class Inspector:
                 prediction = served.detector.predict([image], [category])
             score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
             decision = served.detector.decide(score, anomaly_map, prediction.looks[0], image.size, category)
+        except torch.AcceleratorError as error:  # what CUDA says once it says of everything
+            self._broken = f"the GPU failed ({str(error).splitlines()[0]})"
+            log.error("%s: this replica is replaced", self._broken)
+            raise RequestError(503, f"{self._broken}: the model is being restarted.", retry_after=RESTART) from None
         except BrokenScoreError as error:
             log.error("version %d, category %s: %s", served.version, category, error)
             name = f"version {served.version} of {self._settings.model}"
@@ -206,7 +212,12 @@ class Inspector:
 
     async def ready(self) -> bool:
         """Whether another picture would be let in."""
-        return not self._line.is_full
+        return not self._line.is_full and self._broken is None
+
+    async def check_health(self) -> None:
+        """Asked by Serve, which replaces a replica that raises."""
+        if self._broken is not None:
+            raise RuntimeError(self._broken)
 
     async def health(self) -> Health:
         """What is being served, and what became of the last attempt to replace it."""
@@ -248,6 +259,20 @@ class Inspector:
             scores=[limits.scores[number] for number in chosen],
             model_version=served.version,
         )
+
+    async def example(self, category: str | None) -> bytes | RequestError:
+        """A good part of a category that goes with the version, as a small PNG; as in `judge`, what is wrong with the
+        request is returned.
+        """
+        detector = self._served.detector
+        try:
+            name = _category(detector, category)
+            kept = next((one for one in detector.challenges if one.category == name), None)
+            if kept is None:
+                raise RequestError(404, f"no picture of a good part of {name} goes with this version.")
+        except RequestError as error:
+            return error
+        return await asyncio.to_thread(lambda: small_png(detector.open(kept.content, "the picture of a good part")))
 
     async def look(self) -> None:
         """Looks at the alias now."""

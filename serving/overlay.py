@@ -11,14 +11,21 @@ from PIL import Image, ImageDraw
 from inpformer.images.frame import Frame
 from inpformer.judging.regions import Region
 
-LONGEST_SIDE = 1024  # of an overlay
+LONGEST_SIDE, SMALL_SIDE = 1024, 512  # of an overlay, and of an example
 OPACITY = 0.7
 RED = (179, 38, 30)
 
 
 def map_png(anomaly_map: NDArray[np.float32], threshold: float) -> str:
     """An anomaly map [H, W] as a base64 PNG: 0 is 0, 255 is twice the threshold or more."""
-    return _png(Image.fromarray(_levels(anomaly_map, threshold)))
+    return _base64(_png(Image.fromarray(_levels(anomaly_map, threshold))))
+
+
+def small_png(image: Image.Image) -> bytes:
+    """A picture of up to SMALL_SIDE pixels a side, as the content of a PNG."""
+    shown = image.convert("RGB")
+    shown.thumbnail((SMALL_SIDE, SMALL_SIDE))
+    return _png(shown)
 
 
 def overlay_png(
@@ -39,7 +46,7 @@ def overlay_png(
     for region in regions:
         corners = [(edge - start) * scale for edge, start in zip(region.box, (left, top, left, top), strict=True)]
         draw.rectangle(tuple(corners), outline=RED, width=max(2, max(size) // 200))
-    return _png(shown)
+    return _base64(_png(shown))
 
 
 def _levels(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
@@ -50,7 +57,11 @@ def _levels(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.ui
     return np.rint(levels, out=levels).astype(np.uint8)
 
 
-def _png(image: Image.Image) -> str:
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -14,7 +14,6 @@ from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.images.layouts.sample import list_images
-from inpformer.images.transform import read_image
 from inpformer.judging.calibration import calibrate, calibrate_across
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods import METHODS
@@ -31,7 +30,7 @@ def encoded(encoder: Encoder, files: Sequence[Path]) -> list[Tensor]:
     wants = METHOD.wants(OWN, encoder.shape)
     found: list[Tensor] = []
     for batch in tqdm(list(chunks(iter(files), BATCH)), disable=None):
-        (group,) = wants.of(encoder.encode([read_image(file) for file in batch]))
+        (group,) = wants.of(encoder.encode([encoder.transform.open(file) for file in batch]))
         found += group.half().cpu()
     return found
 

@@ -17,7 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.gate import near
-from inpformer.images.transform import read_image
+from inpformer.images.deep import WHITE
+from inpformer.images.opening import open_image
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate import suspects as suspects_check
 from pipelines.gate.finding import CHECKS
@@ -54,7 +55,7 @@ def check_cost(file: Path, check: str) -> tuple[float, float, float]:
     ignore = tuple(name for name in CHECKS if name != check)
     usage = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     before, began = sum(sum(resource.getrusage(who)[:2]) for who in usage), time.perf_counter()
-    inspect(read_manifest(file), GateSettings(ignore), CalibrationSettings(0.05))
+    inspect(read_manifest(file), GateSettings(ignore), CalibrationSettings(0.05), WHITE)
     seconds = sum(sum(resource.getrusage(who)[:2]) for who in usage) - before
     memory = sum(resource.getrusage(who).ru_maxrss for who in usage) / 1e3
     return seconds, time.perf_counter() - began, memory
@@ -98,7 +99,7 @@ def deviations(root: Path, paths: Sequence[Path]) -> NDArray[np.float64]:
     names = [str(path.relative_to(root)) for path in paths]
     order = suspects_check.sample_first(names)
     with spread(len(names)) as each, tqdm(disable=True) as progress:
-        scores = suspects_check.score_all(root, order, each, progress)
+        scores = suspects_check.score_all(root, order, WHITE, each, progress)
     found = dict(zip(order, suspects_check.deviations(scores), strict=True))
     return np.array([found[name] for name in names])
 
@@ -125,11 +126,11 @@ def near_duplicates(root: Path | None, folders: Sequence[Path]) -> None:
     """Prints what is found on the tiles, on planted copies of the good pictures in folders, and on stand-ins."""
     if root:
         rows = list(build_manifest(root, ManifestSettings("unused")).rows)
-        looks = look_at(root, [row.path for row in rows])
+        looks = look_at(root, [row.path for row in rows], WHITE)
         near.tiles([row.path for row in rows], [looks[row.path] for row in rows])
     for folder in folders:
         good = sorted(path for path in folder.rglob("*") if path.parent.name == "good" and path.is_file())
-        near.copies(folder.name, [read_image(path).convert("RGB") for path in good])
+        near.copies(folder.name, [open_image(path, str(path), WHITE).convert("RGB") for path in good])
     near.neighbours("machined", near.machined, near.OBJECTS)
     for category in ("metal", "fabric", "board"):
         near.neighbours(category, near.product(category), 20)

@@ -16,6 +16,7 @@ from inpformer.features.objects import Folder
 from inpformer.features.shard import row_bytes
 from inpformer.features.store import FeatureStore, Known
 from inpformer.features.view_table import Views, Wanted, write_table
+from inpformer.images.deep import WHITE
 from pipelines.features.index import good_views, wanted_views
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 
@@ -71,7 +72,8 @@ def run(images: int) -> None:
         print(f"{images} images, manifest {file.stat().st_size / 1e6:.0f} MB")
         told("train's driver: read the manifest's head", lambda: read_manifest(file).categories)
         wanted = told(
-            "features: stream the manifest, list the views", lambda: wanted_views(manifest, good_views(manifest, None))
+            "features: stream the manifest, list the views",
+            lambda: wanted_views(manifest, good_views(manifest, None, WHITE)),
         )
         assert isinstance(wanted, Wanted)
         store = FeatureStore(Folder(folder / "store"), "key")

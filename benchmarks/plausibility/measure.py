@@ -11,7 +11,6 @@ from tqdm import tqdm
 from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.tokens import token_wants
-from inpformer.images.transform import read_image
 from inpformer.judging.plausibility import FAR, Look, Plausibility, look
 from pipelines.features.settings import FeatureSettings
 from pipelines.manifest.build import build_manifest
@@ -67,7 +66,7 @@ def _looks(
                 DEFECTIVE: [row for row in rows if row.split == "test" and row.label],
             }
             pictures = {
-                kind: [read_image(folder / own[n].path) for n in draw.permutation(len(own))[:images]]
+                kind: [encoder.transform.open(folder / own[n].path) for n in draw.permutation(len(own))[:images]]
                 for kind, own in kinds.items()
             }
             spoilt = {kind: [spoil(image) for image in pictures[GOOD]] for kind, spoil in SPOILT.items()}

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
-from inpformer.images.transform import read_image
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.base import Model
@@ -126,7 +125,7 @@ def encode(manifest: Manifest, encoder: Encoder, rows: list[Row]) -> Encoded:
     """All levels of some images, whole."""
     parts = []
     for batch in chunks(iter(tqdm(rows, "encoding", disable=None)), BATCH):
-        levels = encoder.encode([read_image(manifest.root / row.path) for row in batch])
+        levels = encoder.encode([encoder.transform.open(manifest.root / row.path) for row in batch])
         parts.append([level.to(torch.float16) for level in levels])
     return Encoded(rows, [torch.cat(level) for level in zip(*parts, strict=True)])
 

@@ -17,7 +17,6 @@ from inpformer.features.shard import key_array
 from inpformer.features.store import FeatureStore
 from inpformer.images.frame import MAP_SIZE
 from inpformer.images.layouts.sample import GOOD
-from inpformer.images.transform import read_image
 from inpformer.judging.parts import parts_of
 from pipelines.features.encode import Encodable, encode_into
 from pipelines.manifest.build import read_mask
@@ -123,13 +122,13 @@ def _encode(
 def _draw(
     root: Path, encoder: Encoder, picture: _Picture, train: Sequence[Row]
 ) -> tuple[Image.Image, NDArray[np.bool_]]:
-    row, image = picture.row, read_image(root / picture.row.path)
+    row, image = picture.row, encoder.transform.open(root / picture.row.path)
     if picture.defect == GOOD:
         return image, np.zeros((MAP_SIZE, MAP_SIZE), np.bool_)
     if picture.defect not in KINDS:
         return image, encoder.transform.mask(read_mask(root, row))
     rng = np.random.default_rng([int(row.sha256[:16], 16), list(KINDS).index(picture.defect)])
-    other = read_image(root / train[rng.integers(len(train))].path)
+    other = encoder.transform.open(root / train[rng.integers(len(train))].path)
     while True:  # until it does not lie in the margin that a crop leaves out
         changed, region = spoil(picture.defect, image, other, rng)
         mask = encoder.transform.mask(Image.fromarray(region.astype(np.uint8) * 255))

@@ -48,14 +48,18 @@ class Encoder:
 
     @property
     def key(self) -> str:
-        """sha256 (hex) of the weights and of every setting that the features depend on."""
+        """sha256 (hex) of the weights and of every setting that the features of all pictures depend on. `white` is not
+        among them: it is in the keys of deep pictures' views.
+        """
+        transform = asdict(self.transform)
+        del transform["white"]
         taps = self.settings.levels if isinstance(self.network, PyramidEncoder) else self.network.taps
         identity = {
             "format": FORMAT,
             "name": self.settings.name,
             "digest": self.digest,
             "taps": taps,
-            "transform": asdict(self.transform),
+            "transform": transform,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -142,7 +146,8 @@ def _create(settings: EncoderSettings, **options: Any) -> Any:
 
 def _transform(settings: EncoderSettings, model: Any) -> Transform:
     config = model.pretrained_cfg if hasattr(model, "pretrained_cfg") else model.default_cfg
-    return Transform(settings.resize, settings.crop, tuple(config["mean"]), tuple(config["std"]))
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return Transform(settings.resize, settings.crop, mean, std, settings.white)
 
 
 def _file_state(settings: EncoderSettings) -> dict[str, Tensor]:

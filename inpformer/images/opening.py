@@ -3,20 +3,21 @@ files need not import it.
 """
 
 import io
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from inpformer.errors import UserError
+from inpformer.images.deep import DeepPicture, decode, is_deep
 
 # No vector formats: Pillow hands PostScript to Ghostscript, whatever the file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# 256 MB once decoded. A few bytes can claim far more than the size of their file suggests.
+# 256 MB once decoded, of 16 bits a channel 512. A few bytes can claim far more than the size of their file suggests.
 MAX_PIXELS = 64_000_000
 # Longer than the strips of line-scan cameras (16 384×256 is 64:1). The encoder sees a square or tiles, and a picture
 # of one row costs far more than its pixels: resizing takes 16 bytes for each pixel of a side, tiles are cut along it.
@@ -26,32 +27,59 @@ MAX_ASPECT = 100
 MAX_SCANS, MAX_SCANNED = 100, 20 * MAX_PIXELS
 # In a scan a byte 255 is never followed by this one. Other segments may hold both by chance: far fewer than MAX_SCANS.
 START_OF_SCAN = b"\xff\xda"
-# How Pillow calls 16 bits a channel, in big, little and native order; a BMP's "BGR;16" is 16 bits a pixel.
-DEEP_CHANNELS = re.compile(r";16[BLN]")
 
 
 class TooLargeError(UserError):
     """A picture that takes more work or memory than this program spends on one."""
 
 
-def open_image(source: Path | bytes, name: str) -> Image.Image:
+def open_image(source: Path | bytes, name: str, white: int | None = None) -> Image.Image:
     """The first frame of an image file, decoded, in its own mode and as it lies in the file: EXIF's orientation is not
-    applied. `source` is the file or its content, `name` what messages call it.
+    applied. Of 16 bits a channel it is in 8, `white` being the value that becomes 255 (see `deep.levels`); without
+    `white`, as of masks, deep pictures are refused. `source` is the file or its content, `name` what messages call it.
 
-    Raises UserError for a file that is missing, damaged, in none of FORMATS, deeper than 8 bits a channel or more than
-    MAX_ASPECT times as long as wide, and its subclass TooLargeError for more than MAX_PIXELS, in one scan of a JPEG
-    or in all. What the file claims is checked before any pixel is decoded.
+    Raises UserError for a file that is missing, damaged, in none of FORMATS, deeper than 8 bits a channel in another
+    way than `deep.decode` takes, or more than MAX_ASPECT times as long as wide, and its subclass TooLargeError for more
+    than MAX_PIXELS, in one scan of a JPEG or in all. What the file claims is checked before any pixel is decoded.
     """
+    picture = _open(source, name, refuse_deep=white is None)
+    if isinstance(picture, Image.Image):
+        return picture
+    assert white is not None
+    return picture.eight_bits(white)
+
+
+def open_as_it_is(source: Path | bytes, name: str) -> Image.Image | DeepPicture:
+    """As `open_image`, but 16 bits a channel stay as they are. Raises the same."""
+    return _open(source, name, refuse_deep=False)
+
+
+def is_deep_file(content: bytes, name: str) -> bool:
+    """Whether an image file has more than 8 bits a channel, by its header. Raises UserError if it is no image."""
+    with _explained(name), _reader(content) as image:
+        return is_deep(image)
+
+
+def _open(source: Path | bytes, name: str, refuse_deep: bool) -> Image.Image | DeepPicture:
     content = source if isinstance(source, bytes) else read_file(source, name)
+    with _explained(name), _reader(content) as image:
+        deep = is_deep(image)
+        if deep and refuse_deep:
+            raise UserError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bit.")
+        _refuse_size(image, name)
+        if isinstance(image, JpegImageFile):
+            _refuse_scans(content.count(START_OF_SCAN), image, name)
+        if deep:
+            return decode(image, content, lambda: _reader(content), name)
+        image.load()
+        return image
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Whatever Pillow raises becomes a UserError that names the file."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if _is_deep(image):
-                raise UserError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bit.")
-            _refuse_size(image, name)
-            if isinstance(image, JpegImageFile):
-                _refuse_scans(content.count(START_OF_SCAN), image, name)
-            image.load()
-            return image
+        yield
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Pillow's own limits are higher
@@ -63,6 +91,11 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
         raise UserError(f"{name} is a damaged or truncated image ({reason}): replace it.") from None
 
 
+def _reader(content: bytes) -> ImageFile:
+    """What has read the header."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 def read_file(file: Path, name: str) -> bytes:
     """The content of a file that messages call `name`. Raises UserError if it is missing or cannot be read."""
     try:
@@ -71,19 +104,6 @@ def read_file(file: Path, name: str) -> bytes:
         raise UserError(f"{name} is missing: put it back.") from None
     except OSError as error:
         raise UserError(f"{name} cannot be read ({error.strerror}): make it readable or remove it.") from None
-
-
-def _is_deep(image: ImageFile) -> bool:
-    """Whether it has more than 8 bits a channel, of which Pillow would clip grey above 255 to white and keep the high
-    byte of colours. Loading forgets how they lay.
-    """
-    if image.mode.startswith(("I", "F")):
-        return True
-    if isinstance(image, TiffImageFile):  # its planes, where they lie apart, are called "R", however deep
-        return int(max(image.tag_v2.get(BITSPERSAMPLE, (1,)))) > 8
-    if isinstance(image, PpmImageFile):  # its own decoders are told the value of white
-        return any(isinstance(tile.args, tuple) and tile.args[1] > 255 for tile in image.tile)
-    return any(DEEP_CHANNELS.search(str(tile.args)) for tile in image.tile)
 
 
 def _refuse_size(image: ImageFile, name: str) -> None:

@@ -10,29 +10,47 @@ from PIL import Image
 from torch import Tensor
 
 from inpformer.config import require
+from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.images.frame import MAP_SIZE, Frame
 from inpformer.images.opening import open_image
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize to `resize`×`resize` (bilinear), centre crop to `crop`, scale by `mean` and `std` a colour."""
+    """Of 16 bits a channel to 8, `white` to 255. Resize to `resize`×`resize` (bilinear), centre crop to `crop`, scale
+    by `mean` and `std` a colour.
+    """
 
     resize: int
     crop: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    white: int = WHITE
 
     def __post_init__(self) -> None:
         require(self.crop >= 1, "crop", self.crop, "at least 1 pixel")
         require(self.resize >= self.crop, "resize", self.resize, f"at least the crop, {self.crop}")
 
+    def open(self, source: Path | bytes, name: str | None = None) -> Image.Image:
+        """A picture from its file, or the content of one: the first step, after which it has 8 bits a channel. `name`
+        is what messages call it. Raises what `open_image` raises.
+        """
+        return open_image(source, str(source if name is None else name), self.white)
+
     def image(self, image: Image.Image) -> Tensor:
-        """A picture of any size and mode to [3, crop, crop] float32."""
+        """A picture of any size and 8 bits a channel to [3, crop, crop] float32."""
         return self.normalised(self.picture(image))
 
     def picture(self, image: Image.Image) -> NDArray[np.uint8]:
-        """A picture of any size and mode as the encoder sees it, before its colours are scaled: [crop, crop, 3]."""
+        """A picture of any size as the encoder sees it, before its colours are scaled: [crop, crop, 3].
+
+        Raises UserError for one of more than 8 bits a channel, whose values Pillow would clip.
+        """
+        if image.mode.startswith(("I", "F")):
+            raise UserError(
+                f"the picture has the mode {image.mode}, more than 8 bits a channel: open its file by `open`."
+            )
         return np.asarray(self._crop(image.convert("RGB")))
 
     def normalised(self, picture: NDArray[np.uint8]) -> Tensor:
@@ -72,5 +90,5 @@ def to_map_size(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """A fully decoded picture, as `open_image` gives and refuses it."""
+    """A fully decoded picture of 8 bits a channel, as `open_image` gives and refuses it."""
     return open_image(path, str(path))

@@ -18,16 +18,20 @@ FORMS = augmentations()
 
 @dataclass(frozen=True)
 class View:
-    """`window` is a tile of the image, None the whole; `form` the number of an augmentation, 0 none."""
+    """`window` is a tile of the image, None the whole; `form` the number of an augmentation, 0 none; `white` the value
+    that becomes 255 of an image of 16 bits a channel, None of one of 8, which does not depend on it.
+    """
 
     window: Box | None = None
     form: int = 0
+    white: int | None = None
 
     def key(self, sha256: str) -> str:
         """Names the view of the image whose file has that sha256 (hex): the same digest for the plain image."""
         if self == View():
             return sha256
-        return hashlib.sha256(f"{sha256} window {self.window} form {self.form}".encode()).hexdigest()
+        white = "" if self.white is None else f" white {self.white}"
+        return hashlib.sha256(f"{sha256} window {self.window} form {self.form}{white}".encode()).hexdigest()
 
     def pixels(self, image: Image.Image, transform: Transform) -> Tensor:
         """The encoder's input: [3, S, S]."""
@@ -38,7 +42,7 @@ class View:
         return transform.picture(image if self.window is None else image.crop(self.window))
 
 
-def views(size: tuple[int, int], tiling: Tiling | None, augmented: bool) -> list[View]:
-    """All views of an image of `size` (width, height), in a fixed order."""
+def views(size: tuple[int, int], tiling: Tiling | None, augmented: bool, white: int | None = None) -> list[View]:
+    """All views of an image of `size` (width, height), in a fixed order; `white` as theirs."""
     windows = [None] if tiling is None else tiling.windows(size)
-    return [View(window, form) for window in windows for form in range(len(FORMS) if augmented else 1)]
+    return [View(window, form, white) for window in windows for form in range(len(FORMS) if augmented else 1)]

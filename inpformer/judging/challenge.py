@@ -14,7 +14,6 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from inpformer.errors import UserError
-from inpformer.images.opening import open_image
 from inpformer.judging.stored import read_content, write_content
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def check_challenges(detector: "Detector", turn: AbstractContextManager[object] 
         return 0
     asked = [one for one in detector.challenges if one.category in detector.thresholds]
     for number, one in enumerate(asked, start=1):
-        picture = open_image(one.content, f"picture {number} that goes with the detector")
+        picture = detector.open(one.content, f"picture {number} that goes with the detector")
         with turn:
             score = float(detector.predict([picture], [one.category]).scores[0])
         unit = detector.thresholds[one.category].usual_distance

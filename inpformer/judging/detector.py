@@ -147,8 +147,8 @@ class Detector:
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
-        """Scores pictures of any size, `categories` naming each one's: the one inference path of evaluation and
-        serving. The setting that the detector was trained in decides how; nobody else can.
+        """Scores pictures of any size, as `open` gives them; `categories` names each one's. The one inference path of
+        evaluation and serving: the setting that the detector was trained in decides how; nobody else can.
 
         Of models of folds, the score is what the category's threshold makes of all (see `CrossScores`), or that of
         their mean map where its threshold is not of folds; the mean map is lifted to the score.
@@ -248,6 +248,12 @@ class Detector:
             known = ", ".join(sorted(models))
             raise UserError(f"category {category!r} has no model in this single-class detector: it knows {known}.")
         return models[category]
+
+    def open(self, source: Path | bytes, name: str | None = None) -> Image.Image:
+        """A picture from its file, or the content of one, for `predict`: of 16 bits a channel as this detector's were,
+        by its own `white`. `name` is what messages call it. Raises what `open_image` raises.
+        """
+        return self.encoder.transform.open(source, name)
 
     def count_views(self, size: tuple[int, int]) -> int:
         """How many views the encoder sees of an image of `size` (width, height). Raises TooLargeError for too many."""

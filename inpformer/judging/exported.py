@@ -14,6 +14,7 @@ from inpformer.backends.names import PRECISIONS, RUNTIMES
 from inpformer.backends.quantised import quantise
 from inpformer.config import build, require
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
@@ -26,8 +27,8 @@ FORMAT_VERSION = 1
 @dataclass(frozen=True)
 class Export:
     """What export.json holds: which `models` (numbers of files, one, or one a fold) judge which category, or all; what
-    becomes of a picture before the encoder; the `thresholds`; and the sha256 (hex) of the other `files`. `version` is
-    the one in the registry, None of a detector that is in none.
+    becomes of a picture before the encoder (`white` as in `EncoderSettings`); the `thresholds`; and the sha256 (hex) of
+    the other `files`. `version` is the one in the registry, None of a detector that is in none.
     """
 
     format_version: int
@@ -40,6 +41,7 @@ class Export:
     models: dict[str, tuple[int, ...]]
     thresholds: dict[str, Threshold]
     files: dict[str, str]
+    white: int = WHITE
 
     def __post_init__(self) -> None:
         require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, str(FORMAT_VERSION))
@@ -86,6 +88,7 @@ def write_config(
         models,
         dict(thresholds),
         files,
+        transform.white,
     )
     (folder / EXPORT_FILE).write_text(json.dumps(asdict(export), indent=2) + "\n")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from inpformer.digests import folder_digest
 from inpformer.errors import UserError
-from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector
 from inpformer.judging.plausibility import reviewed
 from pipelines.audit.evidence import Judged, judged
@@ -123,7 +122,7 @@ def _asked_now(detector: Detector, wanted: str, category: str | None, number: st
     if category not in detector.thresholds:
         known = ", ".join(sorted(detector.thresholds)) or "none"
         raise UserError(f"--category is {category}: version {number} knows {known}; say which one {wanted} shows.")
-    found = detector.predict([read_image(file)], [category])
+    found = detector.predict([detector.open(file)], [category])
     doubt = detector.plausibility.doubt(found.looks[0], category)
     said = _judgement(detector, category, float(found.scores[0]))
     if doubt is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from inpformer.images.opening import open_image, read_file
+from inpformer.images.opening import read_file
 from inpformer.judging.challenge import Challenge
 from inpformer.judging.detector import Detector
 from pipelines.calibrate.held_out import GoodImage
@@ -23,7 +23,7 @@ def challenges(detector: Detector, images: Sequence[GoodImage], scores: Sequence
             continue
         nearest = images[min(own, key=lambda n: abs(scores[n] - limits.threshold))]
         content = read_file(nearest.path, str(nearest.path))
-        picture = open_image(content, str(nearest.path))
+        picture = detector.open(content, str(nearest.path))
         more = detector.count_views(picture.size)
         if size + len(content) > MOST_BYTES or views + more > MOST_VIEWS:
             continue

@@ -10,7 +10,6 @@ from PIL import Image
 
 from inpformer.backends.names import TORCH
 from inpformer.devices import best_device, device_name
-from inpformer.images.transform import read_image
 from inpformer.judging.detector import Detector, Prediction
 from pipelines.platform import ray_address
 from pipelines.platform.weights import load_encoder
@@ -55,7 +54,7 @@ class InProcess:
     def predictions(self, batches: Sequence[Batch]) -> Iterator[Prediction]:
         """See `Judge`."""
         for batch in batches:
-            yield predicted(self.detector, [read_image(path) for path in batch.images], batch)
+            yield predicted(self.detector, [self.detector.open(path) for path in batch.images], batch)
 
 
 def predicted(detector: Detector, pictures: Sequence[Image.Image], batch: Batch) -> Prediction:

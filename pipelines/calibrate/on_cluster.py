@@ -19,7 +19,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError
 
 from inpformer.backends.names import ONNXRUNTIME, OPENVINO
 from inpformer.devices import device_name
-from inpformer.images.opening import open_image, read_file
+from inpformer.images.opening import read_file
 from inpformer.judging.detector import Detector, Prediction
 from inpformer.streams import ahead
 from pipelines.calibrate.judge import Batch, load_detector, predicted
@@ -46,7 +46,7 @@ class Copy:
     def judge(self, contents: Sequence[bytes], batch: Batch) -> Prediction:
         """The prediction of a batch whose files hold `contents`."""
         with ThreadPoolExecutor() as pool:
-            pictures = list(pool.map(open_image, contents, map(str, batch.images)))
+            pictures = list(pool.map(self._detector.open, contents, map(str, batch.images)))
         return predicted(self._detector, pictures, batch)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from inpformer.images.transform import read_image
 from inpformer.judging.calibration import Threshold
 from pipelines.calibrate.gallery import Shown, draw_gallery
 from pipelines.calibrate.held_out import GoodImage, predict
@@ -50,7 +49,7 @@ def draw_outliers(
         maps = [one.anomaly_map for one in predict(judge, paths, categories, progress, own_folds)]
     pictures = []
     for (number, said), anomaly_map in zip(chosen.items(), maps, strict=True):
-        image = read_image(images[number].path)
+        image = detector.open(images[number].path)
         title = f"{images[number].category}: {images[number].path.name}, {scores[number]:.3f}, {said}"
         mask = np.zeros(anomaly_map.shape, np.bool_)
         seen = detector.frame(image.size).visible(image)

@@ -11,7 +11,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inpformer.errors import UserError
-from inpformer.images.transform import read_image
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
 from inpformer.judging.settings import CalibrationSettings
@@ -147,7 +146,7 @@ def draw(
         decision = limits.decide(j.score)
         kind = {(0, "FAIL"): "false alarm", (1, "PASS"): "missed"}.get((j.row.label, decision), f"{decision}, narrowly")
         title = f"{j.row.path}: {kind}, {j.score:.3f} against {limits.threshold:.3f}"
-        image = read_image(manifest.root / j.row.path)
+        image = detector.open(manifest.root / j.row.path)
         seen = detector.frame(image.size).visible(image)
         misses.append(Shown(title, seen, j.mask, j.anomaly_map, limits.threshold))
     draw_gallery(misses, folder / "worst.png")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from inpformer.errors import UserError
-from inpformer.images.transform import read_image
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
 from pipelines.manifest.table import Row
@@ -134,7 +133,7 @@ def _milliseconds(pair: Pair, root: Path, rows: Sequence[Row]) -> tuple[float, f
     """Of some of the images, by both in turns."""
     seconds = []
     for row in rows[:: -(-len(rows) // TIMED)]:
-        image = read_image(root / row.path)
+        image = pair.challenger.open(root / row.path)
         clock = [perf_counter()]
         for detector in pair.both:
             detector.predict([image], [row.category])

@@ -11,7 +11,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from inpformer.errors import UserError
-from inpformer.images.opening import open_image
 from inpformer.judging.calibration import Threshold, refuse_broken
 from inpformer.judging.detector import Detector, Prediction
 from inpformer.judging.plausibility import reviewed
@@ -128,7 +127,7 @@ def prove(
             limits, before = exported.thresholds[category], original.thresholds[category]
             away, flipped, on_edge = np.zeros(2), 0, 0
             for row in own:
-                image = open_image(content_of(root, row), str(root / row.path))
+                image = original.open(content_of(root, row), str(root / row.path))
                 found, taken = zip(*(_timed(one, image, category) for one in detectors), strict=True)
                 seconds.append(taken)
                 ours, theirs = (_score(one, root / row.path, name) for one, name in zip(found, NAMES, strict=True))

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inpformer.errors import UserError
-from inpformer.images.opening import open_image
 from inpformer.images.views import views
 from inpformer.judging.detector import Detector
 from pipelines.manifest.table import Manifest, Row
@@ -39,6 +38,6 @@ def pictures(detector: Detector, root: Path, rows: Sequence[Row]) -> Iterator[ND
     gone, changed or unreadable.
     """
     for number, row in enumerate(tqdm(rows, desc="setting ranges", unit="image", disable=None)):
-        image = open_image(content_of(root, row), str(root / row.path))
+        image = detector.open(content_of(root, row), str(root / row.path))
         seen = views(image.size, detector.tiling, augmented=False)
         yield np.ascontiguousarray(seen[number % len(seen)].picture(image, detector.encoder.transform))

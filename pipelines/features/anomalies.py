@@ -8,7 +8,7 @@ store. What of real defects is known comes from the training images alone.
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 from inpformer.errors import UserError
 from inpformer.images.frame import Box
 from inpformer.images.layouts.sample import IMAGE_SUFFIXES
-from inpformer.images.opening import open_image
+from inpformer.images.opening import is_deep_file, open_image
 from inpformer.images.pseudo.foreground import foreground
 from inpformer.images.pseudo.paste import pasted
 from inpformer.images.pseudo.patch import Mask, Picture, patched
@@ -45,11 +45,19 @@ SHARE_PASTED = 0.5  # of the variants, where there are real defects
 
 @dataclass(frozen=True)
 class Texture:
-    """A picture that patches are filled from: `row` of a training image, None for a file of the user's own."""
+    """A picture that patches are filled from: `row` of a training image, None for a file of the user's own. `white` is
+    as in `View`.
+    """
 
     path: Path
     sha256: str
     row: Row | None = None
+    white: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """Names what is seen of it."""
+        return View(white=self.white).key(self.sha256)
 
     def read(self, root: Path) -> bytes:
         """Raises UserError if the file is gone or changed."""
@@ -63,15 +71,16 @@ class Texture:
 
 @dataclass(frozen=True)
 class Defect:
-    """A real defect: a training image with its mask as PNG."""
+    """A real defect: a training image with its mask as PNG; `white` as in `View`."""
 
     row: Row
     mask: bytes
+    white: int | None = None
 
     @property
     def identity(self) -> str:
         """Names image and mask."""
-        return f"{self.row.sha256} {hashlib.sha256(self.mask).hexdigest()}"
+        return f"{View(white=self.white).key(self.row.sha256)} {hashlib.sha256(self.mask).hexdigest()}"
 
     @property
     def marked(self) -> Image.Image:
@@ -94,7 +103,7 @@ class AnomalyView:
     def key(self, sha256: str) -> str:
         """See `Keyed`."""
         source = self.source
-        of = source.identity if isinstance(source, Defect) else PROCEDURAL if source is None else source.sha256
+        of = PROCEDURAL if source is None else source.identity
         text = f"anomaly {FORMAT} {self.seed} {self.variant} {self.view.key(sha256)} {of}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -133,7 +142,7 @@ class AnomalyPictures:
 
     def made(self, transform: Transform) -> list[Made]:
         """The variants, in their order."""
-        image = open_image(self.content, self.name)
+        image = transform.open(self.content, self.name)
         seen: dict[Box | None, tuple[Picture, Mask]] = {}  # variants and forms of a window have its picture in common
         found = []
         for view, key, source in zip(self.views, self.keys, self.sources, strict=True):
@@ -159,11 +168,11 @@ class AnomalyPictures:
         if isinstance(source, Defect):
             marked = seen_mask(source.marked, transform)
             if marked.any():  # else it lies in the margin that the encoder does not see
-                defective = transform.picture(open_image(content, source.row.path))
+                defective = transform.picture(transform.open(content, source.row.path))
                 return pasted(picture, defective, marked, inside, rng)
         size = picture.shape[:2]
         if isinstance(source, Texture):
-            fill = recoloured(transform.picture(open_image(content, str(source.path))), size, rng)
+            fill = recoloured(transform.picture(transform.open(content, str(source.path))), size, rng)
         else:
             fill = procedural(size, rng)
         return patched(picture, fill, inside, rng)
@@ -184,7 +193,7 @@ class DefectPictures:
 
     def made(self, transform: Transform) -> list[Made]:
         """The views, in their order, before their forms."""
-        image = open_image(self.content, self.name)
+        image = transform.open(self.content, self.name)
         found = []
         for one in self.views:
             window = one.view.window
@@ -223,8 +232,9 @@ def anomaly_plan(manifest: Manifest, settings: FeatureSettings, real: bool) -> P
     Raises UserError if there are no textures, or no real defects with a mask where they are asked for.
     """
     chosen, tiling = settings.anomalies, settings.tiling
-    textures = find_textures(manifest, chosen.textures)
-    defects = find_defects(manifest) if real else {}
+    white = settings.encoder.white
+    textures = find_textures(manifest, chosen.textures, white)
+    defects = find_defects(manifest, white) if real else {}
 
     def of(row: Row) -> Sequence[AnomalyView | DefectView]:
         if row.label:
@@ -235,7 +245,7 @@ def anomaly_plan(manifest: Manifest, settings: FeatureSettings, real: bool) -> P
         training = row.split == "train"
         return [
             _variant(view, row, chosen.seed, number, textures, defects.get(row.category, ()) if training else ())
-            for view in row_views(row, tiling, manifest.shots)
+            for view in row_views(row, tiling, manifest.shots, white)
             for number in range(chosen.variants if training else 1)
         ]
 
@@ -288,7 +298,7 @@ def _variant(
 
 def _defect_views(defect: Defect, tiling: Tiling | None) -> list[View]:
     """A defect's whole image in all forms, or those of its tiles that are marked."""
-    seen = views((defect.row.width, defect.row.height), tiling, augmented=True)
+    seen = views((defect.row.width, defect.row.height), tiling, True, defect.white)
     if tiling is None:
         return seen
     mask = np.asarray(defect.marked)
@@ -303,14 +313,14 @@ def _source_content(root: Path, source: Source) -> bytes:
     return read_content(root, source.row) if isinstance(source, Defect) else source.read(root)
 
 
-def find_textures(manifest: Manifest, where: str) -> list[Texture]:
+def find_textures(manifest: Manifest, where: str, white: int) -> list[Texture]:
     """None for procedural textures. Raises UserError if a folder holds no pictures."""
     if where == PROCEDURAL:
         return []
     if where == IMAGES:
         good = (row for row in manifest.rows if row.split == "train" and not row.label)
         chosen = nsmallest(TEXTURES, good, key=lambda row: (row.sha256, row.path))
-        return [Texture(manifest.root / row.path, row.sha256, row) for row in chosen]
+        return [Texture(manifest.root / row.path, row.sha256, row, row.white(white)) for row in chosen]
     folder = Path(where).expanduser()
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
     if not files:
@@ -319,7 +329,8 @@ def find_textures(manifest: Manifest, where: str) -> list[Texture]:
             f"or set it to {PROCEDURAL} or {IMAGES}."
         )
     found = [Texture(file, hashlib.sha256(_content(file)).hexdigest()) for file in files]
-    return nsmallest(TEXTURES, found, key=lambda texture: texture.sha256)
+    few = nsmallest(TEXTURES, found, key=lambda texture: texture.sha256)
+    return [replace(one, white=white) if is_deep_file(_content(one.path), str(one.path)) else one for one in few]
 
 
 def _content(file: Path) -> bytes:
@@ -329,7 +340,7 @@ def _content(file: Path) -> bytes:
         raise UserError(f"{file} cannot be read ({error.strerror}): make it readable or remove it.") from None
 
 
-def find_defects(manifest: Manifest) -> Mapping[str, list[Defect]]:
+def find_defects(manifest: Manifest, white: int) -> Mapping[str, list[Defect]]:
     """The training images with defects whose mask marks something, by category.
 
     Raises UserError if there is none.
@@ -339,7 +350,7 @@ def find_defects(manifest: Manifest) -> Mapping[str, list[Defect]]:
         if row.split == "train" and row.label and row.mask_pixels:
             file = BytesIO()
             read_mask(manifest.root, row).save(file, "PNG")
-            found[row.category].append(Defect(row, file.getvalue()))
+            found[row.category].append(Defect(row, file.getvalue(), row.white(white)))
     if not found:
         raise UserError(
             "params.yaml: train.setting is semi-supervised, but no training image has a defect with a mask: put some "

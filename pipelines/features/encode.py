@@ -15,7 +15,6 @@ from inpformer.errors import UserError
 from inpformer.features import SHARD_IMAGES
 from inpformer.features.masks import pack_masks
 from inpformer.features.store import FeatureStore
-from inpformer.images.opening import open_image
 from inpformer.images.transform import Transform
 from inpformer.images.views import View
 from inpformer.streams import chunks
@@ -54,7 +53,7 @@ class ImageViews:
 
     def encodables(self, transform: Transform) -> list[Encodable]:
         """The views, in their order."""
-        image = open_image(self.content, self.name)
+        image = transform.open(self.content, self.name)
         return [Encodable(key, view.pixels(image, transform)) for key, view in zip(self.keys, self.views, strict=True)]
 
 

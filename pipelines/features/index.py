@@ -73,16 +73,17 @@ class Plan(Generic[V]):
     with_masks: bool = False
 
 
-def row_views(row: Row, tiling: Tiling | None, shots: int | None) -> list[View]:
-    """The views of an image: its tiles, and in few-shot training the 22 forms of each."""
-    return views((row.width, row.height), tiling, augmented=shots is not None and row.split == "train")
+def row_views(row: Row, tiling: Tiling | None, shots: int | None, white: int) -> list[View]:
+    """The views of an image: its tiles, and in few-shot training the 22 forms of each. `white` is the encoder's."""
+    augmented = shots is not None and row.split == "train"
+    return views((row.width, row.height), tiling, augmented, row.white(white))
 
 
-def good_views(manifest: Manifest, tiling: Tiling | None) -> Plan[View]:
+def good_views(manifest: Manifest, tiling: Tiling | None, white: int) -> Plan[View]:
     """The views of the good images that training learns from and validates on."""
 
     def of(row: Row) -> Sequence[View]:
-        return row_views(row, tiling, manifest.shots) if row.split in SPLITS and not row.label else ()
+        return row_views(row, tiling, manifest.shots, white) if row.split in SPLITS and not row.label else ()
 
     return Plan(of, partial(read_image_views, manifest.root))
 
@@ -116,7 +117,9 @@ def compute_features(
 
     Raises UserError if an image is missing, unreadable or not the one that the manifest saw.
     """
-    good = encode_lacking(manifest, encoder, settings, kept, good_views(manifest, settings.tiling))
+    good = encode_lacking(
+        manifest, encoder, settings, kept, good_views(manifest, settings.tiling, encoder.settings.white)
+    )
     bad = None if anomalies is None else encode_lacking(manifest, encoder, settings, kept, anomalies)
     return FeatureIndex(
         encoder.settings,

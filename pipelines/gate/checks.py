@@ -16,6 +16,8 @@ from pipelines.manifest.table import Row
 
 FEWEST_MASK_PIXELS = 4  # at the size that is measured: fewer may vanish in scaling
 MOST_OF_IMAGE = 0.9  # marked: more looks like good and defective exchanged
+DARK = 4  # times smaller than white: all lower than that looks like another number of bits
+WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1, 2**16 - 1)  # of cameras of 10, 12, 14 and 16 bits
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 # Images are resized to a square, whatever their shape: between the narrowest and the widest, a part may be
 # stretched by this factor before it is said, and shrunk by that.
@@ -83,6 +85,28 @@ def formats(rows: Sequence[Row], looks: Mapping[str, Look]) -> list[Finding]:
         for text, paths in odd.items():
             findings += _listed("formats", category, paths, text)
         findings += _shapes(category, members)
+    return findings
+
+
+def depth(rows: Sequence[Row], white: int) -> list[Finding]:
+    """Categories whose pictures of 16 bits a channel are all darker than a quarter of `white`, or some brighter: by the
+    good ones that are not for the test.
+    """
+    findings = []
+    for category, members in _by_category(rows):
+        deep = [row for row in members if row.largest and row.split != "test" and not row.label]
+        if not deep:
+            continue
+        brightest = max(deep, key=lambda row: (row.largest, row.path))
+        right = next(value for value in WHITES if value >= brightest.largest)
+        if right == white or white / DARK <= brightest.largest <= white:
+            continue
+        said = "what is brighter is white alike" if brightest.largest > white else "they are dark to the model"
+        text = (
+            f"the largest value of {len(deep)} good pictures of 16 bits a channel is {brightest.largest}, and "
+            f"features.encoder.white is {white}, so that {said}: {right} would cover them"
+        )
+        findings.append(Finding("depth", WARNING, category, (brightest.path,), text))
     return findings
 
 

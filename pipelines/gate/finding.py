@@ -48,7 +48,14 @@ CHECKS = {
         "Files unlike the others",
         "Transparency and CMYK are dropped or converted, a turn noted in the file (EXIF) is not applied, so that a "
         "mask may not fit, and grey pictures among coloured ones or very different shapes look odd to the model.",
-        "Save all pictures of a category the same way: 8-bit RGB or grey, upright, one size.",
+        "Save all pictures of a category the same way: RGB or grey, of as many bits, upright, one size.",
+    ),
+    "depth": Check(
+        "Pictures of 16 bits a channel that are dark, or cut off",
+        "Cameras of 10, 12 or 14 bits save in 16, and features.encoder.white says what is white. If that is too large, "
+        "the model sees little but black; if it is too small, all that is brighter becomes white alike.",
+        "Set features.encoder.white as the finding says, if these are your camera's bits; leave it if the parts are as "
+        "dark, or only reflections are cut off.",
     ),
     "held_out": Check(
         "Too few held-out good pictures",

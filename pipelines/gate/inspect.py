@@ -5,6 +5,8 @@ from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 
+from inpformer.config import build
+from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate import checks
@@ -16,28 +18,30 @@ from pipelines.gate.settings import GateSettings
 from pipelines.gate.similar import near_duplicates
 from pipelines.gate.suspects import suspects
 from pipelines.manifest.table import Manifest, read_manifest
-from pipelines.platform import files
-from pipelines.platform.params import read_section
+from pipelines.platform import files, params
 
 
-def inspect(manifest: Manifest, settings: GateSettings, promise: CalibrationSettings) -> tuple[list[Finding], Linked]:
+def inspect(
+    manifest: Manifest, settings: GateSettings, promise: CalibrationSettings, white: int
+) -> tuple[list[Finding], Linked]:
     """Runs all checks that are not ignored, in the order of CHECKS; with the findings, which good images show one part.
     It reads test images too, to find their copies and their own faults: no model, threshold or parameter is chosen by
-    them.
+    them. `white` is the encoder's, of pictures of 16 bits a channel.
 
     Raises UserError if an image is gone or unreadable since the manifest was made.
     """
     rows = list(manifest.rows)
     manifest = replace(manifest, rows=rows)  # read once, not anew by each check
-    looks = look_at_all(manifest)
+    looks = look_at_all(manifest, white)
     ignored = "near_duplicates" in settings.ignore
     alike, linked = ([], Linked()) if ignored else near_duplicates(rows, looks, promise.folds is not None)
     made: dict[str, Callable[[], list[Finding]]] = {
         "duplicates": lambda: checks.duplicates(rows),
         "near_duplicates": lambda: alike,
         "masks": lambda: checks.masks(rows),
-        "suspects": lambda: suspects(manifest),
+        "suspects": lambda: suspects(manifest, white),
         "formats": lambda: checks.formats(rows, looks),
+        "depth": lambda: checks.depth(rows, white),
         "held_out": lambda: checks.held_out(rows, linked, promise.false_alarm_rate, promise.confidence, promise.folds),
     }
     return [finding for name, check in made.items() if name not in settings.ignore for finding in check()], linked
@@ -54,12 +58,14 @@ def count(findings: Sequence[Finding], ignored: Collection[str]) -> dict[str, di
 
 def run(args: Namespace) -> None:
     """Writes report and findings, then stops the pipeline if there are errors."""
-    settings, manifest = read_section("gate", GateSettings), read_manifest(args.manifest)
-    found, linked = inspect(manifest, settings, read_section("calibrate", CalibrationSettings))
+    settings, manifest = params.read_section("gate", GateSettings), read_manifest(args.manifest)
+    encoder = params.check().get("features", {}).get("encoder", {})
+    white = build(EncoderSettings, encoder, f"{params.PARAMS_FILE}: features.encoder").white
+    found, linked = inspect(manifest, settings, params.read_section("calibrate", CalibrationSettings), white)
     counts = count(found, settings.ignore)
     with files.written_whole(args.report) as folder:
         folder.mkdir()
-        (folder / "index.html").write_text(page(manifest, found, settings.ignore), encoding="utf-8")
+        (folder / "index.html").write_text(page(manifest, found, settings.ignore, white), encoding="utf-8")
     write_linked(linked, args.linked)
     with files.written_whole(args.findings) as temporary:
         values = {"counts": counts, "ignored": settings.ignore, "findings": [asdict(finding) for finding in found]}

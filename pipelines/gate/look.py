@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from inpformer.images.transform import read_image
+from inpformer.images.opening import open_image
 from pipelines.gate.processes import JOB_IMAGES, spread
 from pipelines.gate.registration import SIDE, phases
 from pipelines.manifest.table import Manifest
@@ -32,27 +32,29 @@ class Look:
     phases: NDArray[np.uint8]
 
 
-def look_at_all(manifest: Manifest) -> dict[str, Look]:
+def look_at_all(manifest: Manifest, white: int) -> dict[str, Look]:
     """Reads every picture of the manifest once; by path. Raises UserError for one that is gone."""
-    return look_at(manifest.root, [row.path for row in manifest.rows])
+    return look_at(manifest.root, [row.path for row in manifest.rows], white)
 
 
-def look_at(root: Path, paths: Sequence[str]) -> dict[str, Look]:
-    """Reads pictures whose `paths` are relative to `root`; by path. Raises UserError for one that is gone."""
-    jobs = [(root, paths[start : start + JOB_IMAGES]) for start in range(0, len(paths), JOB_IMAGES)]
+def look_at(root: Path, paths: Sequence[str], white: int) -> dict[str, Look]:
+    """Reads pictures whose `paths` are relative to `root`; by path. `white` is that of 16 bits a channel. Raises
+    UserError for one that is gone.
+    """
+    jobs = [(root, paths[start : start + JOB_IMAGES], white) for start in range(0, len(paths), JOB_IMAGES)]
     with spread(len(paths)) as each:
         looks = chain.from_iterable(each(_look_at, jobs))
         return dict(zip(paths, tqdm(looks, "looking", len(paths), disable=None), strict=True))
 
 
-def picture(path: Path) -> Image.Image:
+def picture(path: Path, white: int) -> Image.Image:
     """The only place where the gate opens a file. Raises UserError for one that cannot be read."""
-    return read_image(path)
+    return open_image(path, str(path), white)
 
 
-def _look_at(job: tuple[Path, Sequence[str]]) -> list[Look]:
-    root, paths = job
-    return [look_at_picture(picture(root / path)) for path in paths]
+def _look_at(job: tuple[Path, Sequence[str], int]) -> list[Look]:
+    root, paths, white = job
+    return [look_at_picture(picture(root / path, white)) for path in paths]
 
 
 def look_at_picture(image: Image.Image) -> Look:

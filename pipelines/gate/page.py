@@ -1,10 +1,9 @@
 """The gate's report: one HTML page with the pictures in it, without script, for whoever owns the images."""
 
 from base64 import b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 from io import BytesIO
-from pathlib import Path
 
 from PIL import Image
 
@@ -30,14 +29,21 @@ figcaption { font-size: .75rem; overflow-wrap: anywhere }
 """
 
 
-def page(manifest: Manifest, findings: Sequence[Finding], ignored: Collection[str]) -> str:
-    """The whole page: a line a check, then each check with its findings and some of their pictures."""
+def page(manifest: Manifest, findings: Sequence[Finding], ignored: Collection[str], white: int) -> str:
+    """The whole page: a line a check, then each check with its findings and some of their pictures, in which `white` is
+    that of 16 bits a channel.
+    """
+
+    def shown(path: str) -> str:
+        """A data URL. The picture lies as the pipeline reads it, without EXIF's turn."""
+        return thumbnail(picture(manifest.root / path, white))
+
     by_check = {name: [f for f in findings if f.check == name] for name in CHECKS}
     summary = "".join(
         f'<tr><td><a href="#{name}">{check.title}</a></td>{_status(by_check[name], name in ignored)}</tr>'
         for name, check in CHECKS.items()
     )
-    details = "".join(_section(manifest, name, check, by_check[name]) for name, check in CHECKS.items())
+    details = "".join(_section(shown, name, check, by_check[name]) for name, check in CHECKS.items())
     errors = sum(f.severity == ERROR for f in findings)
     verdict = "Errors stop the pipeline: mend them and run it again." if errors else "Nothing stops the pipeline."
     read = f"{len(manifest.rows)} pictures in {escape(str(manifest.root))} were read"
@@ -59,7 +65,7 @@ def _status(findings: Sequence[Finding], ignored: bool) -> str:
     return f"<td>{', '.join(said) or nothing}</td>"
 
 
-def _section(manifest: Manifest, name: str, check: Check, findings: Sequence[Finding]) -> str:
+def _section(image: Callable[[str], str], name: str, check: Check, findings: Sequence[Finding]) -> str:
     """A check with findings; nothing for one without."""
     if not findings:
         return f'<span id="{name}"></span>'
@@ -69,7 +75,7 @@ def _section(manifest: Manifest, name: str, check: Check, findings: Sequence[Fin
         if left <= 0:
             shown.append(f"<p>{len(findings) - len(shown)} more are listed in the findings file (JSON).</p>")
             break
-        shown.append(_finding(manifest, finding, finding.paths[: min(left, OF_ONE)]))
+        shown.append(_finding(image, finding, finding.paths[: min(left, OF_ONE)]))
         left -= max(1, min(OF_ONE, len(finding.paths)))
     return (
         f'<h2 id="{name}">{check.title}</h2><p><b>What it means.</b> {check.meaning}</p>'
@@ -77,20 +83,14 @@ def _section(manifest: Manifest, name: str, check: Check, findings: Sequence[Fin
     )
 
 
-def _finding(manifest: Manifest, finding: Finding, paths: Sequence[str]) -> str:
+def _finding(image: Callable[[str], str], finding: Finding, paths: Sequence[str]) -> str:
     pictures = "".join(
-        f'<figure><img src="{_thumbnail(manifest.root / path)}" alt=""><figcaption>{escape(path)}</figcaption></figure>'
-        for path in paths
+        f'<figure><img src="{image(path)}" alt=""><figcaption>{escape(path)}</figcaption></figure>' for path in paths
     )
     hidden = len(finding.paths) - len(paths)
     more = f"<p>{hidden} more are listed in the findings file (JSON).</p>" if hidden else ""
     text = f"<p><b>{escape(finding.category)}</b>: {escape(finding.text)}</p>"
     return f'<div class="finding {finding.severity}">{text}<div class="pictures">{pictures}</div>{more}</div>'
-
-
-def _thumbnail(path: Path) -> str:
-    """A data URL. The picture lies as the pipeline reads it, without EXIF's turn."""
-    return thumbnail(picture(path))
 
 
 def thumbnail(image: Image.Image) -> str:

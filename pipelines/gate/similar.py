@@ -60,11 +60,13 @@ def _across(category: str, members: Sequence[Row], likeness: Likeness, pooled: b
     return findings
 
 
-def look_for_linked(root: Path, paths: Sequence[str], digests: Sequence[str]) -> Linked:
-    """The groups among pictures of one category, whose `paths` are relative to `root`, as of the good images of val."""
+def look_for_linked(root: Path, paths: Sequence[str], digests: Sequence[str], white: int) -> Linked:
+    """The groups among pictures of one category, whose `paths` are relative to `root`, as of the good images of val;
+    `white` is that of 16 bits a channel.
+    """
     if len(paths) < 2:  # nothing to whiten by
         return Linked(True)
-    looks = look_at(root, paths)
+    looks = look_at(root, paths, white)
     likeness = Likeness.of([looks[path] for path in paths], digests)
     return Linked(True, [[paths[n] for n in group] for group in likeness.together(range(len(paths)))])
 

@@ -62,22 +62,25 @@ class Memory:
 
 
 class Job(NamedTuple):
-    """Images to encode, or images of a memory that are encoded already: numbers `start` to `stop` in it."""
+    """Images to encode, or images of a memory that are encoded already: numbers `start` to `stop` in it. `white` is
+    that of 16 bits a channel.
+    """
 
     root: Path
     paths: Sequence[str]
+    white: int
     memory: Path | None = None
     start: int = 0
     stop: int = 0
 
 
-def suspects(manifest: Manifest) -> list[Finding]:
+def suspects(manifest: Manifest, white: int) -> list[Finding]:
     """Train and val images whose strangest tokens are far from those of the other ones, the strangest first.
 
     Images whose score is more than STANDS_OUT robust standard deviations (median, MAD) above the median of the
     category are reported. Every image is scored, copies once; with more than MEMORY_IMAGES in a category they are held
     against a seeded sample of so many. Pictures of the same part hide one another, as does a defect that several good
-    pictures share.
+    pictures share. `white` is that of 16 bits a channel.
     """
     distinct = {row.sha256: row for row in manifest.rows if row.split != "test" and not row.label}
     learnt: dict[str, list[Row]] = defaultdict(list)
@@ -92,7 +95,7 @@ def suspects(manifest: Manifest) -> list[Finding]:
     ):
         for category, rows in large.items():
             ordered = sample_first(rows)
-            scores = score_all(manifest.root, [row.path for row in ordered], each, progress)
+            scores = score_all(manifest.root, [row.path for row in ordered], white, each, progress)
             for row, far in zip(ordered, deviations(scores), strict=True):
                 if far > STANDS_OUT:
                     bound = f"{far:.1f} robust standard deviations from them, said from {STANDS_OUT:g} on"
@@ -108,16 +111,17 @@ def sample_first(images: Sequence[T]) -> list[T]:
     return [images[n] for n in np.random.default_rng(0).permutation(len(images))]
 
 
-def score_all(root: Path, paths: Sequence[str], each: Spread, progress: tqdm) -> NDArray[np.float32]:
+def score_all(root: Path, paths: Sequence[str], white: int, each: Spread, progress: tqdm) -> NDArray[np.float32]:
     """The scores [n] of all images of a category; the first MEMORY_IMAGES are those that all are held against."""
     sample, rest = paths[:MEMORY_IMAGES], paths[MEMORY_IMAGES:]
     found: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         memory = Path(folder) / "memory.safetensors"
-        encoded = each(_tokens, [Job(root, sample[n : n + JOB_IMAGES]) for n in range(0, len(sample), JOB_IMAGES)])
+        starts = range(0, len(sample), JOB_IMAGES)
+        encoded = each(_tokens, [Job(root, sample[n : n + JOB_IMAGES], white) for n in starts])
         save_file({"tokens": torch.cat(list(encoded))}, memory)
-        jobs = [Job(root, (), memory, n, min(n + JOB_IMAGES, len(sample))) for n in range(0, len(sample), JOB_IMAGES)]
-        jobs += [Job(root, rest[n : n + JOB_IMAGES], memory) for n in range(0, len(rest), JOB_IMAGES)]
+        jobs = [Job(root, (), white, memory, n, min(n + JOB_IMAGES, len(sample))) for n in starts]
+        jobs += [Job(root, rest[n : n + JOB_IMAGES], white, memory) for n in range(0, len(rest), JOB_IMAGES)]
         for part in each(_score, jobs):
             found += part
             progress.update(len(part))
@@ -148,7 +152,7 @@ def _encoder() -> Encoder:
 def _tokens(job: Job) -> Tensor:
     """[n, N, C] float16 of the job's images, on the CPU."""
     encoder = _encoder()
-    pixels = ahead(lambda path: encoder.transform.image(picture(job.root / path)), job.paths, IMAGES_AHEAD)
+    pixels = ahead(lambda path: encoder.transform.image(picture(job.root / path, job.white)), job.paths, IMAGES_AHEAD)
     return torch.cat(list(_encode(encoder, pixels)))
 
 

@@ -18,10 +18,12 @@ from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
 from inpformer.nn.tensors import load_exactly
+from pipelines.features.settings import FeatureSettings
 from pipelines.platform import files, provenance
 from pipelines.platform.aliases import CHALLENGER
 from pipelines.platform.params import read_section
@@ -56,7 +58,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def bring_encoder(official: Mapping[str, Tensor], name: str, resize: int, crop: int, folder: Path) -> Encoder:
+def bring_encoder(
+    official: Mapping[str, Tensor], name: str, resize: int, crop: int, white: int, folder: Path
+) -> Encoder:
     """Writes the checkpoint's encoder into `folder` in timm's naming, every key and shape checked, and loads it.
 
     Raises UserError if it is not of the ViT `name`.
@@ -71,7 +75,7 @@ def bring_encoder(official: Mapping[str, Tensor], name: str, resize: int, crop: 
     file = folder / f"{name}-{sha256[:12]}.safetensors"
     with files.written_whole(file) as temporary:
         temporary.write_bytes(content)
-    return load_encoder(EncoderSettings(name, file.as_posix(), sha256, resize, crop, levels=None))
+    return load_encoder(EncoderSettings(name, file.as_posix(), sha256, resize, crop, levels=None, white=white))
 
 
 def import_detector(official: Mapping[str, Tensor], encoder: Encoder, learnt_from: LearntFrom, source: str) -> Detector:
@@ -86,10 +90,17 @@ def import_detector(official: Mapping[str, Tensor], encoder: Encoder, learnt_fro
 
 
 def load_checkpoint(
-    file: Path, name: str | None, weights: str | None, resize: int, crop: int, folder: Path, learnt_from: LearntFrom
+    file: Path,
+    name: str | None,
+    weights: str | None,
+    resize: int,
+    crop: int,
+    folder: Path,
+    learnt_from: LearntFrom,
+    white: int = WHITE,
 ) -> Detector:
     """Reads a checkpoint with its encoder, or with the encoder `weights` (hub or a file) where those are given: then
-    the checkpoint's own, if it has one, must be the same by digest.
+    the checkpoint's own, if it has one, must be the same by digest. `white` is that of the pictures to be judged.
     """
     official = read_tensors(file)
     name = name or METHOD.authors.encoder_name(official)
@@ -98,9 +109,9 @@ def load_checkpoint(
     brought = any(key.startswith("encoder.") for key in official)
     if not brought and weights is None:
         raise UserError(f"{file} holds no encoder: give --weights hub, or the path of a .safetensors file.")
-    encoder = bring_encoder(official, name, resize, crop, folder) if brought else None
+    encoder = bring_encoder(official, name, resize, crop, white, folder) if brought else None
     if weights is not None:
-        given = load_encoder(EncoderSettings(name, weights, None, resize, crop, levels=None))
+        given = load_encoder(EncoderSettings(name, weights, None, resize, crop, levels=None, white=white))
         if encoder is not None and encoder.digest != given.digest:
             raise UserError(
                 f"the encoder in {file} is {encoder.digest[:12]}, {name} from {weights} is {given.digest[:12]}: "
@@ -115,8 +126,9 @@ def run(args: Namespace) -> None:
     """Imports, saves the detector folder and registers it under @challenger."""
     model_name = read_section("register", RegisterSettings).model_name
     learnt_from = LearntFrom(args.setting, "", tuple(args.categories))
+    white = read_section("features", FeatureSettings).encoder.white  # of the camera, which no checkpoint knows
     detector = load_checkpoint(
-        args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, learnt_from
+        args.checkpoint, args.encoder, args.weights, args.resize, args.crop, args.encoders, learnt_from, white
     )
     with files.written_whole(args.out) as folder:
         detector.save(folder)

@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 from argparse import Namespace
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from inpformer.errors import UserError
+from inpformer.images.deep import DeepPicture
 from inpformer.images.layouts import detect, list_data
 from inpformer.images.layouts.masks import union
 from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, refuse_all
-from inpformer.images.opening import open_image
+from inpformer.images.opening import open_as_it_is, open_image
 from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
 from pipelines.manifest.table import Manifest, Row, write_manifest
 from pipelines.platform.params import read_section
+
+T = TypeVar("T")
 
 
 def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
@@ -56,7 +60,9 @@ def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
     masks = {row.path: digests for row, digests in inspected}
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps([asdict(row), masks[row.path]]).encode())
+        identity = asdict(row)
+        del identity["largest"]  # sha256 settles it, and manifests older than it keep their digest
+        digest.update(json.dumps([identity, masks[row.path]]).encode())
     return Manifest(data.root, digest.hexdigest(), rows, data.layout, settings.shots)
 
 
@@ -70,20 +76,19 @@ def _read_parquet(file: Path) -> list[dict[str, object]]:
 
 def _inspect(sample: Sample, root: Path, told: Collection[object]) -> tuple[Row, list[str]] | list[Problem]:
     """A sample's row and its masks' sha256; or all that is wrong with its files, but for those in `told`."""
-    files = [sample.path, *sample.masks]
     problems: list[Problem] = []
-    opened = [None if file in told else _try(file, problems) for file in files]
-    decoded = [pair for pair in opened if pair]
-    if opened[0]:
-        image, digest = opened[0]
-        for file, mask in zip(files[1:], opened[1:], strict=True):
-            if mask and mask[0].size != image.size:
-                sizes = f"{mask[0].width}×{mask[0].height}, its image is {image.width}×{image.height} pixels"
+    seen = None if sample.path in told else _try(_see, sample.path, problems)
+    opened = [None if file in told else _try(_decode, file, problems) for file in sample.masks]
+    masks = [pair for pair in opened if pair]
+    if seen:
+        for file, mask in zip(sample.masks, opened, strict=True):
+            if mask and mask[0].size != seen.size:
+                width, height = seen.size
+                sizes = f"{mask[0].width}×{mask[0].height}, its image is {width}×{height} pixels"
                 problems.append(Problem.at(file, f"the mask is {sizes}"))
-    if problems or len(decoded) < len(files):
+    if problems or not seen or len(masks) < len(sample.masks):
         return problems
-    masks = [mask for mask, _ in decoded[1:]]
-    marked = np.asarray(union(masks, sample.mask_level)) if masks else np.zeros(0)
+    marked = np.asarray(union([mask for mask, _ in masks], sample.mask_level)) if masks else np.zeros(0)
     row = Row(
         path=sample.path.relative_to(root).as_posix(),
         category=sample.category,
@@ -93,29 +98,50 @@ def _inspect(sample: Sample, root: Path, told: Collection[object]) -> tuple[Row,
         masks=[file.relative_to(root).as_posix() for file in sample.masks],
         mask_level=sample.mask_level,
         mask_pixels=int(np.count_nonzero(marked)),
-        width=image.width,
-        height=image.height,
-        sha256=digest,
+        width=seen.size[0],
+        height=seen.size[1],
+        sha256=seen.sha256,
         part=sample.part,
+        largest=seen.largest,
     )
-    return row, [mask_digest for _, mask_digest in decoded[1:]]
+    return row, [digest for _, digest in masks]
 
 
-def _try(file: Path, problems: list[Problem]) -> tuple[Image.Image, str] | None:
+def _try(read: Callable[[Path], T], file: Path, problems: list[Problem]) -> T | None:
     try:
-        return _decode(file)
+        return read(file)
     except UserError as error:
         problems.append(Problem(file, str(error)))
         return None
 
 
+class _Seen(NamedTuple):
+    """Of an image; `largest` as in `Row`."""
+
+    size: tuple[int, int]
+    largest: int
+    sha256: str
+
+
+def _see(path: Path) -> _Seen:
+    """Raises UserError that says what is wrong with the image."""
+    content = _read(path)
+    picture = open_as_it_is(content, str(path))
+    largest = picture.largest if isinstance(picture, DeepPicture) else 0
+    return _Seen(picture.size, largest, hashlib.sha256(content).hexdigest())
+
+
 def _decode(path: Path) -> tuple[Image.Image, str]:
-    """The picture and the sha256 of its file. Raises UserError that says what is wrong with it."""
+    """A mask, of 8 bits a channel, and the sha256 of its file. Raises UserError that says what is wrong with it."""
+    content = _read(path)
+    return open_image(content, str(path)), hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: it cannot be read ({error.strerror})") from None
-    return open_image(content, str(path)), hashlib.sha256(content).hexdigest()
 
 
 def read_mask(root: Path, row: Row) -> Image.Image:

@@ -3,7 +3,7 @@
 import json
 import typing
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,8 @@ class Row:
     """One image. `path` and `masks` are relative to the data folder; `split` is train, val or test; `label` 1 for
     anomalous; `width` and `height` in pixels; `sha256` (hex) of the file. A pixel is defective where any mask is
     above `mask_level`; `mask_pixels` counts them: 0 for an anomalous image means that nothing is marked. `part` names
-    the physical part that several images of the category show, "" where unknown.
+    the physical part that several images of the category show, "" where unknown. `largest` is the largest value of an
+    image of 16 bits a channel, 0 of one of 8.
     """
 
     path: str
@@ -37,6 +38,11 @@ class Row:
     height: int
     sha256: str
     part: str
+    largest: int = 0
+
+    def white(self, white: int) -> int | None:
+        """`white`, if what is seen of the image depends on it: not of 8 bits a channel, nor of all black."""
+        return white if self.largest else None
 
 
 class StoredRows(Collection[Row]):
@@ -117,7 +123,8 @@ def read_manifest(file: Path) -> Manifest:
     try:
         schema = pq.read_schema(file)
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        if missing := {f.name for f in fields(Row)} - set(schema.names):
+        # Older versions keep manifests without what has a default.
+        if missing := {f.name for f in fields(Row) if f.default is MISSING} - set(schema.names):
             raise KeyError(min(missing))
         shots = json.loads(metadata["shots"])
         return Manifest(Path(metadata["root"]), metadata["digest"], StoredRows(file), metadata["layout"], shots)

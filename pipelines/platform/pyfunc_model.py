@@ -12,7 +12,6 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from inpformer.encoders.encoder import load_fetched
 from inpformer.errors import UserError
-from inpformer.images.opening import open_image
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 
@@ -48,7 +47,7 @@ class DetectorModel(PythonModel):
         if category is None and (self.detector.folds or set(self.detector.models) != {ALL}):
             known = ", ".join(sorted(self.detector.thresholds))
             raise UserError(f"the score depends on the category: name it in the column category, one of {known}.")
-        image = open_image(content, "the image")
+        image = self.detector.open(content, "the image")
         prediction = self.detector.predict([image], [category or ALL])
         score = float(prediction.scores[0])
         if category is None:

@@ -11,7 +11,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from inpformer.errors import UserError
-from inpformer.images.opening import open_image
 from inpformer.judging.calibration import Threshold, refuse_broken
 from inpformer.judging.detector import Detector
 from inpformer.metrics.settings import BootstrapSettings
@@ -154,11 +153,15 @@ def _judged(
 ) -> Iterator[tuple[Image.Image, tuple[Judged, Judged]]]:
     for start in range(0, len(rows), BATCH_SIZE):
         batch = rows[start : start + BATCH_SIZE]
-        images = [open_image(content_of(root, row), str(root / row.path)) for row in batch]
+        contents = [(content_of(root, row), str(root / row.path)) for row in batch]
+        images = [pair.challenger.open(*one) for one in contents]
+        # Of 16 bits a channel they are not the same pictures where the two differ in what is white.
+        same_white = pair.other.encoder.settings.white == pair.challenger.encoder.settings.white
+        theirs = images if same_white else [pair.other.open(*one) for one in contents]
         categories = [row.category for row in batch]
         first = pair.challenger.predict(images, categories)
         alone = pair.other is pair.challenger  # there is nothing but chance to weigh it against
-        predictions = (first, first if alone else pair.other.predict(images, categories))
+        predictions = (first, first if alone else pair.other.predict(theirs, categories))
         for n, (row, image) in enumerate(zip(batch, images, strict=True)):
             mask = read_mask(root, row)
             if np.count_nonzero(np.asarray(mask)) != row.mask_pixels:

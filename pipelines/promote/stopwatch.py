@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from inpformer.devices import best_device
-from inpformer.images.opening import open_image
 from inpformer.judging.detector import Detector
 from pipelines.platform.weights import load_encoder
 from pipelines.promote.cost import WARM_UP, Cost, peak_memory
@@ -31,6 +30,6 @@ def measure(folder: Path, images: Sequence[tuple[str, str]]) -> Cost:
 
 
 def _decide(detector: Detector, content: bytes, category: str) -> None:
-    image = open_image(content, "the image")
+    image = detector.open(content, "the image")
     found = detector.predict([image], [category])
     detector.decide(float(found.scores[0]), found.maps[0], found.looks[0], image.size, category)

@@ -147,8 +147,8 @@ def scope_of(tests: SharedImages, pair: Pair) -> Scope:
         )
     if len({(one.encoder.transform, one.tiling) for one in pair.both}) > 1:
         notes.append(
-            "the two see images differently (size, cut or tiles): pixel measures are each one's own, and leave out "
-            "images whose defect one of them does not see"
+            "the two see images differently (size, cut, tiles or what is white): pixel measures are each one's own, "
+            "and leave out images whose defect one of them does not see"
         )
     new = sorted(mine - theirs)
     if new:

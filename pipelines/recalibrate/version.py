@@ -19,7 +19,6 @@ from pipelines.calibrate.challenges import challenges
 from pipelines.calibrate.held_out import GoodImage, plausibility, promise, scores_of, thresholds, unchecked, unseen_by
 from pipelines.calibrate.judge import InProcess
 from pipelines.calibrate.other_device import check_on_cpu
-from pipelines.gate.linked import Linked
 from pipelines.gate.settings import GateSettings
 from pipelines.gate.similar import look_for_linked
 from pipelines.manifest.settings import ManifestSettings
@@ -35,9 +34,8 @@ from pipelines.register.settings import RegisterSettings
 KEPT_TAGS = ("setting", "data.digest", "encoder.digest", "seed", "imported.from", "imported.sha256")
 
 
-def good_images(folder: Path, category: str, part: str | None, look: bool) -> list[GoodImage]:
+def good_images(folder: Path, category: str, part: str | None) -> list[GoodImage]:
     """The images of a folder; `part` is the regular expression over a file's name whose first group names its part.
-    `look`: near duplicates are looked for, as the gate does.
 
     Raises UserError if there are none, and if `part` fits none of them.
     """
@@ -52,11 +50,14 @@ def good_images(folder: Path, category: str, part: str | None, look: bool) -> li
         )
     parts = [(match[1] or "") if match else "" for match in found]
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    linked = look_for_linked(folder, [str(file.relative_to(folder)) for file in files], digests) if look else Linked()
-    return [
-        GoodImage(file, category, sha256, name, linked.group(str(file.relative_to(folder))))
-        for file, sha256, name in zip(files, digests, parts, strict=True)
-    ]
+    return [GoodImage(file, category, sha256, name) for file, sha256, name in zip(files, digests, parts, strict=True)]
+
+
+def linked_images(folder: Path, images: Sequence[GoodImage], white: int) -> list[GoodImage]:
+    """The same with their groups: near duplicates are looked for, as the gate does. `white` is the detector's."""
+    names = [str(image.path.relative_to(folder)) for image in images]
+    linked = look_for_linked(folder, names, [image.sha256 for image in images], white)
+    return [replace(image, linked=linked.group(name)) for image, name in zip(images, names, strict=True)]
 
 
 def part_expression(given: str | None) -> str | None:
@@ -90,13 +91,15 @@ def run(args: Namespace) -> None:
     model_name = read_section("register", RegisterSettings).model_name
     part = part_expression(args.part)
     look = "near_duplicates" not in read_section("gate", GateSettings).ignore
-    images = good_images(args.normals, args.category, part, look)
+    images = good_images(args.normals, args.category, part)
     source = find_version(model_name, args.version)
     device = best_device()
     with tempfile.TemporaryDirectory(prefix="inpformer-") as folder:
         fetched, made = download_detector(model_name, source.number, Path(folder)), Path(folder) / "recalibrated"
         detector = Detector.load(fetched, args.encoder_weights, device, load_encoder)
         check_category(detector, args.category)
+        if look:
+            images = linked_images(args.normals, images, detector.encoder.settings.white)
         detector.thresholds.pop(args.category, None)  # the scores of models of folds would follow it
         scores, looks = scores_of(InProcess(detector), images)
         threshold = thresholds(images, scores, settings, unseen_by(detector, settings))[args.category]

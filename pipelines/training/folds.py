@@ -84,7 +84,7 @@ def fold_of(job: Job, rows: Sequence[Row], showing: Showing | None) -> Fold:
     views = b"".join(
         bytes.fromhex(view.key(row.sha256))
         for row in rows
-        for view in row_views(row, job.index.tiling, job.manifest.shots)
+        for view in row_views(row, job.index.tiling, job.manifest.shots, job.index.encoder.white)
     )
     if showing is None:
         return Fold(views)

@@ -19,7 +19,6 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
-from inpformer.images.opening import open_image
 from inpformer.images.pseudo.foreground import foreground
 from inpformer.images.pseudo.patch import patched
 from inpformer.images.pseudo.textures import recoloured
@@ -71,13 +70,15 @@ def judged_set(
 
     Raises UserError if an image changed, or if there is no labelled validation image where these are asked for.
     """
+    white = encoder.settings.white
     if settings.objective != LABELLED:
-        good = choose(manifest.held_out, tiling, settings.images)
+        good = choose(manifest.held_out, tiling, settings.images, white)
         count, pictures = 2 * len(good), _with_pseudo_anomalies(manifest, good, encoder.transform, settings.seed)
     else:
-        defective = _labelled(manifest, tiling)
+        defective = _labelled(manifest, tiling, white)
         wanted = {row.category for row, _ in defective}
-        good = choose((row for row in manifest.held_out if row.category in wanted), tiling, settings.images)
+        held_out = (row for row in manifest.held_out if row.category in wanted)
+        good = choose(held_out, tiling, settings.images, white)
         if lacking := wanted - {row.category for row, _ in good}:
             raise UserError(
                 f"params.yaml: tune.images is {settings.images}, too few for good ones of every category with labelled "
@@ -97,14 +98,14 @@ def judged_set(
     return JudgedSet(together, masks, labels, known, categories, encoder.transform.crop)
 
 
-def choose(rows: Iterable[Row], tiling: Tiling | None, most: int) -> list[Seen]:
+def choose(rows: Iterable[Row], tiling: Tiling | None, most: int, white: int) -> list[Seen]:
     """At most so many views of the images, as many of each category as of the others, chosen by content alone. The rows
-    stream by.
+    stream by. `white` is the encoder's.
     """
     kept: dict[str, dict[str, Seen]] = defaultdict(dict)
     for row in rows:
         mine = kept[row.category]
-        mine |= {view.key(row.sha256): (row, view) for view in row_views(row, tiling, None)}
+        mine |= {view.key(row.sha256): (row, view) for view in row_views(row, tiling, None, white)}
         if len(mine) > 2 * most:
             kept[row.category] = dict(nsmallest(most, mine.items()))
     ranked = [(rank, seen) for mine in kept.values() for rank, (_, seen) in enumerate(sorted(mine.items()))]
@@ -119,9 +120,9 @@ def _with_pseudo_anomalies(
     learnt = (row for row in manifest.rows if row.split == "train" and not row.label)
     textures = nsmallest(TEXTURES, learnt, key=lambda row: row.sha256)
     nothing = np.zeros((MAP_SIZE, MAP_SIZE), np.bool_)
-    for row, view, image in _read(manifest, good):
+    for row, view, image in _read(manifest, good, transform):
         rng = np.random.default_rng([seed, int(view.key(row.sha256)[:16], 16)])
-        texture = transform.picture(_image(manifest, textures[rng.integers(len(textures))]))
+        texture = transform.picture(_image(manifest, textures[rng.integers(len(textures))], transform))
         picture = transform.picture(image if view.window is None else image.crop(view.window))
         fill = recoloured(texture, picture.shape[:2], rng)
         changed, mask = patched(picture, fill, foreground(picture), rng)
@@ -129,7 +130,7 @@ def _with_pseudo_anomalies(
         yield Picture(transform.normalised(changed), to_map_size(mask), True, True, row.category)
 
 
-def _labelled(manifest: Manifest, tiling: Tiling | None) -> list[Seen]:
+def _labelled(manifest: Manifest, tiling: Tiling | None, white: int) -> list[Seen]:
     # Which tile of a defective image is anomalous, only its mask says.
     rows = [row for row in manifest.split("val") if row.label and (tiling is None or row.mask_pixels)]
     if not rows:
@@ -138,14 +139,14 @@ def _labelled(manifest: Manifest, tiling: Tiling | None) -> list[Seen]:
             f"params.yaml: tune.objective is 'labelled', but the data has no defective image in split val{with_mask}: "
             "name some in a table (samples.csv, column split), or set tune.objective to pseudo."
         )
-    return [(row, view) for row in rows for view in row_views(row, tiling, None)]
+    return [(row, view) for row in rows for view in row_views(row, tiling, None, white)]
 
 
 def _with_labels(
     manifest: Manifest, seen: Sequence[Seen], transform: Transform, tiling: Tiling | None
 ) -> Iterator[Picture]:
     """The user's own images with their masks."""
-    for row, view, image in _read(manifest, seen):
+    for row, view, image in _read(manifest, seen, transform):
         whole = read_mask(manifest.root, row)
         mask = transform.mask(whole if view.window is None else whole.crop(view.window))
         anomalous = bool(row.label) if tiling is None else bool(mask.any())
@@ -153,15 +154,15 @@ def _with_labels(
         yield Picture(view.pixels(image, transform), mask, anomalous, known, row.category)
 
 
-def _read(manifest: Manifest, seen: Sequence[Seen]) -> Iterator[tuple[Row, View, Image.Image]]:
+def _read(manifest: Manifest, seen: Sequence[Seen], transform: Transform) -> Iterator[tuple[Row, View, Image.Image]]:
     """Each view with its image, which is read once for all views of it that follow each other."""
     path, image = "", Image.new("L", (1, 1))
     for row, view in seen:
         if row.path != path:
-            path, image = row.path, _image(manifest, row)
+            path, image = row.path, _image(manifest, row, transform)
         yield row, view, image
 
 
-def _image(manifest: Manifest, row: Row) -> Image.Image:
+def _image(manifest: Manifest, row: Row, transform: Transform) -> Image.Image:
     """The picture of a row, if it is still the one that the manifest saw."""
-    return open_image(read_image_views(manifest.root, row, []).content, row.path)
+    return transform.open(read_image_views(manifest.root, row, []).content, row.path)

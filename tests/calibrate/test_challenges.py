@@ -1,16 +1,20 @@
 """Which pictures calibrate gives to a detector."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from inpformer.encoders.encoder import Encoder
 from inpformer.judging.challenge import check_challenges
 from inpformer.judging.detector import Detector
 from pipelines.calibrate import challenges as module
 from pipelines.calibrate.challenges import challenges
 from pipelines.calibrate.held_out import GoodImage
 from tests.conftest import limits
+from tests.images.deep_files import png, rule, values
 from tests.serving.pictures import as_file, picture
 
 
@@ -38,6 +42,19 @@ def test_the_nearest_to_its_threshold_of_each_category(detector: Detector, image
     ]
     detector.challenges = found
     assert check_challenges(detector) == 2
+
+
+def test_pictures_of_twelve_bits_are_seen_by_the_detectors_white(detector: Detector, tmp_path: Path) -> None:
+    deep = values(60, 90) // 16
+    file = tmp_path / "deep.png"
+    file.write_bytes(png(deep))
+    one = detector.encoder
+    detector.encoder = Encoder(replace(one.settings, white=4095), one.network, replace(one.transform, white=4095))
+    (found,) = challenges(detector, [GoodImage(file, "nut", "0" * 64, "")], [0.0])
+    seen = detector.predict([Image.fromarray(rule(deep, 4095))], ["nut"]).scores[0]
+    assert found.score == float(seen)
+    detector.challenges = (found,)
+    assert check_challenges(detector) == 1
 
 
 @pytest.mark.parametrize(("bound", "most"), [("MOST_PICTURES", 1), ("MOST_VIEWS", 1), ("MOST_BYTES", 17_000)])

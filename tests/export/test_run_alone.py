@@ -12,7 +12,7 @@ import tracemalloc
 import venv
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -28,15 +28,18 @@ from PIL import Image
 
 from inpformer.encoders.encoder import Encoder, load_encoder
 from inpformer.encoders.settings import EncoderSettings
+from inpformer.images.deep import WHITE
 from inpformer.images.opening import MAX_PIXELS, open_image
 from inpformer.judging.calibration import calibrate_across
 from inpformer.judging.detector import Detector
-from inpformer.judging.exported import write_config
+from inpformer.judging.exported import read_export, write_config
 from inpformer.judging.learnt import ALL
 from inpformer.judging.plausibility import Plausibility
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods.base import Model
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
+from tests.images.deep_files import png as deep_png
+from tests.images.deep_files import pnm, rule, values
 
 SOURCE = Path(__file__).resolve().parents[2] / "pipelines" / "export" / "alone"
 COPIED = "run.py", "picture.py", "runtime.py", "deciding.py"
@@ -102,7 +105,7 @@ def test_resizing_takes_the_axes_in_pillows_order(height: int, width: int, size:
 
 def test_pixels_of_another_kind_are_refused() -> None:
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), noise(0, 4)):
-        with pytest.raises(ValueError, match=r"give uint8 \[H, W, 3\]"):
+        with pytest.raises(ValueError, match=r"give uint8 or uint16 \[H, W, 3\]"):
             picture.resize(wrong, 8)
 
 
@@ -199,6 +202,40 @@ def test_an_array_is_read_as_it_is(tmp_path: Path) -> None:
         np.testing.assert_array_equal(picture.read_picture(tmp_path / "a.npy"), expected)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("white", [WHITE, 4095, 255])
+def test_sixteen_bits_are_read_and_become_eight_as_in_the_pipeline(channels: int, white: int, tmp_path: Path) -> None:
+    deep = values(20, 33, channels, most=5000)
+    files = {
+        "a.png": deep_png(deep),
+        "b.png": deep_png(deep, filters=(0, 1)),
+        "a.ppm": pnm(deep),
+        "b.ppm": pnm(deep, 4095),
+        "a.npy": array_file(deep),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        found = picture.eight_bits(picture.read_picture(tmp_path / name), white)
+        assert found.dtype == np.uint8
+        expected = rule(deep, white)
+        np.testing.assert_array_equal(found, expected if channels == 3 else np.stack([expected] * 3, axis=2))
+        if not name.endswith("npy"):
+            image = open_image(content, name, white)
+            np.testing.assert_array_equal(found, np.asarray(image.convert("RGB")))
+    pixels = noise(3, 4)
+    assert picture.eight_bits(pixels, white) is pixels
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_the_filters_of_sixteen_bits_are_undone(kind: int, tmp_path: Path) -> None:
+    rows = np.random.default_rng(kind).integers(0, 256, (9, 1 + 6 * 7), np.uint8)
+    rows[:, 0] = kind
+    content = png((7, 9, 16, 2), rows.tobytes())
+    (tmp_path / "a.png").write_bytes(content)
+    found = picture.eight_bits(picture.read_picture(tmp_path / "a.png"), 4095)
+    np.testing.assert_array_equal(found, np.asarray(open_image(content, "a.png", 4095)))
+
+
 def array_file(array: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
@@ -223,8 +260,10 @@ REFUSED = {
     "empty": (b"", "no PNG, BMP, PPM, PGM or .npy"),
     "text": (b"not a picture", "no PNG, BMP, PPM, PGM or .npy"),
     "jpeg": (saved("JPEG"), "no PNG, BMP, PPM, PGM or .npy"),
-    "png: 16 bits": (png((4, 1, 16, 2), bytes(25)), "not 8 bits a channel"),
-    "png: 1 bit": (png((8, 1, 1, 0), bytes(2)), "not 8 bits a channel"),
+    "png: 16 bits with alpha": (png((4, 1, 16, 6), bytes(33)), "neither 8 bits a channel nor 16 of grey or RGB"),
+    "png: 16 bits of a palette": (png((4, 1, 16, 3), bytes(9)), "neither 8 bits a channel nor 16 of grey or RGB"),
+    "png: 16 bits truncated": (png((4, 1, 16, 2), bytes(24)), ""),
+    "png: 1 bit": (png((8, 1, 1, 0), bytes(2)), "neither 8 bits a channel nor 16"),
     "png: interlaced": (png((4, 1, 8, 2, 1), bytes(13)), "interlaced"),
     "png: unknown colours": (png((4, 1, 8, 5), bytes(13)), ""),
     "png: unknown filter": (filtered_png("rgb", [5], 4), ""),
@@ -249,7 +288,9 @@ REFUSED = {
     "bmp: compressed": (bmp(5, bits=8, packing=1), "compressed"),
     "bmp: monstrous": (bmp(-(2**31)), "6×2147483648 pixels"),
     "ppm: truncated": (b"P6 4 3 255\n" + bytes(30), ""),
-    "ppm: 16 bits": (b"P6 2 2 65535\n" + bytes(24), "no binary PPM or PGM"),
+    "ppm: 16 bits truncated": (b"P6 2 2 65535\n" + bytes(23), ""),
+    "ppm: 7 bits": (b"P6 2 2 127\n" + bytes(12), "no binary PPM or PGM"),
+    "ppm: 17 bits": (b"P6 2 2 65536\n" + bytes(24), "no binary PPM or PGM"),
     "ppm: text": (b"P3 1 1 255\n7 7 7", "no binary PPM or PGM"),
     "ppm: monstrous": (b"P5 999999999 999999999 255\n", "999999999×999999999 pixels"),
     "npy: floats": (array_file(np.zeros((4, 4, 3))), r"float64 \(4, 4, 3\)"),
@@ -424,6 +465,28 @@ def expected(detector: Detector, image: Image.Image, category: str) -> tuple[dic
     return known | {"threshold": threshold.threshold, "review_threshold": threshold.review_threshold}, prediction.maps[
         0
     ]
+
+
+def test_sixteen_bits_are_judged_by_the_white_that_the_export_carries(
+    exported: Exported, python: Path, backend: str, tmp_path: Path
+) -> None:
+    encoder = exported.encoder
+    settings, transform = replace(encoder.settings, white=4095), replace(encoder.transform, white=4095)
+    seeing = Exported(Encoder(settings, encoder.network, transform), exported.models, exported.folder)
+    deep = values(80, 70, 3, most=4095)
+    images = [Image.fromarray(noise(90, 70, seed)) for seed in range(2)] + [Image.fromarray(rule(deep, 4095))]
+    detector = multi_class(seeing, images)
+    folder = write_folder(seeing, detector, backend, tmp_path / "exported")
+    wanted, _ = expected(detector, images[-1], "nut")
+    files = {"a.png": deep_png(deep), "a.ppm": pnm(deep, 4095), "a.npy": array_file(deep)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        found = outcome(python, folder / "run.py", tmp_path / name, "--category", "nut")
+        assert json.loads(found.stdout) == wanted, found.stderr
+    old = json.loads((folder / "export.json").read_text())
+    assert old.pop("white") == 4095
+    (folder / "export.json").write_text(json.dumps(old))
+    assert read_export(folder).white == WHITE  # an export of before
 
 
 def test_only_numpy_and_the_runtime_are_there(python: Path, backend: str) -> None:

@@ -22,6 +22,7 @@ from pipelines.features.settings import AnomalySettings, FeatureSettings
 from pipelines.features.sheet import draw_sheets
 from pipelines.manifest.table import Manifest, Row
 from pipelines.training.features import training_anomalies
+from tests.images.deep_files import png, values
 
 
 @pytest.fixture
@@ -127,6 +128,35 @@ def test_a_folder_of_textures_is_used_and_an_empty_one_refused(
     with pytest.raises(UserError, match=r"red\.png changed"):  # since the plan was made
         made(manifest, plan, good(manifest, "train")[0], encoder)
     assert not set(before) & set(keys(manifest, anomaly_plan(manifest, chosen, False)))
+
+
+def test_the_keys_follow_white_where_something_of_sixteen_bits_is_in_a_picture(
+    taught: Manifest, settings: FeatureSettings, tmp_path: Path
+) -> None:
+    def kept(manifest: Manifest, real: bool, **changed: Any) -> tuple[int, int]:
+        """How many keys another white leaves as they are, and how many there are."""
+        one = replace(settings, anomalies=AnomalySettings(4, **changed))
+        other = replace(one, encoder=replace(one.encoder, white=4095))
+        before, after = (set(keys(manifest, anomaly_plan(manifest, each, real))) for each in (one, other))
+        return len(before & after), len(before)
+
+    same, all_ = kept(taught, True)
+    assert same == all_
+    first, *others = (row for row in taught.rows if row.split == "train" and not row.label)
+    deep = replace(taught, rows=[replace(row, largest=4095) if row == first else row for row in taught.rows])
+    assert kept(deep, False) == (all_ - len(FORMS) - 4, all_ - len(FORMS))  # the four made of it
+    (defective,) = (row for row in taught.rows if row.label and row.split == "train")
+    deep = replace(taught, rows=[replace(row, largest=4095) if row == defective else row for row in taught.rows])
+    pasted = [view for row in others for view in anomaly_plan(deep, replace(settings), True).views(row)]
+    assert any(isinstance(view.source, Defect) for view in pasted if isinstance(view, AnomalyView))
+    same, found = kept(deep, True)
+    assert 0 < same < found - len(FORMS)  # nor those into which it is pasted
+    (tmp_path / "textures").mkdir()
+    (tmp_path / "textures/a.png").write_bytes(png(values(30, 30, most=4095)))
+    assert kept(taught, False, textures=str(tmp_path / "textures"))[0] == 0
+    Image.new("L", (30, 30)).save(tmp_path / "textures/a.png")
+    same, found = kept(taught, False, textures=str(tmp_path / "textures"))
+    assert same == found
 
 
 def test_a_broken_texture_is_named(

@@ -1,5 +1,7 @@
 """The data gate: each planted fault is found and shown, a clean tree passes, an error stops the pipeline."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -14,8 +16,10 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance
 
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
+from pipelines.gate import checks
 from pipelines.gate import inspect as gate
 from pipelines.gate.__main__ import main
 from pipelines.gate.finding import CHECKS, Finding
@@ -26,9 +30,10 @@ from pipelines.gate.similar import near_duplicates
 from pipelines.gate.suspects import Memory
 from pipelines.manifest.build import build_manifest
 from pipelines.manifest.settings import ManifestSettings
-from pipelines.manifest.table import Manifest, write_manifest
+from pipelines.manifest.table import Manifest, Row, write_manifest
 from pipelines.platform.runs import Run
 from tests.conftest import SHARED_DATA
+from tests.images.deep_files import png
 
 PROMISE = CalibrationSettings(false_alarm_rate=0.3)  # 3 held-out images keep it
 
@@ -72,7 +77,7 @@ def manifest_of(root: Path) -> Manifest:
 
 def found(root: Path, check: str) -> list[Finding]:
     others = tuple(name for name in CHECKS if name != check)
-    return gate.inspect(manifest_of(root), gate.GateSettings(others), PROMISE)[0]
+    return gate.inspect(manifest_of(root), gate.GateSettings(others), PROMISE, WHITE)[0]
 
 
 def first(root: Path, split: str) -> Path:
@@ -81,7 +86,7 @@ def first(root: Path, split: str) -> Path:
 
 
 def test_a_clean_tree_has_no_findings(data: Path) -> None:
-    assert gate.inspect(manifest_of(data), gate.GateSettings(), PROMISE) == ([], Linked(True))
+    assert gate.inspect(manifest_of(data), gate.GateSettings(), PROMISE, WHITE) == ([], Linked(True))
 
 
 def test_a_training_image_among_the_test_images_is_an_error(data: Path) -> None:
@@ -161,7 +166,7 @@ def test_broken_notes_on_orientation_count_as_upright(data: Path) -> None:
     text = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 1) + entry + bytes(4)
     save(plate(306), data / "plate/train/good/text.jpg", exif=text)
     save(plate(307), data / "plate/train/good/broken.png", exif=b"no EXIF at all")
-    looks = look_at_all(manifest_of(data))
+    looks = look_at_all(manifest_of(data), WHITE)
     assert [looks[f"plate/train/good/{name}"].orientation for name in ("text.jpg", "broken.png")] == [1, 1]
 
 
@@ -212,17 +217,17 @@ def test_files_unlike_the_others_are_named(data: Path) -> None:
 def test_too_few_held_out_images_says_how_many_more(data: Path) -> None:
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
-    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01))
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01), WHITE)
     assert finding.text.endswith("8 good images are held out, a false-alarm rate of 0.01 takes 99: 91 more are needed")
-    assert gate.inspect(manifest, others, CalibrationSettings(1 / 9))[0] == []
+    assert gate.inspect(manifest, others, CalibrationSettings(1 / 9), WHITE)[0] == []
 
 
 def test_with_folds_all_good_images_but_the_tests_count(data: Path) -> None:
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
     good = sum(row.split != "test" and not row.label for row in manifest.rows)
-    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good))[0] == []
-    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300))
+    assert gate.inspect(manifest, others, CalibrationSettings(2 / (good + 1), folds=good), WHITE)[0] == []
+    ((finding,), _) = gate.inspect(manifest, others, CalibrationSettings(0.01, folds=300), WHITE)
     assert f"{good} good images are there for 300 folds" in finding.text
     assert finding.text.endswith(f"takes 199: {199 - good} more are needed")
 
@@ -239,6 +244,91 @@ def run_gate(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params
     return tmp_path / "reports/gate", tmp_path / "reports/gate.json"
 
 
+@pytest.mark.parametrize(
+    ("most", "white", "right"),
+    [
+        (4095, 65535, 4095),
+        (4000, 65535, 4095),
+        (1023, 65535, 1023),
+        (1024, 65535, 4095),
+        (16383, 65535, 16383),
+        (16384, 65535, None),  # a quarter
+        (65535, 65535, None),
+        (4095, 4095, None),
+        (1024, 4095, None),
+        (1000, 4095, 1023),
+        (200, 1023, None),  # there is none smaller
+        (4096, 4095, 16383),  # what is brighter is cut off
+        (60000, 4095, 65535),
+        (4095, 4000, 4095),
+    ],
+)
+def test_deep_pictures_in_which_white_seems_wrong_are_one_warning_with_the_right_one(
+    most: int, white: int, right: int | None
+) -> None:
+    rows = [of_deep(f"train/{n}", largest=largest) for n, largest in enumerate((most // 2, most, most // 3, 0))]
+    rows += [of_deep("test/good", "test", largest=65535), of_deep("test/dent", "test", 1, largest=65535)]
+    rows += [
+        of_deep("train/dent", label=1, largest=65535),
+        of_deep("bolt", category="bolt"),
+    ]  # nothing is read of these
+    findings = checks.depth(rows, white)
+    if right is None:
+        assert findings == []
+        return
+    (finding,) = findings
+    assert (finding.severity, finding.category, finding.paths) == ("warning", "plate", ("train/1",))
+    assert re.findall(r"\d+", finding.text) == ["3", "16", str(most), str(white), str(right)]
+
+
+def of_deep(path: str, split: str = "train", label: int = 0, category: str = "plate", largest: int = 0) -> Row:
+    """An image whose largest value is that, 0 for one of 8 bits a channel."""
+    return Row(path, category, split, label, "", [], 127, 0, 9, 9, path, "", largest)
+
+
+def test_each_category_is_held_against_white_by_itself() -> None:
+    rows = [of_deep("a", category="bolt", largest=65535), of_deep("b", largest=4095), of_deep("c", category="nut")]
+    assert [one.category for one in checks.depth(rows, WHITE)] == ["plate"]
+
+
+def test_the_report_shows_deep_pictures_by_the_white_of_params(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        file = data / f"plate/train/good/{number:02}.png"
+        with Image.open(file) as image:
+            grey = np.asarray(image.convert("L"), np.uint16)
+        file.write_bytes(png(grey * 16 + 15))  # 12 bits
+    rate, ignore = "{false_alarm_rate: 0.3}", "[suspects, near_duplicates, held_out, formats, masks]"
+    run_gate(data, tmp_path, monkeypatch, f"{{calibrate: {rate}, gate: {{ignore: {ignore}}}}}")
+    (dark,) = thumbnails(tmp_path)
+    assert np.asarray(dark).max() < 20
+    (finding,) = json.loads((tmp_path / "reports/gate.json").read_text())["findings"]
+    assert "4095" in finding["text"]
+    run_gate(
+        data,
+        tmp_path,
+        monkeypatch,
+        f"{{features: {{encoder: {{white: 2047}}}}, calibrate: {rate}, gate: {{ignore: {ignore}}}}}",
+    )
+    (bright,) = thumbnails(tmp_path)
+    assert np.asarray(bright).max() > 200
+    run_gate(
+        data,
+        tmp_path,
+        monkeypatch,
+        f"{{features: {{encoder: {{white: 4095}}}}, calibrate: {rate}, gate: {{ignore: {ignore}}}}}",
+    )
+    assert thumbnails(tmp_path) == []
+
+
+def thumbnails(folder: Path) -> list[Image.Image]:
+    """Those of the report."""
+    page = (folder / "reports/gate/index.html").read_text()
+    found = re.findall(r'<img src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
+
+
 def test_errors_stop_the_pipeline_with_a_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = "a<b>&'quote'.png"
     shutil.copy(data / "plate/train/good/07.png", data / "plate/test/good" / odd)
@@ -252,6 +342,7 @@ def test_errors_stop_the_pipeline_with_a_report(data: Path, tmp_path: Path, monk
         "near_duplicates": nothing,
         "masks": nothing,
         "formats": nothing,
+        "depth": nothing,
         "held_out": {"error": 0, "warning": 1},
     }
     assert [f["check"] for f in written["findings"]] == ["duplicates", "held_out"]
@@ -288,7 +379,7 @@ def test_an_unknown_check_cannot_be_ignored() -> None:
 def test_exposures_of_one_magnetic_tile_are_found() -> None:
     manifest = manifest_of(SHARED_DATA / "magnetic_tile")
     frame = {row.path: int(row.path.split("_num_")[1].removesuffix(".jpg")) for row in manifest.rows}
-    (*given, cut, among_val, among_test), linked = near_duplicates(list(manifest.rows), look_at_all(manifest))
+    (*given, cut, among_val, among_test), linked = near_duplicates(list(manifest.rows), look_at_all(manifest, WHITE))
     pairs = list(zip(cut.paths[::2], cut.paths[1::2], strict=True))
     near = {
         held.path
@@ -368,7 +459,7 @@ def test_very_few_good_images_are_a_warning_even_if_the_promise_is_kept(data: Pa
         file.unlink()
     manifest = manifest_of(data)
     others = gate.GateSettings(tuple(name for name in CHECKS if name != "held_out"))
-    findings, _ = gate.inspect(manifest, others, CalibrationSettings(0.5))
+    findings, _ = gate.inspect(manifest, others, CalibrationSettings(0.5), WHITE)
     assert [(f.severity, f.category) for f in findings] == [("warning", "plate")] * few
     if few:
         assert f"add {20 - images} good images or more" in findings[0].text

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.judging.parts import parts_of
 from inpformer.judging.settings import CalibrationSettings
 from pipelines.gate.inspect import inspect
@@ -57,7 +58,7 @@ def exposures(tmp_path: Path) -> Path:
 
 def test_with_folds_train_and_val_are_one_side_whose_exposures_are_linked(exposures: Path) -> None:
     manifest = build_manifest(exposures, ManifestSettings("unused"))
-    (finding,), linked = near_duplicates(list(manifest.rows), look_at_all(manifest), pooled=True)
+    (finding,), linked = near_duplicates(list(manifest.rows), look_at_all(manifest, WHITE), pooled=True)
     plates = [{Path(path).name.partition("_")[0] for path in group} for group in linked.groups]
     assert all(len(one) == 1 for one in plates)
     assert len(plates) >= 28
@@ -68,15 +69,15 @@ def test_with_folds_train_and_val_are_one_side_whose_exposures_are_linked(exposu
 
 def test_exposures_that_the_pipeline_cut_apart_are_one_warning_that_names_the_parts(exposures: Path) -> None:
     manifest = build_manifest(exposures, ManifestSettings("unused"))
-    (finding, *_), _ = near_duplicates(list(manifest.rows), look_at_all(manifest))
+    (finding, *_), _ = near_duplicates(list(manifest.rows), look_at_all(manifest, WHITE))
     assert (finding.severity, finding.category) == ("warning", manifest.categories[0])
     pairs = list(zip(finding.paths[::2], finding.paths[1::2], strict=True))
     assert len(pairs) >= 6
     assert all(a.split("_light")[0] == b.split("_light")[0] for a, b in pairs)
     assert repr(r"/plate(\d+)_") in finding.text
-    assert page(manifest, [finding], ()).count("<img") == 12
+    assert page(manifest, [finding], (), WHITE).count("<img") == 12
     kept = build_manifest(exposures, ManifestSettings("unused", part=r"/plate(\d+)_"))
-    assert near_duplicates(list(kept.rows), look_at_all(kept))[0] == []
+    assert near_duplicates(list(kept.rows), look_at_all(kept, WHITE))[0] == []
 
 
 def test_a_validation_set_of_the_users_own_keeps_a_warning_a_pair(exposures: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_validation_set_of_the_users_own_keeps_a_warning_a_pair(exposures: Pat
     shutil.rmtree(exposures / "test")
     with_defect(exposures, "test_public")
     manifest = build_manifest(exposures, ManifestSettings("unused", layout="mvtec2"))
-    findings, _ = near_duplicates(list(manifest.rows), look_at_all(manifest))
+    findings, _ = near_duplicates(list(manifest.rows), look_at_all(manifest, WHITE))
     assert [len(f.paths) for f in findings] == [2] * 8
     assert all("validation" in f.paths[0] for f in findings)
 
@@ -184,7 +185,7 @@ def test_held_out_exposures_of_one_part_are_one_in_the_gates_count(
     exposures: Path, part: str | None, tmp_path: Path
 ) -> None:
     manifest = build_manifest(exposures, ManifestSettings("unused", part=part))
-    findings, linked = inspect(manifest, GateSettings(("suspects",)), CalibrationSettings(0.05))
+    findings, linked = inspect(manifest, GateSettings(("suspects",)), CalibrationSettings(0.05), WHITE)
     val = [row.path for row in manifest.held_out]
     assert len(val) == 12
     assert bool(linked.groups) == (part is None)  # names that are given say it already
@@ -198,7 +199,7 @@ def test_held_out_exposures_of_one_part_are_one_in_the_gates_count(
 def test_what_is_ignored_is_not_looked_for(exposures: Path) -> None:
     manifest = build_manifest(exposures, ManifestSettings("unused"))
     settings = GateSettings(("suspects", "near_duplicates"))
-    assert inspect(manifest, settings, CalibrationSettings(0.1))[1] == Linked(False)
+    assert inspect(manifest, settings, CalibrationSettings(0.1), WHITE)[1] == Linked(False)
 
 
 @pytest.mark.parametrize(

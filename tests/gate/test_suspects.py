@@ -11,6 +11,7 @@ import torch
 from PIL import ImageDraw
 
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from pipelines.gate import processes
 from pipelines.gate import suspects as gate
 from pipelines.gate.look import look_at_all
@@ -34,7 +35,7 @@ def plates(tmp_path: Path) -> Path:
 
 def scores_of(manifest: Manifest, paths: list[str]) -> dict[str, float]:
     with processes.spread(len(paths)) as each, gate.tqdm(disable=True) as progress:
-        found = gate.score_all(manifest.root, paths, each, progress)
+        found = gate.score_all(manifest.root, paths, WHITE, each, progress)
     return dict(zip(paths, found.tolist(), strict=True))
 
 
@@ -54,12 +55,12 @@ def test_what_is_found_does_not_depend_on_the_number_of_processes(
     plates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = manifest_of(plates)
-    here, looks = gate.suspects(manifest), look_at_all(manifest)
+    here, looks = gate.suspects(manifest, WHITE), look_at_all(manifest, WHITE)
     monkeypatch.setattr(processes, "WORTHWHILE", 1)
     monkeypatch.setattr(processes.os, "cpu_count", lambda: 2)
-    assert gate.suspects(manifest) == here
+    assert gate.suspects(manifest, WHITE) == here
     assert [f.paths for f in here] == [("train/good/scratched.png",)]
-    for path, look in look_at_all(manifest).items():
+    for path, look in look_at_all(manifest, WHITE).items():
         np.testing.assert_array_equal(look.frequencies, looks[path].frequencies)
 
 
@@ -69,7 +70,7 @@ def test_an_image_that_is_gone_is_named_from_another_process(plates: Path, monke
     monkeypatch.setattr(processes, "WORTHWHILE", 1)
     monkeypatch.setattr(processes.os, "cpu_count", lambda: 2)
     with pytest.raises(UserError, match=r"07\.png is missing"):
-        look_at_all(manifest)
+        look_at_all(manifest, WHITE)
 
 
 def test_a_killed_process_is_an_error_of_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,7 +332,7 @@ def test_what_would_vanish_among_the_images_is_refused(tmp_path: Path) -> None:
     fill(
         tmp_path, *NUT, "train/good/a.gif", "validation/good/more/0.png", "test/scratch/b.gif", "test/good/line2/0.png"
     )
-    other = "none of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    other = "none of .bmp, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
     assert problems(tmp_path) == [
         f"train/good/a.gif: {other} among the images, move or convert it",
         "validation/good/more: a folder among the images, move or convert it",

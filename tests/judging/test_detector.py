@@ -14,9 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from inpformer.encoders.encoder import Encoder
 from inpformer.errors import BrokenScoreError, UserError
+from inpformer.images.deep import WHITE
 from inpformer.judging.detector import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, Detector
 from inpformer.judging.learnt import ALL
 from tests.conftest import INP_FORMER, MULTI, OWN, limits, untrained
+from tests.images.deep_files import png, rule, tiff
+from tests.images.deep_files import values as noise
 
 NO_LOOK = np.zeros(0, np.float32)  # nobody knows what good pictures look like
 
@@ -57,6 +60,48 @@ def test_a_loaded_detector_is_the_one_that_was_saved(detector: Detector, folder:
         None,
     )
     assert loaded.encoder.key == detector.encoder.key
+
+
+def seeing(detector: Detector, white: int) -> Detector:
+    """The same with another white."""
+    encoder = detector.encoder
+    settings, transform = replace(encoder.settings, white=white), replace(encoder.transform, white=white)
+    other = Encoder(settings, encoder.network, transform)
+    return Detector(other, detector.method, detector.settings, detector.models, MULTI, detector.thresholds)
+
+
+@pytest.mark.parametrize("white", [WHITE, 4095])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_of_sixteen_bits_scores_as_what_the_rule_makes_of_it(
+    detector: Detector, tmp_path: Path, white: int, channels: int
+) -> None:
+    seeing(detector, white).save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector")  # nobody tells it
+    found = noise(50, 70, channels, most=4095)
+    (tmp_path / "a.png").write_bytes(png(found))
+    images = [Image.fromarray(rule(found, white)), loaded.open(tmp_path / "a.png"), loaded.open(tiff(found, ">"), "it")]
+    scores = loaded.predict(images, ["nut"] * 3).scores.tolist()
+    assert len(set(scores)) == 1
+    (other,) = loaded.predict([Image.fromarray(rule(found, 2 * white // 3))], ["nut"]).scores.tolist()
+    assert abs(other - scores[0]) > 1e-4
+
+
+def test_a_detector_of_before_white_was_a_setting_takes_all_sixteen_bits(folder: Path) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    assert config["encoder"].pop("white") == WHITE
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    loaded = Detector.load(folder)
+    assert loaded.encoder.settings.white == loaded.encoder.transform.white == WHITE
+    found = noise(50, 70)
+    np.testing.assert_array_equal(np.asarray(loaded.open(png(found), "it")), rule(found, WHITE))
+
+
+def test_an_impossible_white_in_a_detector_is_refused(folder: Path) -> None:
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    for wrong in (0, 65536, "4095", None):
+        config["encoder"]["white"] = wrong
+        (folder / CONFIG_FILE).write_text(json.dumps(config))
+        refused(folder, CONFIG_FILE, r"encoder\.white is ")
 
 
 def test_the_folder_holds_three_files_and_no_pickle(folder: Path) -> None:

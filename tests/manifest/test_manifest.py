@@ -2,11 +2,13 @@
 
 import csv
 import hashlib
+import itertools
+import json
 import os
 import re
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,14 @@ import pytest
 from PIL import Image
 
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
+from inpformer.images.opening import open_image
 from pipelines.manifest.build import build_manifest, describe, read_mask
 from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
 from tests.conftest import SHARED_DATA
+from tests.images.deep_files import LZW, png, pnm, tiff, values
 from tests.images.test_opening import deep_png
 
 
@@ -96,18 +101,61 @@ def test_all_broken_files_are_named_at_once(data: Path) -> None:
     truncated.write_bytes(truncated.read_bytes()[:60])
     (data / "nut/train/good/4.png").write_text("no picture")
     picture(data / "nut/ground_truth/chip/0_mask.png", 0, size=(6, 5), mode="L")
-    Image.fromarray(np.full((10, 12), 4095, np.uint16)).save(data / "nut/train/good/5.png")
-    (data / "nut/train/good/6.png").write_bytes(deep_png(2, 3))
+    Image.fromarray(np.full((10, 12), 70000, np.int32)).save(data / "nut/train/good/5.tif")
+    (data / "nut/train/good/6.png").write_bytes(deep_png(6, 4))
     with pytest.raises(UserError, match="5 problems") as error:
         build_manifest(data, SETTINGS)
     for name in (
-        "good/5.png has more than 8 bits a channel",
-        "good/6.png has more than 8 bits a channel (mode RGB)",
+        "good/5.tif has more than 8 bits a channel",
+        "good/6.png has more than 8 bits a channel",
         "good/3.png",
         "good/4.png is not an image in one of the formats",
         "0_mask.png: the mask is 6×5",
     ):
         assert name in str(error.value)
+
+
+def test_pictures_of_sixteen_bits_are_taken_with_their_largest_value(data: Path, tmp_path: Path) -> None:
+    grey, colour = values(10, 12, most=4095), values(10, 12, 3, most=900)
+    files = {"20.png": png(grey), "21.tif": tiff(grey, ">", LZW), "22.pgm": pnm(grey), "23.ppm": pnm(colour)}
+    for name, content in files.items():
+        (data / "nut/train/good" / name).write_bytes(content)
+    (data / "nut/test/chip/0.png").write_bytes(png(values(10, 12)))
+    manifest = build_manifest(data, SETTINGS)
+    write_manifest(manifest, tmp_path / "m.parquet")
+    found = {Path(row.path).name: row for row in read_manifest(tmp_path / "m.parquet").rows if row.largest}
+    largest = {"0.png": 65535, "20.png": 4095, "21.tif": 4095, "22.pgm": 4095, "23.ppm": 900}
+    assert {name: row.largest for name, row in found.items()} == largest
+    assert {row.white(4095) for row in manifest.rows} == {4095, None}
+    for name, white in itertools.product(found, (WHITE, 4095)):  # what is taken here the rest opens
+        row = found[name]
+        assert open_image(data / row.path, name, white).size == (row.width, row.height) == (12, 10)
+
+
+def test_a_mask_of_sixteen_bits_is_refused(data: Path) -> None:
+    Image.fromarray(np.full((10, 12), 65535, np.uint16)).save(data / "nut/ground_truth/chip/0_mask.png")
+    with pytest.raises(UserError, match=r"1 problem,.*\n .*0_mask\.png has more than 8 bits .*: convert it to 8 bit"):
+        build_manifest(data, SETTINGS)
+
+
+def test_a_manifest_that_an_older_version_keeps_is_read(data: Path, tmp_path: Path) -> None:
+    manifest = build_manifest(data, SETTINGS)
+    write_manifest(manifest, tmp_path / "m.parquet")
+    pq.write_table(pq.read_table(tmp_path / "m.parquet").drop_columns("largest"), tmp_path / "old.parquet")
+    assert list(read_manifest(tmp_path / "old.parquet").rows) == list(manifest.rows)
+
+
+def test_the_digest_is_that_of_before_the_largest_value_was_kept(tmp_path: Path) -> None:
+    for name in "abcd":  # of few bytes, which no library changes
+        (tmp_path / f"{name}.pgm").write_bytes(b"P5 1 1 255\n" + name.encode())
+    (tmp_path / "samples.csv").write_text(
+        "path,split,defect\na.pgm,train,good\nb.pgm,train,good\nc.pgm,test,good\nd.pgm,test,dent\n"
+    )
+    manifest = build_manifest(tmp_path, SETTINGS)
+    digest = hashlib.sha256()
+    for row in manifest.rows:
+        digest.update(json.dumps([asdict(row) | {"largest": None}, []]).replace(', "largest": null', "").encode())
+    assert manifest.digest == digest.hexdigest()
 
 
 def test_what_the_folders_lack_and_what_the_files_are_is_one_list(data: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 from ray.dashboard.modules.job import job_supervisor
+from ray.serve._private import constants as serve_constants
 
 from inpformer.encoders.encoder import Encoder
 from tests.ray_head import RayHead
@@ -107,7 +108,10 @@ def test_one_image_with_the_locked_ray(name: str) -> None:
 
 
 def test_every_variable_is_one_that_is_read() -> None:
-    readers = (botocore.configprovider, botocore.credentials, mlflow.environment_variables, job_supervisor)
+    readers = (
+        *(botocore.configprovider, botocore.credentials, mlflow.environment_variables),
+        *(job_supervisor, serve_constants),
+    )
     source = "".join(inspect.getsource(module) for module in readers)
     used = {variable["name"] for name in KINDS for c in containers(read(name)) for variable in c["env"]}
     used |= set(read("config")["data"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from inpformer.encoders.encoder import Encoder
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from pipelines.platform.command import search_path
 from pipelines.platform.registry import Evidence, register, set_alias
 from pipelines.platform.runs import Run
+from tests.images.deep_files import LZW, pnm, rule, tiff, values
+from tests.images.deep_files import png as deep_png
 from tests.platform.test_registry import NAME
 from tests.platform.test_registry import registry as registry
 from tests.s3_server import free_ports
@@ -59,6 +63,23 @@ def test_it_scores_and_decides_as_the_detector_does(champion: Detector) -> None:
     bare = model.predict(pd.DataFrame({"image": contents[:1]})).iloc[0]
     assert bare["score"] == found["score"][0]
     assert bare[["decision", "threshold"]].isna().all()
+
+
+def test_sixteen_bits_are_seen_by_the_white_that_the_version_carries(
+    registry: MlflowClient, detector: Detector, tmp_path: Path
+) -> None:
+    encoder = detector.encoder
+    settings, transform = replace(encoder.settings, white=4095), replace(encoder.transform, white=4095)
+    detector.encoder = Encoder(settings, encoder.network, transform)
+    detector.save(tmp_path / "detector")
+    register(Run.open("key", "a run", {}, {}), tmp_path / "detector", NAME, Evidence())
+    set_alias(NAME, "champion", "1")
+    model, deep = mlflow.pyfunc.load_model(CHAMPION), values(50, 70, 3, most=4095)
+    small = BytesIO()
+    Image.fromarray(rule(deep, 4095)).save(small, "PNG")
+    contents = [small.getvalue(), deep_png(deep), tiff(deep, ">", LZW), pnm(deep, 4095)]
+    scores = model.predict(pd.DataFrame({"image": contents, "category": ["nut"] * 4}))["score"].tolist()
+    assert len(set(scores)) == 1
 
 
 def test_what_is_no_file_of_an_image_is_refused(champion: Detector) -> None:

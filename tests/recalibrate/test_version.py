@@ -118,7 +118,7 @@ def test_near_duplicates_count_once_unless_they_are_not_looked_for(
 
 def test_an_expression_that_fits_nothing_or_is_none_is_refused(workplace: Path) -> None:
     with pytest.raises(UserError, match=r"--part"):
-        good_images(Path("line2"), "nut", r"piece(\d+)", look=True)
+        good_images(Path("line2"), "nut", r"piece(\d+)")
     for wrong in ("part", "("):
         with pytest.raises(UserError, match=r"^--part is "):
             part_expression(wrong)

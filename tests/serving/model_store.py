@@ -4,7 +4,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from inpformer.encoders.encoder import Encoder
+from inpformer.images.deep import WHITE
 from inpformer.images.tiling import Tiling
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.challenge import Challenge
@@ -78,11 +79,14 @@ class ModelStore:
         self.client.create_registered_model(MODEL)
         return self
 
-    def publish(self, break_it: Callable[[Path], None] = lambda folder: None, tiling: Tiling | None = None) -> int:
+    def publish(
+        self, break_it: Callable[[Path], None] = lambda folder: None, tiling: Tiling | None = None, white: int = WHITE
+    ) -> int:
         """A new detector, registered in the shape that the pipeline gives it, and promoted."""
         number = len(list(self.folder.glob("detector-*")))
-        model = untrained(self.encoder, number)
-        detector = Detector(self.encoder, INP_FORMER, OWN, {ALL: model}, MULTI, THRESHOLDS, tiling)
+        model, one = untrained(self.encoder, number), self.encoder
+        encoder = Encoder(replace(one.settings, white=white), one.network, replace(one.transform, white=white))
+        detector = Detector(encoder, INP_FORMER, OWN, {ALL: model}, MULTI, THRESHOLDS, tiling)
         rivets = [picture(seed) for seed in range(10)]
         found = detector.predict(rivets, ["rivet"] * len(rivets))
         detector.plausibility = Plausibility.of({"rivet": found.looks})

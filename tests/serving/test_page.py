@@ -93,6 +93,15 @@ def test_a_picture_its_map_and_where_it_stands(page: Page, files: Path) -> None:
     assert 0 < page.locator("#canvas").evaluate(PAINTED) < painted
     expect(page.locator("#scores p")).to_contain_text("99 good pictures score")
     assert page.locator("#scores svg rect").count() > 10
+    expect(page.locator("#example")).to_be_hidden()  # of nuts the version keeps no picture
+
+
+def test_a_good_part_stands_beside_the_picture(page: Page, files: Path) -> None:
+    judge(page, "rivet", files / "0.png")
+    assert decision(page) in ("PASS", "REVIEW")
+    shown = page.get_by_alt_text("A good part of rivet")
+    expect(shown).to_be_visible()
+    assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [90, 60]
 
 
 def test_no_category_is_chosen_for_a_person(page: Page, files: Path) -> None:
@@ -106,6 +115,7 @@ def test_no_category_is_chosen_for_a_person(page: Page, files: Path) -> None:
 def test_no_verdict_stands_beside_another_picture(page: Page, files: Path, change: str) -> None:
     judge(page, "bolt", files / "0.png")
     assert decision(page) == "PASS"
+    expect(page.locator("#regions")).to_be_hidden()
     if change == "file":
         page.set_input_files("#file", [files / "1.png"])
     elif change == "category":

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import load_encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.images.frame import Frame
 from inpformer.images.opening import MAX_PIXELS
 from inpformer.images.tiling import Tiling
@@ -38,13 +41,16 @@ from inpformer.judging.regions import Region, find_regions
 from pipelines.platform.registry import Evidence, register
 from pipelines.platform.runs import Run
 from serving.answers import Asked, RequestError, Verdict
+from serving.decoder import HEADER, PICTURE, REQUEST
 from serving.inspector import Inspector
 from serving.loading import load
-from serving.overlay import map_png, overlay_png
+from serving.overlay import map_png, overlay_png, small_png
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.webhook import PATH, SECRET_VARIABLE
 from tests.conftest import INP_FORMER, MULTI, OWN
+from tests.images.deep_files import LZW, pnm, rule, tiff, values
+from tests.images.deep_files import png as as_png
 from tests.images.test_opening import deep_png, flat, of_scans, tiled_tiff
 from tests.serving.model_store import ALIAS, DEADLINE, MODEL, THRESHOLDS, ModelStore, eventually, free_port, samples
 from tests.serving.pictures import as_file, picture
@@ -81,6 +87,41 @@ def test_answers_what_the_detector_says(service: httpx.Client, store: ModelStore
     assert (raw["false_alarm_rate"], raw["percentile"]) == (0.01, 100.0)
     place = store.folder / f"detector-{raw['model_version'] - 1}"
     assert raw["model_digest"] == folder_digest(place)
+
+
+def score(service: httpx.Client, content: bytes) -> tuple[float, int]:
+    """A picture's, and the version that gave it."""
+    answer = service.post("/v1/predict?category=nut", content=content)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["score"], answer.json()["model_version"]
+
+
+def test_sixteen_bits_are_seen_by_the_white_of_the_version_that_judges_them(
+    service: httpx.Client, store: ModelStore
+) -> None:
+    """Also of one that is promoted while the service runs, though it has the same encoder."""
+    before, grey, colour = service.get("/healthz").json()["model_version"], values(60, 90), values(60, 90, 3)
+    grey, colour = grey // 16, colour // 16  # 12 bits
+    for white in (WHITE, 4095, 1023):
+        version = before if white == WHITE else store.publish(white=white)
+        eventually(lambda wanted=version: service.get("/healthz").json()["model_version"] == wanted)
+        for deep in (grey, colour):
+            small = as_file(Image.fromarray(rule(deep, white)))
+            files = [small, as_png(deep), tiff(deep, ">"), tiff(deep, compression=LZW), pnm(deep, 4095)]
+            assert {score(service, content) for content in files} == {(score(service, small)[0], version)}
+    store.promote(before)
+    eventually(lambda: service.get("/healthz").json()["model_version"] == before)
+    small = as_file(Image.fromarray(rule(grey, WHITE)))
+    assert score(service, as_png(grey)) == score(service, small)
+
+
+def test_the_largest_of_sixteen_bits_can_be_decoded_in_the_memory_of_a_decoder() -> None:
+    deep = np.zeros((8000, 8000, 3), np.uint16)
+    content = pnm(deep)
+    request = REQUEST.pack(len(content), 4095) + content
+    found = subprocess.run([sys.executable, "-m", "serving.decoder"], input=request, capture_output=True, check=True)
+    kind, *size = HEADER.unpack(found.stdout[: HEADER.size])
+    assert (kind, size, len(found.stdout)) == (PICTURE, [8000, 8000], HEADER.size + 3 * 8000 * 8000)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
@@ -157,6 +198,15 @@ def test_map_is_clipped() -> None:
         assert np.asarray(drawn).tolist() == [levels]
 
 
+def test_an_example_is_a_good_part_of_the_version(service: httpx.Client) -> None:
+    answer = service.get("/v1/example?category=rivet")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert np.asarray(Image.open(io.BytesIO(answer.content))).tolist() == np.asarray(picture()).tolist()
+    assert service.get("/v1/example?category=nut").status_code == 404
+    assert service.get("/v1/example?category=none").status_code == 422
+    assert Image.open(io.BytesIO(small_png(Image.new("I;16", (4000, 1000)).convert("L")))).size == (512, 128)
+
+
 def test_a_picture_that_shows_something_else_does_not_pass(service: httpx.Client) -> None:
     ask = "/v1/predict?category="
     usual = service.post(ask + "rivet", content=as_file(picture(77))).json()
@@ -211,8 +261,8 @@ BAD_REQUESTS: dict[str, tuple[int, str, dict[str, Any]]] = {
             "headers": {"content-type": "multipart/form-data; boundary=x"},
         },
     ),
-    "sixteen bits a colour": (400, "more than 8 bits a channel", {"content": deep_png(2, 3)}),
-    "sixteen bits": (400, "more than 8 bits a channel", {"content": as_file(picture().convert("L").convert("I;16"))}),
+    "sixteen bits and alpha": (400, "more than 8 bits a channel", {"content": deep_png(6, 4)}),
+    "thirty-two bits": (400, "more than 8 bits a channel", {"content": as_file(picture().convert("I"), "TIFF")}),
     "no image": (400, "not an image in one of the formats", {"content": b"hello"}),
     "vector": (
         400,
@@ -555,6 +605,29 @@ def test_a_picture_whose_client_went_is_measured_nevertheless(
     assert (refused.status, (refused.retry_after or 0) >= 1) == (503, True)
     assert isinstance(judged, list)
     assert len(judged) == 1
+
+
+def test_a_replica_whose_gpu_failed_is_not_ready_and_is_replaced(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspector = Inspector(Settings(model=MODEL, tracking_uri=store.uri, poll_seconds=3600))
+
+    def fail(*_: object) -> Prediction:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    async def asked() -> tuple[list[Verdict] | RequestError, bool]:
+        await inspector.check_health()
+        assert await inspector.ready()
+        monkeypatch.setattr(Detector, "predict", fail)
+        return await inspector.judge([GOOD], [Asked("bolt")], DEADLINE), await inspector.ready()
+
+    with closing(inspector._decoders):
+        refused, ready = asyncio.run(asked())
+        assert isinstance(refused, RequestError)
+        assert (refused.status, refused.decision, ready) == (503, None, False)
+        assert refused.retry_after
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            asyncio.run(inspector.check_health())
 
 
 def test_pictures_of_one_request_are_judged_by_one_version(

@@ -1,5 +1,7 @@
 """The stage features: each image through the encoder once, whoever asks and whatever interrupts."""
 
+import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,8 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.errors import StaleFeaturesError, UserError
 from inpformer.features.shard import key_array
 from inpformer.features.view_table import Views
+from inpformer.images.deep import WHITE, DeepPicture
+from inpformer.images.opening import open_as_it_is
 from inpformer.images.tiling import Tiling
 from inpformer.methods import METHODS
 from pipelines.features import encode
@@ -26,9 +30,12 @@ from pipelines.features.index import (
     write_index,
 )
 from pipelines.features.settings import FeatureSettings
+from pipelines.manifest.build import build_manifest
+from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, StoredRows, read_manifest, write_manifest
 from pipelines.training.features import training_features
 from tests.conftest import OWN
+from tests.images.deep_files import png, values
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def stored(settings: FeatureSettings, index: FeatureIndex) -> Views:
 
 def place(manifest: Manifest, settings: FeatureSettings, key: str) -> int:
     """The number of the training view with that key."""
-    wanted = wanted_views(manifest, good_views(manifest, settings.tiling))
+    wanted = wanted_views(manifest, good_views(manifest, settings.tiling, WHITE))
     return int(np.searchsorted(wanted.keys[wanted.split == 0], key_array([key]))[0])
 
 
@@ -184,12 +191,73 @@ def test_few_shot_encodes_22_forms_of_each_training_image_and_one_of_the_held_ou
     assert compute_features(few, CountingEncoder(encoder, stop=0), settings) == index
 
 
+def with_deep(manifest: Manifest, count: int) -> Manifest:
+    """Of its good training images the first ones in 12 of 16 bits a channel instead."""
+    for number, row in enumerate(manifest.split("train")[:count]):
+        (manifest.root / row.path).write_bytes(png(values(40, 40, 3, most=4095, seed=number)))
+    return build_manifest(manifest.root, ManifestSettings("unused"))
+
+
+def of_white(encoder: Encoder, white: int) -> CountingEncoder:
+    settings, transform = replace(encoder.settings, white=white), replace(encoder.transform, white=white)
+    return CountingEncoder(Encoder(settings, encoder.network, transform))
+
+
+def test_another_white_encodes_pictures_of_sixteen_bits_alone(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    mixed = with_deep(manifest, 3)
+    deep = [row for row in mixed.rows if row.largest]
+    assert len(deep) == 3
+    found = []
+    for white in (WHITE, 4095, 1023, 4095):
+        counting = of_white(encoder, white)
+        found.append((compute_features(mixed, counting, settings), counting.count))
+    assert [count for _, count in found] == [12, 3, 3, 0]
+    tables = [index.table for index, _ in found]
+    assert (len(set(tables)), tables[1]) == (3, tables[3])
+    assert [index.encoder.white for index, _ in found] == [WHITE, 4095, 1023, 4095]
+    assert len({index.encoder_key for index, _ in found}) == 1
+
+
+def test_features_of_sixteen_bits_are_those_of_what_the_rule_makes_of_them(
+    manifest: Manifest, settings: FeatureSettings, encoder: Encoder
+) -> None:
+    mixed, small = with_deep(manifest, 3), of_white(encoder, 4095)
+    index = compute_features(mixed, small, settings)
+    (row, *_) = (row for row in mixed.split("train") if row.largest)
+    (view,) = row_views(row, None, None, 4095)
+    assert view.key(row.sha256) != row.sha256
+    wanted = wanted_views(mixed, good_views(mixed, None, 4095))
+    at = int(np.searchsorted(wanted.keys[wanted.split == 0], key_array([view.key(row.sha256)]))[0])
+    pixels = open_as_it_is(mixed.root / row.path, "it")
+    assert isinstance(pixels, DeepPicture)
+    assert_levels(stored(settings, index).read("train", [at]), encoder.encode([pixels.eight_bits(4095)]))
+
+
+def test_a_store_that_was_there_before_the_setting_stays_valid(manifest: Manifest, encoder: Encoder) -> None:
+    (keys,) = ({view.key(row.sha256) for view in row_views(row, None, None, 4095)} for row in manifest.rows[:1])
+    assert keys == {manifest.rows[0].sha256}  # as it was
+    tile = row_views(manifest.rows[0], Tiling(30, 0.0), None, 4095)[1]
+    text = f"{manifest.rows[0].sha256} window {tile.window} form 0"
+    assert tile.key(manifest.rows[0].sha256) == hashlib.sha256(text.encode()).hexdigest()
+    asked = {
+        "format": 2,
+        "name": encoder.settings.name,
+        "digest": encoder.digest,
+        "taps": [4, 8, 16, 32],
+        "transform": {"resize": 64, "crop": 64, "mean": encoder.transform.mean, "std": encoder.transform.std},
+    }
+    assert encoder.key == hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    assert of_white(encoder, 4095).key == encoder.key
+
+
 def test_tiles_are_views_of_their_own(manifest: Manifest, settings: FeatureSettings, encoder: Encoder) -> None:
     tiled = replace(settings, tiling=Tiling(30, 0.0))  # 40 pixel images: two tiles a side
     counting = CountingEncoder(encoder)
     assert compute_features(manifest, counting, tiled).views == counting.count == 12 * 4
     row = manifest.split("train")[0]
-    last = row_views(row, tiled.tiling, None)[-1]
+    last = row_views(row, tiled.tiling, None, WHITE)[-1]
     views = stored(tiled, compute_features(manifest, encoder, tiled))
     features = views.read("train", [place(manifest, tiled, last.key(row.sha256))])
     with Image.open(manifest.root / row.path) as image:

@@ -21,6 +21,7 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
+from inpformer.images.deep import WHITE
 from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
@@ -267,11 +268,11 @@ def test_test_images_are_never_looked_at(data: Path, encoder: Encoder, tmp_path:
 
 def test_the_choice_follows_content_alone_and_is_even_over_categories(manifest: Manifest) -> None:
     rows = [replace(row, category="ab"[n % 2]) for n, row in enumerate(manifest.held_out)]
-    chosen = choose(rows, None, 4)
+    chosen = choose(rows, None, 4, WHITE)
     assert sorted(row.category for row, _ in chosen) == ["a", "a", "b", "b"]
-    assert {row.path for row, _ in choose(rows[::-1], None, 4)} == {row.path for row, _ in chosen}
-    assert len(choose(rows, None, 1000)) == 6
-    tiles = choose(rows, Tiling(32, 0.0), 8)
+    assert {row.path for row, _ in choose(rows[::-1], None, 4, WHITE)} == {row.path for row, _ in chosen}
+    assert len(choose(rows, None, 1000, WHITE)) == 6
+    tiles = choose(rows, Tiling(32, 0.0), 8, WHITE)
     assert len({(row.path, view.window) for row, view in tiles}) == 8
 
 
@@ -351,7 +352,7 @@ def test_a_model_is_judged_as_the_detector_judges(manifest: Manifest, encoder: E
     assert model.training
     learnt = LearntFrom("multi-class", "0" * 64, ("plates",))
     detector = Detector(encoder, train.kind, train.own, {ALL: model}, learnt, {})
-    good = [Image.open(manifest.root / row.path) for row, _ in choose(manifest.held_out, None, 4)]
+    good = [Image.open(manifest.root / row.path) for row, _ in choose(manifest.held_out, None, 4, WHITE)]
     maps = detector.predict(good, ["plates"] * 4)
     groups = [torch.tensor(group[::2]).float() for group in judged.features]
     with torch.inference_mode():

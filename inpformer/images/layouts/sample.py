@@ -11,7 +11,7 @@ from typing import Self
 
 from inpformer.errors import UserError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 # What may lie beside images: notes, labels, what file managers leave.
 SIDE_SUFFIXES = {".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".db", ".ini"}
 GOOD = "good"

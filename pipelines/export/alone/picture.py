@@ -10,16 +10,18 @@ import numpy as np
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 100
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types: grey, RGB, palette, grey and alpha, RGBA
-PPM = re.compile(rb"P([56])(?:\s+|#.*\n)+(\d{1,9})\s+(\d{1,9})\s+255\s")
+DEEP = 0, 2  # those that may have 16 bits a channel
+PPM = re.compile(rb"P([56])(?:\s+|#.*\n)+(\d{1,9})\s+(\d{1,9})\s+(\d{3,5})\s")
 
 
 def read_picture(file: Path) -> np.ndarray:
-    """The colours uint8 [H, W, 3] of a PNG, BMP, PPM or PGM of 8 bits a channel, or of an array in a .npy.
+    """The colours [H, W, 3] of a PNG, BMP, PPM or PGM, or of an array in a .npy: uint8, or uint16 as they lie in a file
+    of 16 bits a channel.
 
     Raises ValueError for whatever else, before anything as large as a picture's claimed size is allocated.
     """
     try:
-        if file.stat().st_size > 5 * MAX_PIXELS:
+        if file.stat().st_size > 7 * MAX_PIXELS:
             raise ValueError("it is larger than the largest picture")
         content = file.read_bytes()
         if content.startswith(b"\x93NUMPY"):
@@ -30,7 +32,7 @@ def read_picture(file: Path) -> np.ndarray:
         raise ValueError("it is no PNG, BMP, PPM, PGM or .npy")
     except (ValueError, TypeError, LookupError, struct.error, zlib.error) as error:
         reason = "it ends too early" if isinstance(error, struct.error) else error
-        hint = "convert it to a PNG of 8 bits a channel, or give its pixels to Inspector.judge"
+        hint = "convert it to a PNG of 8 or 16 bits a channel, or give its pixels to Inspector.judge"
         raise ValueError(f"{file} cannot be read ({reason}): {hint}") from None
     except OSError as error:
         raise ValueError(f"{file} cannot be read ({error.strerror}): give a picture's file") from None
@@ -43,22 +45,24 @@ def check_size(height: int, width: int) -> None:
 
 
 def read_array(file: Path) -> np.ndarray:
-    """A .npy of uint8 [H, W, 3] or [H, W]; it is mapped, so a claim that the file does not hold costs nothing."""
+    """A .npy of uint8 or uint16 [H, W, 3] or [H, W]; it is mapped, so a claim that the file does not hold costs
+    nothing.
+    """
     pixels = np.load(file, mmap_mode="r", allow_pickle=False)
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-        raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 [H, W, 3] or [H, W]")
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 or uint16 [H, W, 3] or [H, W]")
     check_size(*pixels.shape[:2])
     return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2)
 
 
 def read_ppm(content: bytes) -> np.ndarray:
-    """A binary PPM or PGM."""
-    if (found := PPM.match(content)) is None:
-        raise ValueError("it is no binary PPM or PGM of 8 bits a channel")
-    kind, width, height = (int(number) for number in found.groups())
+    """A binary PPM or PGM; its values are as they lie in it, whatever maximum it states above 255."""
+    if (found := PPM.match(content)) is None or not 255 <= int(found[4]) <= 65535:
+        raise ValueError("it is no binary PPM or PGM of 8 or 16 bits a channel")
+    kind, width, height, largest = (int(number) for number in found.groups())
     check_size(height, width)
     channels = {5: 1, 6: 3}[kind]
-    pixels = np.frombuffer(content, np.uint8, height * width * channels, found.end())
+    pixels = np.frombuffer(content, np.uint8 if largest == 255 else ">u2", height * width * channels, found.end())
     return np.broadcast_to(pixels.reshape(height, width, channels), (height, width, 3))
 
 
@@ -80,7 +84,7 @@ def read_bmp(content: bytes) -> np.ndarray:
 
 
 def read_png(content: bytes) -> np.ndarray:
-    """A PNG of 8 bits a channel that is not interlaced; its alpha is dropped."""
+    """A PNG of 8 or 16 bits a channel that is not interlaced. The alpha of 8 bits is dropped."""
     chunks: dict[bytes, bytearray] = {}
     start = 8
     while b"IEND" not in chunks:
@@ -91,13 +95,15 @@ def read_png(content: bytes) -> np.ndarray:
         chunks.setdefault(kind, bytearray()).extend(body)
         start += 12 + length
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-    if depth != 8 or interlaced:
-        raise ValueError("it is interlaced, or has not 8 bits a channel")
+    if interlaced or not (depth == 8 or (depth == 16 and colour in DEEP)):
+        raise ValueError("it is interlaced, or has neither 8 bits a channel nor 16 of grey or RGB")
     check_size(height, width)
-    channels = CHANNELS[colour]
+    channels = CHANNELS[colour] * depth // 8  # of bytes: filters know no others
     size = height * (1 + width * channels)
     rows = np.frombuffer(zlib.decompressobj().decompress(chunks[b"IDAT"], size + 1), np.uint8).reshape(height, -1)
     image = unfilter(rows[:, 0], rows[:, 1:].reshape(height, width, channels))
+    if depth == 16:
+        image = image[..., ::2].astype(np.uint16) << 8 | image[..., 1::2]
     if colour == 3:
         image = np.frombuffer(chunks[b"PLTE"], np.uint8).reshape(-1, 3)[image[..., 0]]
     return image[..., :3] if image.shape[2] > 2 else np.broadcast_to(image[..., :1], (height, width, 3))
@@ -121,10 +127,18 @@ def unfilter(kinds: np.ndarray, filtered: np.ndarray) -> np.ndarray:
     return image[1:, 1:]
 
 
+def eight_bits(pixels: np.ndarray, white: int) -> np.ndarray:
+    """Pixels of 8 bits as they are, of 16 each value v as round(255·min(v, white)/white), halves up."""
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize != 2:
+        return pixels
+    levels = (510 * np.minimum(np.arange(65536), white) + white) // (2 * white)
+    return np.asarray(levels.astype(np.uint8)[pixels])
+
+
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """[H, W, 3] to [size, size, 3], bilinear and antialiased: an axis at a time, in fixed-point numbers of 22 bits."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ValueError(f"the pixels are {pixels.dtype} {pixels.shape}: give uint8 [H, W, 3]")
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"the pixels are {pixels.dtype} {pixels.shape}: give uint8 or uint16 [H, W, 3]")
     height, width, _ = pixels.shape
     # Pillow's order, which decides how the bytes are rounded: rows first, but columns where these shrink much more.
     for axis in (0, 1) if height - size > max(0, 2 * (width - size)) else (1, 0):

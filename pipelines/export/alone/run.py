@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from deciding import cross_score, doubt_of, image_score
-from picture import read_picture, resize
+from picture import eight_bits, read_picture, resize
 from runtime import load
 
-KEYS = "format_version", "tiling", "files", "backend", "thresholds", "models", "resize", "crop"
+KEYS = "format_version", "tiling", "files", "backend", "thresholds", "models", "resize", "crop", "white"
 
 
 class Inspector:
@@ -34,12 +34,12 @@ class Inspector:
                 raise ValueError(f"{self.folder / name} is not the file that was exported: copy the folder again")
 
     def judge(self, pixels: np.ndarray, category: str) -> dict[str, Any]:
-        """What the command prints of a picture's colours, uint8 [H, W, 3], and its anomaly map [256, 256] as `map`."""
-        backend, known, models, size, crop = (self.config[key] for key in KEYS[3:])
+        """What the command prints of a picture's colours, uint8 or uint16 [H, W, 3], and its `map` [256, 256]."""
+        backend, known, models, size, crop, white = (self.config[key] for key in KEYS[3:])
         if category not in known:
             raise ValueError(f"category {category} is not one of {', '.join(sorted(known))}: name one of these")
         limits, numbers, start = known[category], models.get("") or models[category], round((size - crop) / 2)
-        seen = resize(pixels, size)[None, start : start + crop, start : start + crop]
+        seen = resize(eight_bits(pixels, white), size)[None, start : start + crop, start : start + crop]
         encoded = load(self.folder / "encoder.onnx", backend)({"pixels": seen})
         groups = {f"group_{number}": group for number, group in enumerate(encoded)}
         folds = sorted(set(limits["cross"]["folds"])) if limits["cross"] else range(len(numbers))
