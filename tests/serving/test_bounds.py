@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
+from inpformer.images.deep import WHITE
 from inpformer.images.opening import MAX_SCANNED
 from serving import ingress, upload
 from serving.answers import RequestError
@@ -97,7 +98,7 @@ def test_a_picture_comes_back_as_it_was(mode: str) -> None:
 
     async def decoded() -> Image.Image:
         with closing(Decoders(1)) as decoders:
-            return await decoders.decode(as_file(image))
+            return await decoders.decode(as_file(image), WHITE)
 
     np.testing.assert_array_equal(np.asarray(asyncio.run(decoded())), np.asarray(image.convert("RGB")))
 
@@ -107,9 +108,9 @@ def test_what_is_no_picture_is_refused_and_the_next_one_decoded(content: bytes, 
     async def both() -> Image.Image:
         with closing(Decoders(1)) as decoders:
             with pytest.raises(RequestError) as found:
-                await decoders.decode(content)
+                await decoders.decode(content, WHITE)
             assert (found.value.status, found.value.reason.startswith("the upload ")) == (status, True)
-            return await decoders.decode(PICTURE)
+            return await decoders.decode(PICTURE, WHITE)
 
     assert asyncio.run(both()).size == picture().size
 
@@ -134,12 +135,12 @@ def test_nobody_decodes_what_nobody_waits_for() -> None:
     async def given_up() -> Image.Image:
         with closing(Decoders(1)) as decoders:
             before = children()
-            await decoders.decode(PICTURE)
+            await decoders.decode(PICTURE, WHITE)
             (started,) = children() - before
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
-                    await decoders.decode(slow)
-            image = await decoders.decode(PICTURE)  # by another one
+                    await decoders.decode(slow, WHITE)
+            image = await decoders.decode(PICTURE, WHITE)  # by another one
             assert started not in children()
             return image
 
@@ -150,10 +151,10 @@ def test_a_decoder_that_was_killed_is_replaced() -> None:
     async def after_a_kill() -> Image.Image:
         with closing(Decoders(1)) as decoders:
             before = children()
-            await decoders.decode(PICTURE)
+            await decoders.decode(PICTURE, WHITE)
             for process in children() - before:
                 os.kill(process, signal.SIGKILL)
-            return await decoders.decode(PICTURE)
+            return await decoders.decode(PICTURE, WHITE)
 
     assert asyncio.run(after_a_kill()).size == picture().size
 
