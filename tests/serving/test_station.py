@@ -285,7 +285,7 @@ def test_a_service_that_is_away_is_an_error_and_what_nobody_triggered_waits_for_
     tmp_path: Path, service: httpx.Client, modbus: ModbusPlc
 ) -> None:
     relay = Relay(str(service.base_url), 0)  # it answers nobody
-    options = (*PRODUCTS, "--category", "bolt", "--modbus", modbus.address, "--patience", "8")
+    options = (*PRODUCTS, "--category", "bolt", "--modbus", modbus.address, "--patience", "3")
     with Station(tmp_path, relay.endpoint, *options) as station, modbus:
         station.drop("early.png")
         eventually(lambda: "the service cannot be used" in station.said)
