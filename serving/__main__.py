@@ -111,6 +111,8 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     files = ("encoder_weights", "verify_key", "keep", "keys")
     options = ("model", "alias", "tracking_uri", "poll_seconds", "max_upload_mb", "backend", "precision", *files)
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
+    # Absolute: replicas run elsewhere.
+    given |= {name: str(Path(given[name]).absolute()) for name in ("verify_key", "keys") if given.get(name)}
     try:
         return Settings(**given)
     except ValidationError as error:

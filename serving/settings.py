@@ -53,12 +53,13 @@ class Settings(BaseModel):
     tracking_uri: str = Field(default_factory=default_tracking_uri)
     poll_seconds: float = Field(5, gt=0)
     max_upload_mb: float = Field(16, gt=0)
-    encoder_weights: str | None = None
+    # An empty name, as of a shell variable that is not set, must not stand for "no key is asked for".
+    encoder_weights: str | None = Field(None, min_length=1)
     backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] | None = None
     precision: Literal[32, 16, 8] | None = None
-    verify_key: str | None = Field(default_factory=default_verify_key)
-    keys: str | None = Field(default_factory=default_keys)
-    keep: str = Field(default_factory=default_keep)
+    verify_key: str | None = Field(default_factory=default_verify_key, min_length=1)
+    keys: str | None = Field(default_factory=default_keys, min_length=1)
+    keep: str = Field(default_factory=default_keep, min_length=1)
     cpus: int = Field(1, ge=1)
     gpus: float = Field(0, ge=0)
     webhook_secret: SecretStr = Field(default_factory=lambda: SecretStr(webhook_secret()))

@@ -4,13 +4,11 @@ import ipaddress
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,15 +17,11 @@ import grpc
 import httpx
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from serving.loading import load_first
 from serving.registry import Registry
 from serving.settings import Settings
+from tests.serving.certificates import self_signed
 from tests.serving.model_store import ALIAS, DEADLINE, MODEL, ModelStore, eventually, free_port, samples
 from tests.serving.pictures import as_file, picture
 
@@ -66,6 +60,9 @@ def test_ray_address_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> N
         (["--port", "0"], 1),
         (["--poll-seconds", "0"], 1),
         (["--max-upload-mb", "-1"], 1),
+        (["--keys", ""], 1),
+        (["--verify-key", ""], 1),
+        (["--keep", ""], 1),
     ],
 )
 def test_help_and_refusals_of_options_import_nothing_heavy(options: list[str], status: int) -> None:
@@ -98,21 +95,6 @@ def command_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:  # gone meanwhile
         return b""
-
-
-def self_signed(folder: Path) -> tuple[tuple[str, ...], ssl.SSLContext]:
-    """The options of a service with a certificate for 127.0.0.1, and what its clients trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-    now = datetime.now(UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
-    certificate, private = folder / "certificate.pem", folder / "key.pem"
-    signed = made.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    options = ("--certificate", str(certificate), "--private-key", str(private))
-    return options, ssl.create_default_context(cafile=certificate)
 
 
 def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
