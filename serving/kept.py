@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from serving.fetched import WEIGHTS_FOLDER
+from serving.locks import locked, opened
 
 # In the place: a link to the folder of the version that is kept, which is called <version>-<something>; folders that
 # somebody fetches into, each locked by who does; and a lock.
@@ -104,27 +105,15 @@ class Kept:
             elif not (other.name.startswith(FETCHING) and _is_locked(other)):
                 shutil.rmtree(other, ignore_errors=True)
 
-    @contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
+    def _locked(self, kind: int) -> AbstractContextManager[None]:
         # Only read, as a place that cannot be written may be read.
-        with _opened(self._place / LOCK, os.O_RDONLY | os.O_CREAT) as file:
-            fcntl.flock(file, kind)
-            yield
+        return locked(self._place / LOCK, kind, os.O_RDONLY | os.O_CREAT)
 
 
 def _is_locked(folder: Path) -> bool:
-    with _opened(folder, os.O_RDONLY) as file:
+    with opened(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         return False
-
-
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    file = os.open(path, flags, 0o600)
-    try:
-        yield file
-    finally:
-        os.close(file)

@@ -9,13 +9,11 @@ a change within a second or two. To replace a key, add another under the same na
 """
 
 import argparse
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +22,7 @@ from pathlib import Path
 
 from inpformer.errors import UserError
 from serving.keys import Key, hashed, read_keys
+from serving.locks import locked
 
 MOST_DAYS = 36_500
 
@@ -92,25 +91,22 @@ def _list(keys: dict[str, Key]) -> None:
 @contextmanager
 def _changed(file: Path) -> Iterator[dict[str, Key]]:
     """The keys of a file, which may not be there yet; written whole afterwards, one process at a time."""
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with locked(file.parent):
         keys = read_keys(file) if file.exists() else {}
         yield keys
-        handle, made = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)  # readable by its owner alone
+        unfinished = file.with_name(f".{file.name}.tmp")  # one name: what a killed process left is replaced
+        unfinished.unlink(missing_ok=True)
         try:
-            with os.fdopen(handle, "w") as written:
+            unfinished.touch(mode=0o600, exist_ok=False)
+            with unfinished.open("w") as written:
                 json.dump({"keys": [asdict(key) for key in keys.values()]}, written, indent=2)
                 written.flush()
                 os.fsync(written.fileno())
             if file.exists():
-                shutil.copymode(file, made)
-            Path(made).replace(file)
-        except BaseException:
-            Path(made).unlink()
-            raise
-    finally:
-        os.close(folder)
+                shutil.copymode(file, unfinished)
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def test_a_key_is_added_listed_and_removed(tmp_path: Path) -> None:
     assert [status_of(keys, one) for one in (key, other, f"{key[:-1]}~", "", key.lower())] == [200, 200, 401, 401, 401]
     assert [line.split()[0] for line in keyring("list", file).splitlines()] == list(held)
     file.chmod(0o640)
+    (tmp_path / ".keys.json.tmp").write_text("half")  # of one that was killed
     keyring("remove", file, first.id)
     assert (list(read_keys(file)), file.stat().st_mode & 0o777) == ([second.id], 0o640)
     assert [one.name for one in tmp_path.iterdir()] == ["keys.json"]
