@@ -16,7 +16,7 @@ from serving.inspector import Inspector
 from serving.line import MOST_WAITING
 from serving.settings import Settings
 
-HEALTH_SECONDS = 3.0  # a replica is replaced after it failed three times
+HEALTH_CHECK_SECONDS = 3.0  # a replica is replaced after it failed three times
 # A replica that is taken away answers what it has let in: it has so many seconds, and looks as often.
 STOPPING: dict[str, Any] = {
     "graceful_shutdown_timeout_s": LATEST_DEADLINE_MS / 1000 + 5,
@@ -31,7 +31,7 @@ def build(settings: Settings) -> Application:
     inspector = serve.deployment(
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
         max_ongoing_requests=2 * MOST_WAITING,
-        health_check_period_s=HEALTH_SECONDS,
+        health_check_period_s=HEALTH_CHECK_SECONDS,
         max_queued_requests=MOST_WAITING,
         **STOPPING,
     )(Inspector)

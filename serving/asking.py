@@ -3,11 +3,21 @@
 import threading
 import time
 from typing import Any
+from urllib.parse import urlsplit
+
+from inpformer.errors import UserError
 
 LATEST_ANSWER_SECONDS = 70.0  # later than the service's latest deadline
 RETRY_SECONDS = 1.0
 MAY_COME_TO_BE = (408, 429, 503, 504)
 ERROR = "ERROR"
+LARGEST_PICTURE = 64 * 2**20  # that a bridge takes from a line
+
+
+def check_service(address: str) -> None:
+    """Raises UserError for what is no address of a service."""
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise UserError(f"--service is {address}: it must be an address such as http://127.0.0.1:8000.")
 
 
 def ask(

@@ -94,9 +94,10 @@ async def _refuse_route(request: Request, error: HTTPException) -> JSONResponse:
 
 
 # Above the class, not below: `serve.ingress` copies the routes, with the names that they see, when it meets the class.
-async def _ask(response: Awaitable[T]) -> T:
+async def _ask(response: Awaitable[T | RequestError]) -> T:
+    """What a replica gives. Raises RequestError: what it returned as one, as Serve logs what it raises as a crash."""
     try:
-        return await response
+        found = await response
     except BackPressureError:
         reason = "too many requests wait for the model: try again in a moment."
         raise RequestError(503, reason, retry_after=1, full=True) from None
@@ -104,9 +105,12 @@ async def _ask(response: Awaitable[T]) -> T:
         raise RequestError(503, "the model is being restarted: try again in a moment.", retry_after=RESTART) from None
     except RayTaskError:  # logged with its traceback where it was raised
         raise RequestError(500, "the model failed on this image: see the log of the Inspector replica.") from None
+    if isinstance(found, RequestError):
+        raise found
+    return found
 
 
-async def _at_once(response: Awaitable[T]) -> T:
+async def _at_once(response: Awaitable[T | RequestError]) -> T:
     """Of what waits for no model."""
     try:
         return await asyncio.wait_for(_ask(response), HEALTH_SECONDS)
@@ -203,11 +207,9 @@ class Ingress:
         try:
             # The replica keeps the deadline; where there is none just now, nobody would.
             async with asyncio.timeout(left + GRACE_SECONDS):
-                verdicts: list[Verdict] | RequestError = await _ask(judging)
+                verdicts: list[Verdict] = await _ask(judging)
         except TimeoutError:
             raise too_late(left) from None
-        if isinstance(verdicts, RequestError):
-            raise verdicts
         return verdicts
 
     @app.get(
@@ -216,9 +218,7 @@ class Ingress:
     async def calibration(self, request: Request, category: str | None = None) -> Calibration:
         """What the thresholds of a category stand on: the scores of held-out good parts, and what they promise."""
         self._let_in(request)
-        found: Calibration | RequestError = await _at_once(self._inspector.calibration.remote(category))
-        if isinstance(found, RequestError):
-            raise found
+        found: Calibration = await _at_once(self._inspector.calibration.remote(category))
         return found
 
     @app.get(
@@ -232,9 +232,7 @@ class Ingress:
         where none goes with the version.
         """
         self._let_in(request)
-        found: bytes | RequestError = await _at_once(self._inspector.example.remote(category))
-        if isinstance(found, RequestError):
-            raise found
+        found: bytes = await _at_once(self._inspector.example.remote(category))
         return Response(found, media_type="image/png")
 
     @app.get(
@@ -329,7 +327,9 @@ class Ingress:
         """
         self._refuse_if_draining()
         if not await _at_once(self._inspector.ready.remote()):
-            raise RequestError(503, "the line before the model is full.", retry_after=1, full=True)
+            raise RequestError(
+                503, "the line before the model is full, or its replica is being replaced.", retry_after=1, full=True
+            )
         return Ready(status="ready")
 
     @app.get("/metrics", dependencies=KEYED, response_class=PlainTextResponse, responses={401: {"model": Problem}})

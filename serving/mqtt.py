@@ -20,12 +20,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inpformer.errors import UserError
-from serving.asking import ask
+from serving.asking import LARGEST_PICTURE, ask, check_service
 
 USERNAME, PASSWORD = "MQTT_USERNAME", "MQTT_PASSWORD"
 AT_A_TIME = 8  # pictures that the broker hands out before the first of them is acknowledged
 SESSION_SECONDS = 24 * 3600  # how long the broker keeps pictures for a bridge that is away
-LARGEST_PICTURE = 64 * 2**20
 WAIT_SECONDS = 2.0
 REFUSALS = (134, 135)  # MQTT 5's reasons: bad user name or password, not authorized
 QOS = 1
@@ -54,8 +53,7 @@ class Bridge:
             raise UserError(f"--broker is {self.broker}: it must be mqtt://HOST[:1883] or mqtts://HOST[:8883].")
         if parts.username or parts.password:
             raise UserError(f"--broker holds a name: set {USERNAME} and {PASSWORD} instead.")
-        if urlsplit(self.service).scheme not in ("http", "https"):
-            raise UserError(f"--service is {self.service}: it must be an address such as http://127.0.0.1:8000.")
+        check_service(self.service)
         if not self.prefix or any(sign in self.prefix for sign in "+#"):
             raise UserError(f"--prefix is {self.prefix!r}: it must be the beginning of a topic, without + and #.")
         if not self.patience > 0:  # nor no number

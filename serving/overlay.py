@@ -37,7 +37,8 @@ def overlay_png(
     left, top, right, bottom = frame.box
     scale = min(1.0, LONGEST_SIDE / max(right - left, bottom - top))
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    seen = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, box=frame.box)
+    colours = image if image.mode == "RGB" else image.convert("RGB")  # no copy: it may have 64 million pixels
+    seen = colours.resize(size, Image.Resampling.BILINEAR, box=frame.box)
     levels = Image.fromarray(_levels(anomaly_map, threshold)).resize(size, Image.Resampling.BILINEAR)
     zero = Image.new("L", size, 0)
     colour = Image.merge("RGB", (Image.new("L", size, 255), levels.point(lambda level: 255 - level), zero))

@@ -7,6 +7,7 @@ Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (20
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -77,7 +78,7 @@ class Threshold:
 
     def percentile(self, score: float) -> float:
         """How many of a hundred held-out good parts score lower; of equals half."""
-        lower = sum(held < score for held in self.scores) + sum(held <= score for held in self.scores)
+        lower = bisect_left(self.scores, score) + bisect_right(self.scores, score)
         return 50 * lower / len(self.scores) if self.scores else 0.0
 
     def p_value(self, score: float) -> float:

@@ -25,7 +25,7 @@ def to_map(distances: Tensor, image_size: int) -> Tensor:
     pixels = F.interpolate(grid, size=(image_size, image_size), mode="bilinear", align_corners=True)
     mean = pixels.mean(dim=1, keepdim=True)
     resized = F.interpolate(mean, size=(MAP_SIZE, MAP_SIZE), mode="bilinear", align_corners=False)
-    kernel = _gaussian(resized)
+    kernel = _gaussian(BLUR_SIZE // 2, BLUR_SIGMA, resized)
     rows = F.conv2d(resized, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
     return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))[:, 0]
 
@@ -35,9 +35,7 @@ def smoothed(maps: Tensor, sigma: float) -> Tensor:
     beyond its edge a map goes on mirrored.
     """
     radius = int(4 * sigma + 0.5)
-    offset = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    weight = torch.exp(-offset.square() / (2 * sigma**2))
-    weight = weight / weight.sum()
+    weight = _gaussian(radius, sigma, maps)
     rows, columns = (_mirrored(size, radius, maps.device) for size in maps.shape[1:])
     down = F.conv2d(maps[:, None, rows], weight.view(1, 1, -1, 1))
     return F.conv2d(down[..., columns], weight.view(1, 1, 1, -1))[:, 0]
@@ -49,7 +47,7 @@ def _mirrored(size: int, beyond: int, device: torch.device) -> Tensor:
     return place.minimum(2 * size - 1 - place)
 
 
-def _gaussian(like: Tensor) -> Tensor:
-    offset = torch.arange(BLUR_SIZE, device=like.device, dtype=like.dtype) - BLUR_SIZE // 2
-    weight = torch.exp(-offset.square() / (2 * BLUR_SIGMA**2))
+def _gaussian(radius: int, sigma: float, like: Tensor) -> Tensor:
+    offset = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
+    weight = torch.exp(-offset.square() / (2 * sigma**2))
     return weight / weight.sum()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from inpformer.errors import UserError
+from serving.asking import check_service
 from serving.certificate import check_certificate
 
 
@@ -27,8 +28,7 @@ class Bridge:
             known = False
         if not known:
             raise UserError(f"--listen is {self.listen}: it must be HOST:PORT, such as 127.0.0.1:8001.")
-        if urlsplit(self.service).scheme not in ("http", "https"):
-            raise UserError(f"--service is {self.service}: it must be an address such as http://127.0.0.1:8000.")
+        check_service(self.service)
         if not 0 < self.max_upload_mb <= 1024:  # nor no number
             raise UserError(f"--max-upload-mb is {self.max_upload_mb:g}: it must be above 0 and at most 1024.")
         check_certificate(self.certificate, self.private_key)

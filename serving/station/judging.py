@@ -5,11 +5,10 @@ import threading
 import time
 from typing import Any
 
-from serving.asking import ask, without_verdict
+from serving.answers import PART_LENGTH
+from serving.asking import LARGEST_PICTURE, ask, without_verdict
 from serving.station.folder import STILL_SECONDS, Picture, Stamp
 
-LARGEST_PICTURE = 64 * 2**20
-PART_LENGTH = 200  # of a name that the service takes
 UNREADABLE, TOO_LARGE = 400, 413
 # A picture that the service cannot read is asked for again if it is written to within these.
 UNREADABLE_SECONDS = 2.0

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from inpformer.errors import UserError
+from serving.asking import check_service
 from serving.station.results import LARGEST
 
 LONGEST_PATIENCE = 60.0  # the latest deadline that the service lets a request set
@@ -36,8 +37,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             raise UserError(f"--folder is {self.folder}, which is no folder: make it, or correct the path.")
-        if urlsplit(self.service).scheme not in ("http", "https"):
-            raise UserError(f"--service is {self.service}: it must be an address such as http://127.0.0.1:8000.")
+        check_service(self.service)
         if not 0 < self.patience <= LONGEST_PATIENCE:  # nor no number
             raise UserError(f"--patience is {self.patience:g}: it must be above 0 and at most {LONGEST_PATIENCE:g} s.")
         if self.has_plc and not self.products:

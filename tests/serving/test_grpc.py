@@ -29,6 +29,7 @@ from serving.grpc.messages import message
 from serving.grpc.server import AT_A_TIME, RETRY
 from serving.grpc.tensors import to_http
 from tests.relay import Relay, relay
+from tests.serving.certificates import self_signed
 from tests.serving.model_store import DEADLINE, MODEL, eventually, free_port
 from tests.serving.pictures import as_file, picture
 
@@ -471,15 +472,8 @@ def test_a_service_that_is_away_is_unavailable_until_it_is_there(service: httpx.
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The files of a certificate for localhost, and of its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}".split(),
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
+    (_, certificate, _, key), _ = self_signed(tmp_path_factory.mktemp("tls"))
+    return Path(certificate), Path(key)
 
 
 def test_tls(service: httpx.Client, pair: tuple[Path, Path], tmp_path: Path) -> None:
