@@ -10,7 +10,16 @@ from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
 
-METHODS: dict[str, Method] = {method.name: method for method in (INP_FORMER, INP_FORMER_PP, NEAREST, GRNR, GLCF)}
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        INP_FORMER,
+        INP_FORMER_PP,
+        NEAREST,
+        GRNR,
+        GLCF,
+    )
+}
 
 
 def find_method(name: Any) -> Method:

@@ -9,7 +9,11 @@ from safetensors import SafetensorError, safe_open
 from tests.golden.row import Row
 
 # By the name in a file's metadata; INP-Former's has none. Each module has `rows(metadata, tensors)`.
-CHECKS = {"": "tests.golden.inp_former", "GRNR": "tests.golden.grnr", "GLCF": "tests.golden.glcf"}
+CHECKS = {
+    "": "tests.golden.inp_former",
+    "GRNR": "tests.golden.grnr",
+    "GLCF": "tests.golden.glcf",
+}
 
 
 def compare(file: Path) -> list[Row]:

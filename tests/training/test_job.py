@@ -12,6 +12,7 @@ from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import StaleFeaturesError, UserError
+from inpformer.methods import METHODS
 from inpformer.methods.base import Train
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.nearest.settings import NearestSettings
@@ -42,7 +43,7 @@ def settings(values: dict[str, object]) -> TrainSettings:
     [
         (
             {"method": "patchcore"},
-            "train.method is 'patchcore': it must be one of inp_former, inp_former_pp, nearest, grnr, glcf",
+            f"train.method is 'patchcore': it must be one of {', '.join(METHODS)}",
         ),
         ({"method": ["nearest"]}, "train.method is ['nearest']: it must be a text"),
         (
