@@ -47,8 +47,8 @@ class Camera:
         await asyncio.wait([there, self._running], return_when=asyncio.FIRST_COMPLETED)
         there.cancel()
         if self._running.done():
-            reason = str(self._running.exception()).rstrip(".")
-            raise UserError(f"--camera is {' '.join(self._pipeline)!r}, of which GStreamer makes no camera: {reason}.")
+            camera = " ".join(self._pipeline)
+            raise UserError(f"--camera is {camera!r}, which brings no frame: {self._running.exception()}.")
 
     async def serve(self) -> None:
         """For as long as it is not stopped."""
@@ -71,7 +71,7 @@ class Camera:
             return await asked.frame
         except asyncio.CancelledError:
             if self._gstreamer:
-                self._gstreamer.hang_up("no frame came in time.")
+                self._gstreamer.hang_up("no frame came in time")
             raise
         finally:
             self._asked = None
@@ -106,7 +106,7 @@ class Camera:
                     asked = self._asked  # whoever asks from here on is not meant: this frame is older
                     content = await gstreamer.content(length)
             except TimeoutError:
-                raise CameraError(f"it brought no frame for {SILENT_SECONDS:g} s.") from None
+                raise CameraError(f"it brought no frame for {SILENT_SECONDS:g} s") from None
             self._there.set()
             older = 0 if self._is_fired else gstreamer.lying(length) + UNDER_WAY
             if asked is None:

@@ -15,7 +15,7 @@ import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -131,7 +131,7 @@ class GStreamer:
         if length is None:
             raise await self._error()
         if length > LARGEST_PICTURE:
-            raise CameraError(f"its frames have {length / 2**20:.0f} MB, more than {LARGEST_PICTURE / 2**20:g}")
+            raise CameraError(f"its frames have {length / 2**20:.1f} MB, more than {LARGEST_PICTURE / 2**20:g}")
         return length
 
     async def content(self, length: int) -> bytes:
@@ -154,14 +154,14 @@ class GStreamer:
     def hang_up(self, why: str) -> None:
         """Nothing is expected of it any more: whoever reads gets a CameraError."""
         self._reasons.insert(0, why)
-        with suppress(ProcessLookupError):
+        if self._process.returncode is None:
             self._process.kill()
 
     async def end(self) -> None:
         """Orderly, so that a camera is free for the next at once; if it hangs, by force."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
         try:
+            if self._process.returncode is None:
+                self._process.send_signal(signal.SIGINT)
             async with asyncio.timeout(ENDING_SECONDS):
                 await self._process.wait()
         except TimeoutError:
@@ -194,15 +194,16 @@ class GStreamer:
                 self._form = _form(line)
                 self._formed.set()
             elif len(self._reasons) < 2 and (reason := REASON.match(line)):
-                self._reasons.append(reason[1].strip())
+                self._reasons.append(reason[1].strip().rstrip("."))
             elif len(self._reasons) == 1 and is_where:
-                self._reasons.append(line.strip())
+                self._reasons.append(line.strip().rstrip("."))
             is_where = WHERE.match(line) is not None
 
     async def _error(self) -> CameraError:
         """Why it ended."""
         await self._listening
-        return CameraError(" ".join(self._reasons) or "it ended")
+        await self._process.wait()  # before anybody signals to it, which would take the exit status from asyncio
+        return CameraError(": ".join(self._reasons) or "it ended")
 
 
 def _form(caps: str) -> Form:
