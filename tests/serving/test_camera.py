@@ -4,9 +4,8 @@ import os
 import shutil
 import signal
 import socket
+import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -152,16 +151,15 @@ def test_a_camera_that_hangs_or_dies_is_an_error_and_is_started_again(tmp_path: 
 
 
 def test_pictures_at_an_interval_and_no_others(tmp_path: Path, service: httpx.Client) -> None:
-    options = ("--category", "bolt", "--camera", LIVE, "--interval", "0.5")
+    interval, began = 0.5, time.monotonic()
+    options = ("--category", "bolt", "--camera", LIVE, "--interval", str(interval))
     with Station(tmp_path, str(service.base_url), *options) as station:
         (process,) = processes(station)
         eventually(lambda: len(station.done()) >= 3)
-        taken = [path.name.split("-")[0] for path in (station.folder / "done").glob("*.tif")]
-        times = [datetime.strptime(time, "%Y%m%dT%H%M%S%f") for time in sorted(taken)]
         assert station.stop() == 0
         assert not Path(f"/proc/{process}").exists()
     assert {one["decision"] for one in station.done()} == {"PASS"}
-    assert all(after - before > timedelta(seconds=0.25) for before, after in pairwise(times))
+    assert len(station.done()) <= (time.monotonic() - began) / interval + 1
     assert {path.name for path in station.folder.iterdir()} == {"done", "taken"}
 
 
