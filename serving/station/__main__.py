@@ -118,12 +118,11 @@ def _settings() -> Settings:
     opcua: Address | None = opcua_address(given.opcua) if given.opcua is not None else None
     service = given.service.rstrip("/")
     camera = pipeline(given.camera) if given.camera is not None else None
-    named = products(given.product)
     return Settings(
         given.folder,
         service,
         given.category,
-        named,
+        products(given.product),
         modbus,
         opcua,
         given.patience,

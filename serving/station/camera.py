@@ -4,11 +4,11 @@ is started again where it ends or hangs.
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from inpformer.errors import UserError
+from inpformer.errors import UserError, without_password
 from serving.station.gstreamer import CameraError, GStreamer, check_installed, launched
 
 # Of a camera that runs freely, when somebody asks: one waits in the queue, one is being transferred, and one is being
@@ -47,12 +47,15 @@ class Camera:
         await asyncio.wait([there, self._running], return_when=asyncio.FIRST_COMPLETED)
         there.cancel()
         if self._running.done():
-            camera = " ".join(self._pipeline)
-            raise UserError(f"--camera is {camera!r}, which brings no frame: {self._running.exception()}.")
+            try:
+                await self._running
+            except CameraError as error:
+                camera = without_password(" ".join(self._pipeline))
+                raise UserError(f"--camera is {camera!r}, which brings no frame: {error}.") from None
 
     async def serve(self) -> None:
         """For as long as it is not stopped."""
-        await self._running
+        await asyncio.shield(self._running)
 
     async def stop(self) -> None:
         """Ends its process."""
@@ -97,19 +100,17 @@ class Camera:
     async def _read(self, gstreamer: GStreamer) -> None:
         """Until it ends or hangs, which is a CameraError."""
         if self._is_fired:
-            await gstreamer.playing()
+            async with _patience("it did not start"):
+                await gstreamer.playing()
             self._there.set()
         while True:
-            try:
-                async with asyncio.timeout(None if self._is_fired else SILENT_SECONDS):
-                    length = await gstreamer.next_length()
-                    asked = self._asked  # whoever asks from here on is not meant: this frame is older
-                    content = await gstreamer.content(length)
-            except TimeoutError:
-                raise CameraError(f"it brought no frame for {SILENT_SECONDS:g} s") from None
+            async with nullcontext() if self._is_fired else _patience("it brought no frame"):
+                length = await gstreamer.next_length()
+                asked = self._asked  # whoever asks from here on is not meant: this frame is older
+                content = await gstreamer.content(length)
             self._there.set()
             older = 0 if self._is_fired else gstreamer.lying(length) + UNDER_WAY
-            if asked is None:
+            if asked is None or asked.frame.done():
                 await self._until_wanted()
             elif asked.passed < older:
                 asked.passed += 1
@@ -124,3 +125,13 @@ class Camera:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._wanted.wait()
+
+
+@asynccontextmanager
+async def _patience(what: str) -> AsyncIterator[None]:
+    """Raises CameraError where it takes too long."""
+    try:
+        async with asyncio.timeout(SILENT_SECONDS):
+            yield
+    except TimeoutError:
+        raise CameraError(f"{what} within {SILENT_SECONDS:g} s") from None

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from inpformer.errors import UserError
+from inpformer.errors import UserError, without_password
 from serving.asking import LARGEST_PICTURE
 
 PROGRAM = "gst-launch-1.0"
@@ -98,6 +98,8 @@ async def launched(pipeline: Sequence[str]) -> AsyncIterator["GStreamer"]:
                 env=os.environ | {"LC_ALL": "C.UTF-8"},  # whose words are read
                 start_new_session=True,  # Ctrl-C is for the station
             )
+        except OSError as error:
+            raise CameraError(f"{PROGRAM} cannot be started ({error.strerror})") from None
         finally:
             os.close(writing)
         gstreamer = GStreamer(process, frames)
@@ -203,7 +205,7 @@ class GStreamer:
         """Why it ended."""
         await self._listening
         await self._process.wait()  # before anybody signals to it, which would take the exit status from asyncio
-        return CameraError(": ".join(self._reasons) or "it ended")
+        return CameraError(without_password(": ".join(self._reasons)) or "it ended")
 
 
 def _form(caps: str) -> Form:
