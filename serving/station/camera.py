@@ -115,7 +115,7 @@ class Camera:
             elif asked.passed < older:
                 asked.passed += 1
             else:
-                file = await gstreamer.tiff(content)
+                file = await asyncio.to_thread(gstreamer.form.tiff, content)
                 if not asked.frame.done():
                     asked.frame.set_result(file)
 

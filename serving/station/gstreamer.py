@@ -64,9 +64,7 @@ class Form:
         return -(-self.width * BYTES[self.mode] // 4) * 4
 
     def tiff(self, content: bytes) -> bytes:
-        """The frame as an image file: uncompressed, as a PNG of 5 megapixels takes a second. Raises CameraError."""
-        if len(content) != self.stride * self.height:
-            raise CameraError(f"a frame of {self.width}×{self.height} has {len(content)} bytes")
+        """The frame as an image file: uncompressed, as a PNG of 5 megapixels takes a second."""
         size = (self.width, self.height)
         image = Image.frombuffer(self.mode, size, content, "raw", self.mode, self.stride, 1)
         file = io.BytesIO()
@@ -87,6 +85,7 @@ def check_installed() -> None:
 async def launched(pipeline: Sequence[str]) -> AsyncIterator["GStreamer"]:
     """The process of a pipeline, which is ended with the block."""
     reading, writing = os.pipe()
+    os.set_blocking(writing, False)  # fdsink waits by poll then, and can be ended while nobody reads
     with os.fdopen(reading, "rb", BUFFER_BYTES) as frames:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -114,18 +113,14 @@ class GStreamer:
 
     def __init__(self, process: Process, frames: BinaryIO) -> None:
         self._process, self._frames = process, frames
-        self._form: Form | None = None
+        self.form = Form("L", 0, 0)  # until it is known
         self._reasons: list[str] = []
         self._formed, self._playing = asyncio.Event(), asyncio.Event()
         self._listening = asyncio.create_task(self._listen())
 
     async def playing(self) -> None:
         """Once frames may come. Raises CameraError where it ends before."""
-        playing = asyncio.create_task(self._playing.wait())
-        await asyncio.wait([playing, self._listening], return_when=asyncio.FIRST_COMPLETED)
-        playing.cancel()
-        if not self._playing.is_set():
-            raise await self._error()
+        await self._until(self._playing)
 
     async def next_length(self) -> int:
         """Waits for the next frame to begin, which has so many bytes. Raises CameraError."""
@@ -134,20 +129,17 @@ class GStreamer:
             raise await self._error()
         if length > LARGEST_PICTURE:
             raise CameraError(f"its frames have {length / 2**20:.1f} MB, more than {LARGEST_PICTURE / 2**20:g}")
+        await self._until(self._formed)
+        if length != (form := self.form).stride * form.height:
+            raise CameraError(f"a frame of {form.width}×{form.height} has {length} bytes")
         return length
 
     async def content(self, length: int) -> bytes:
         """Of the frame that began. Raises CameraError."""
-        await self._formed.wait()  # the line was printed before the first frame
         content = await asyncio.to_thread(self._frames.read, length)
         if len(content) < length:
             raise await self._error()
         return content
-
-    async def tiff(self, content: bytes) -> bytes:
-        """A frame's content as an image file. Raises CameraError."""
-        assert self._form is not None
-        return await asyncio.to_thread(self._form.tiff, content)
 
     def lying(self, length: int) -> int:
         """How many frames of that length may lie in the pipe, and with the one that is being written to it."""
@@ -193,13 +185,22 @@ class GStreamer:
             if line.startswith(PLAYING):
                 self._playing.set()
             elif CAPS.search(line):
-                self._form = _form(line)
+                self.form = _form(line)
                 self._formed.set()
             elif len(self._reasons) < 2 and (reason := REASON.match(line)):
                 self._reasons.append(reason[1].strip().rstrip("."))
             elif len(self._reasons) == 1 and is_where:
                 self._reasons.append(line.strip().rstrip("."))
             is_where = WHERE.match(line) is not None
+
+    async def _until(self, said: asyncio.Event) -> None:
+        """Raises CameraError where it ends before."""
+        if not said.is_set():
+            waiting = asyncio.create_task(said.wait())
+            await asyncio.wait([waiting, self._listening], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+        if not said.is_set():
+            raise await self._error()
 
     async def _error(self) -> CameraError:
         """Why it ended."""
