@@ -37,8 +37,11 @@ def run(count: int) -> None:
             for part in range(PARTS):
                 numbers = range(count * part // PARTS, count * (part + 1) // PARTS)
                 statuses.update(_send_all(address, requests, numbers))
-                private[f"{numbers.stop}"] = memory()
-                print(f"{numbers.stop} after {time.monotonic() - began:.0f} s: {dict(statuses)}", flush=True)
+                private[f"{numbers.stop}"] = now = memory()
+                sizes = ", ".join(f"{name} {size:.0f}" for name, size in sorted(now.items()))
+                print(
+                    f"{numbers.stop} after {time.monotonic() - began:.0f} s: {dict(statuses)}; MB: {sizes}", flush=True
+                )
             after = lasting()
         print("\n" + "\n".join(memory_table(private)))
     if statuses.keys() != {200} or after != before:
