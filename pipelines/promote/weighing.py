@@ -87,7 +87,7 @@ def weighed(
         found, flips = rescore(tests.manifest.root, scope.rows, tests.linked, pair, bootstrap_of(settings))
         images = [(tests.manifest.root / row.path, category) for category, own in scope.rows.items() for row in own]
         chosen = images[:: max(1, -(-len(images) // IMAGES))]
-        costs = {name: measure_apart(one, chosen, folder) for name, one in folders.items()} if chosen else {}
+        costs = {name: measure_apart([one], chosen, folder)[0] for name, one in folders.items()} if chosen else {}
         chance = [] if champion is not None else against_chance(found, 1 - settings.confidence)
         compared = [*chance, *(compare(found, settings) if other is not detector else [])]
         draw_forest(compared, forest)
