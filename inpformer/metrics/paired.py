@@ -51,7 +51,7 @@ class Paired:
         unseen = self._unseen
         not_above = np.count_nonzero((1 - unseen) * self.replicates - unseen * self.worst <= 0)
         not_below = np.count_nonzero((1 - unseen) * self.replicates + unseen * self.worst >= 0)
-        return min(1.0, 2 * (1 + min(not_above, not_below)) / (1 + self.replicates.size))
+        return float(min(1.0, 2 * (1 + min(not_above, not_below)) / (1 + self.replicates.size)))
 
     def needed(self, margin: float, level: float) -> int | None:
         """How many parts of that class would put `low` above minus the margin, if the difference stays what it is; None

@@ -63,8 +63,8 @@ def _seeds(judgements: Judgements) -> list[str]:
     if several:
         most = max(len(own) for own in judgements.values())
         said.append(
-            f"Intervals cover other test parts of the same kind and other seeds of the training: {most} were tried, and "
-            "that the spread of so few is itself uncertain is reckoned with. They do not cover other training images or "
+            f"Intervals cover other test parts of the same kind and other seeds of the training ({most} were tried; "
+            "how uncertain the spread of so few is, is reckoned with). They do not cover other training images or "
             "other held-out ones."
         )
     if single:
