@@ -53,7 +53,7 @@ def ask(names: Sequence[str], seeds: int, manifest_file: Path) -> Asked:
         raise UserError(f"--methods names {twice[0]} twice: name each method once.")
     require(len(names) > 1, "--methods", names[0], "two methods or more")
     require(seeds >= 1, "--seeds", seeds, "at least 1")
-    _refuse_few_draws(len(names), read_section("promote", PromoteSettings))
+    refuse_few_draws(len(names), read_section("promote", PromoteSettings))
     manifest = read_manifest(manifest_file)
     methods = tuple(_settings(name, manifest.shots) for name in names)
     if not comparable(manifest.split("test"), manifest.categories):
@@ -64,7 +64,8 @@ def ask(names: Sequence[str], seeds: int, manifest_file: Path) -> Asked:
     return Asked(methods, seeds)
 
 
-def _refuse_few_draws(methods: int, settings: PromoteSettings) -> None:
+def refuse_few_draws(methods: int, settings: PromoteSettings) -> None:
+    """Raises UserError where so many draws cannot tell any pair of so many methods apart, however clear it is."""
     fewest = ceil(2 * comb(methods, 2) / (1 - settings.confidence))
     right = f"at least {fewest}, for the pairs of {methods} methods"
     require(settings.replicates >= fewest, "params.yaml: promote.replicates", settings.replicates, right)
