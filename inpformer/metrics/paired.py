@@ -90,6 +90,11 @@ def mean_of(categories: Sequence[Paired]) -> Paired:
     )
 
 
+def replicates_needed(comparisons: int, level: float) -> int:
+    """With fewer, no p-value is so small that Holm's correction tells one of so many comparisons apart at `level`."""
+    return ceil(2 * comparisons / level)
+
+
 def _widening(parts: int) -> float:
     """Weights that are exponential have a spread of (n - 1) / (n + 1) of what the mean of n has, on average."""
     counted = max(2, parts)

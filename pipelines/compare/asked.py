@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, comb
+from math import comb
 from pathlib import Path
 
 from inpformer.config import require
 from inpformer.errors import UserError
 from inpformer.methods import METHODS
 from inpformer.methods.modes import ZERO_SHOT
+from inpformer.metrics.paired import replicates_needed
 from inpformer.training.settings import TrainSettings
 from pipelines.manifest.table import comparable, read_manifest
 from pipelines.platform import params
@@ -66,7 +67,7 @@ def ask(names: Sequence[str], seeds: int, manifest_file: Path) -> Asked:
 
 def refuse_few_draws(methods: int, settings: PromoteSettings) -> None:
     """Raises UserError where so many draws cannot tell any pair of so many methods apart, however clear it is."""
-    fewest = ceil(2 * comb(methods, 2) / (1 - settings.confidence))
+    fewest = replicates_needed(comb(methods, 2), 1 - settings.confidence)
     right = f"at least {fewest}, for the pairs of {methods} methods"
     require(settings.replicates >= fewest, "params.yaml: promote.replicates", settings.replicates, right)
 

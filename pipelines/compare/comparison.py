@@ -39,7 +39,7 @@ class Line:
 class Estimate:
     """A metric of one method: the mean over its seeds and the line's cells, from `low` to `high` with the confidence
     asked for. `difference` is that to the best method, with bounds at the level that Holm's correction leaves;
-    `differs` says that these exclude 0, `p_value` is the corrected one. The best has a difference of 0 to itself.
+    `differs` says that these exclude 0, `p_value` is the corrected one. Several may be `best`, and have no difference.
     """
 
     value: float
@@ -106,7 +106,7 @@ def compare(judgements: Judgements, lines: Sequence[Line], confidence: float) ->
             estimates = {}
             for method, own in methods.items():
                 bounds = _interval(own, confidence)
-                if method == best:
+                if own.value == methods[best].value:  # the best, or one as good
                     estimates[method] = Estimate(own.value, *bounds, best=True)
                     continue
                 pair = (place, method, best) if (place, method, best) in pairs else (place, best, method)

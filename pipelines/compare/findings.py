@@ -61,20 +61,25 @@ def sentences(found: Findings) -> list[str]:
     fastest = min(abreast, key=lambda name: found.costs[name].milliseconds)
     time = f"{found.costs[fastest].milliseconds:.1f} ms an image"
     if len(abreast) == 1:
-        return [*said, f"{fastest} alone is worse than the best by no metric ({time})."]
+        return [*said, f"{fastest} alone is shown to be worse by no metric ({time})."]
     return [*said, f"Of {', '.join(abreast)}, which no metric tells from its best, {fastest} is the fastest ({time})."]
 
 
 def _sentence(metric: Metric, estimates: Mapping[str, Estimate], methods: Sequence[str]) -> str:
-    best = next(name for name in methods if estimates[name].best)
+    best = [name for name in methods if estimates[name].best]
     worse = [name for name in methods if estimates[name].differs]
-    alike = [name for name in methods if name not in (best, *worse)]
-    parts = [f"{metric.title}: {best} is best, {shown(estimates[best].value)}"]
+    alike = [name for name in methods if name not in (*best, *worse)]
+    title = metric.title[0].upper() + metric.title[1:]
+    parts = [f"{title}: {_listed(best, 'is', 'are')} best, {shown(estimates[best[0]].value)}"]
     if worse:
-        parts.append(f"{', '.join(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than chance")
+        parts.append(f"{_listed(worse, 'is', 'are')} worse by more than chance")
     if alike:
-        parts.append(f"{', '.join(alike)} {'does' if len(alike) == 1 else 'do'} not differ by more than chance")
+        parts.append(f"{_listed(alike, 'does', 'do')} not differ by more than chance")
     return "; ".join(parts) + "."
+
+
+def _listed(names: Sequence[str], one: str, several: str) -> str:
+    return f"{', '.join(names)} {one if len(names) == 1 else several}"
 
 
 def shown(value: float) -> str:

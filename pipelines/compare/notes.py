@@ -1,8 +1,12 @@
 """How the methods were compared, in sentences for the page."""
 
+from math import comb
+
 from inpformer.judging.settings import CalibrationSettings
+from inpformer.methods import find_method
+from inpformer.metrics.paired import replicates_needed
 from inpformer.metrics.settings import BootstrapSettings
-from pipelines.compare.comparison import Judgements
+from pipelines.compare.comparison import Judgements, lines_of
 from pipelines.compare.data import Data
 from pipelines.gate.linked import numbered
 from pipelines.platform.params import read_section
@@ -28,6 +32,13 @@ def notes_of(judgements: Judgements, data: Data, promise: CalibrationSettings, d
     ]
     if read_section("calibrate", CalibrationSettings).folds is not None:
         notes.append("calibrate.folds is left out: each method has one model a training, judged by its own thresholds.")
+    for scope, lines in lines_of(judgements).items():
+        fewest = replicates_needed(comb(len(judgements), 2) * len(lines), 1 - draws.confidence)
+        if draws.replicates < fewest:
+            notes.append(
+                f"In the table by {scope} nothing could be told apart, as it has too many comparisons for "
+                f"{draws.replicates} draws: set promote.replicates to {fewest}."
+            )
     if without := sorted(set(data.manifest.categories) - set(data.rows)):
         notes.append(f"Not compared, for want of good or of defective test images: {', '.join(without)}.")
     return notes
@@ -57,19 +68,21 @@ def _promise(judgements: Judgements, promise: CalibrationSettings) -> str:
 
 
 def _seeds(judgements: Judgements) -> list[str]:
-    several = sorted(method for method, own in judgements.items() if len(own) > 1)
-    single = sorted(set(judgements) - set(several))
+    taught = {method: own for method, own in judgements.items() if find_method(method).learns}
+    untaught = [method for method in judgements if method not in taught]
     said = []
-    if several:
-        most = max(len(own) for own in judgements.values())
+    if any(len(own) > 1 for own in taught.values()):
+        most = max(len(own) for own in taught.values())
         said.append(
             f"Intervals cover other test parts of the same kind and other seeds of the training ({most} were tried; "
             "how uncertain the spread of so few is, is reckoned with). They do not cover other training images or "
             "other held-out ones."
         )
-    if single:
+    elif taught:
         said.append(
-            f"{', '.join(single)}: one training, so that intervals and differences cover other test parts, and other "
-            "seeds only where a method learns nothing."
+            "One training of each method: intervals and differences cover other test parts of the same kind, but are "
+            "of these very trainings. With more seeds they cover others, too."
         )
+    if untaught:
+        said.append(f"{', '.join(untaught)}: nothing is learnt, so that every seed gives the same.")
     return said

@@ -103,12 +103,15 @@ def _of(estimates: Estimates, metric: Metric) -> Mapping[str, Estimate]:
 def _disagreements(found: Findings) -> str:
     if not found.disagreements:
         return "<p>All methods decide alike about every test image, as far as FAIL goes.</p>"
-    names = list(found.costs)
-    blocks = "".join(beside(one.row, one.seen, names, _kind(one.row.label)) for one in found.disagreements)
+    methods = found.methods
+    blocks = "".join(
+        beside(one.row, [one.seen[method] for method in methods], methods, _kind(one.row.label))
+        for one in found.disagreements
+    )
     said = (
-        f"{len(found.disagreements)} test images of which some methods say FAIL and others do not, those first about "
-        "which both sides are sure. Of each method its first training; the red outline is the true defect, the middle "
-        "of the colours the method's threshold."
+        f"{len(found.disagreements)} test images of which some methods say FAIL and others do not, of each kind those "
+        "first about which both sides are sure. Of each method its first training; the red outline is the true "
+        "defect, the middle of the colours the method's threshold."
     )
     return f'<p>{said}</p><div class="findings maps">{blocks}</div>'
 

@@ -31,11 +31,11 @@ from pipelines.manifest.table import Manifest, read_manifest, write_manifest
 from pipelines.platform.params import flat
 from tests.promote.products import products
 
-METHODS = ("inp_former", "nearest")
+METHODS, EPOCHS = ("inp_former", "nearest"), 12
 TRAIN = {
     "batch_size": 8,
     "checkpoint_every": 1,
-    "inp_former": {"grid": 4, "channels": 32, "epochs": 30, "fewest_steps": 0, "warmup": 5},
+    "inp_former": {"grid": 4, "channels": 32, "epochs": EPOCHS, "fewest_steps": 0, "warmup": 5},
     "nearest": {"grid": 4, "channels": 32},
 }
 
@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, ray_cluste
         "features": {"encoder": settings, "store": stored.store},
         "train": {**TRAIN, "storage": str(folder / "runs")},
         "calibrate": {"false_alarm_rate": 0.2, "review_rate": 0.05, "folds": 4},
-        "promote": {"replicates": 1000},
+        "promote": {"replicates": 500, "confidence": 0.9},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ def test_what_was_finished_is_not_done_again(finished: tuple[Place, dict[Path, f
     planned = plan(asked.trainings, open_data(place.args, asked.methods), Path("artifacts/compare"))
     assert [one.name for one in planned] == [f"{method}, seed {seed}" for method in METHODS for seed in (1, 2)]
     assert all(one.finished for one in planned)
-    assert len(planned[0].record["history"]) == 30
+    assert len(planned[0].record["history"]) == EPOCHS
     assert all(one.record["seconds"] > 0 for one in planned)
 
 
@@ -136,7 +136,8 @@ def test_all_promise_the_same_and_have_seen_no_held_out_image(finished: tuple[Pl
     promises = {(name, t.false_alarm_rate, len(t.scores)) for one in detectors for name, t in one.thresholds.items()}
     assert promises == {("fabric", 0.2, 4), ("metal", 0.2, 4)}
     held_out = [row.sha256 for row in place.manifest.held_out]
-    assert len({one.thresholds["metal"].threshold for one in detectors}) == 4  # each has scores of its own
+    learnt = [one for one in detectors if one.method.name == "inp_former"]
+    assert len({one.thresholds["metal"].threshold for one in learnt}) == 2  # each seed has scores of its own
     assert all(one.seen is not None and not one.seen.overlap(held_out) for one in detectors)
 
 
@@ -148,7 +149,7 @@ def test_the_numbers_are_of_all_metrics_lines_and_methods(finished: tuple[Place,
     for line in found["lines"]:
         assert set(line["metrics"]) == {"miss_rate", "image_auroc", "pixel_ap", "aupro"}
         for own in line["metrics"].values():
-            assert sum(one["best"] for one in own.values()) == 1
+            assert sum(one["best"] for one in own.values()) >= 1
             assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in own.values())
     whole, fabric, metal, _ = (line["metrics"]["miss_rate"]["nearest"]["value"] for line in found["lines"])
     assert whole == pytest.approx((fabric + metal) / 2)
@@ -181,7 +182,7 @@ def test_mlflow_has_a_run_for_all_and_one_for_each_training(finished: tuple[Plac
     assert {name: parent.data.metrics[name] for name in values} == pytest.approx(values)
     one = next(run for run in children if run.info.run_name == "inp_former, seed 2")
     assert one.data.params["train.seed"] == "2"
-    assert len(client.get_metric_history(one.info.run_id, "loss")) == 30
+    assert len(client.get_metric_history(one.info.run_id, "loss")) == EPOCHS
 
 
 def test_the_page_names_methods_categories_and_the_command_s_own_words(

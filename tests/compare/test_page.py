@@ -72,7 +72,7 @@ def findings(masks: bool = True) -> Findings:
         },
         {"bad": MethodCost(1, 300, 4), "fast": MethodCost(5, 400, 50), "slow": MethodCost(90, 800, 700)},
         [NASTY],
-        [Disagreement(row, (seen(0.5), seen(1.5), seen(2.0)))] * 2,
+        [Disagreement(row, {"bad": seen(0.5), "fast": seen(1.5), "slow": seen(2.0)})] * 2,
     )
 
 
@@ -80,13 +80,17 @@ def test_the_words_say_what_is_best_what_is_worse_and_what_to_take() -> None:
     misses, *_, last = sentences(findings())
     assert (
         misses
-        == "misses: slow is best, 0.100; bad is worse by more than chance; fast does not differ by more than chance."
+        == "Misses: slow is best, 0.100; bad is worse by more than chance; fast does not differ by more than chance."
     )
     assert last == "Of slow, fast, which no metric tells from its best, fast is the fastest (5.0 ms an image)."
+    tied = findings()
+    for own in tied.whole.values():
+        own["fast"] = own["slow"]
+    assert sentences(tied)[1] == "Image AUROC: slow, fast are best, 0.900; bad is worse by more than chance."
     lone = findings()
     for own in lone.whole.values():
         own["fast"] = replace(own["fast"], differs=True)
-    assert sentences(lone)[-1] == "slow alone is worse than the best by no metric (90.0 ms an image)."
+    assert sentences(lone)[-1] == "slow alone is shown to be worse by no metric (90.0 ms an image)."
     lone.whole["miss_rate"]["slow"] = replace(lone.whole["miss_rate"]["slow"], differs=True)
     assert "No method is abreast" in sentences(lone)[-1]
 
@@ -118,8 +122,8 @@ def test_all_text_is_text_and_nothing_is_fetched() -> None:
     assert NASTY in unescape(text)
 
 
-def said(path: str, decision: str, beyond: float) -> Said:
-    return Said(path, "nut", 1, "chip", 0.0, decision, beyond)
+def said(path: str, decision: str, beyond: float, kind: str = "chip") -> Said:
+    return Said(path, "nut", 1, kind, 0.0, decision, beyond)
 
 
 def test_images_are_shown_of_which_both_sides_are_sure() -> None:
@@ -128,6 +132,9 @@ def test_images_are_shown_of_which_both_sides_are_sure() -> None:
     assert clearest([one, other]) == ["b", "a"]
     assert clearest([one, other], most=1) == ["b"]
     assert clearest([one, one]) == []
+    # Of another kind the clearest, before the second of the first kind.
+    scratched = [[*one, said("e", "FAIL", 0.3, "scratch")], [*other, said("e", "PASS", -0.05, "scratch")]]
+    assert clearest(scratched) == ["b", "e", "a"]
 
 
 @pytest.mark.browser
