@@ -2,7 +2,7 @@
 
 import json
 import typing
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,12 @@ class Manifest:
 def good_rows(rows: Iterable[Row]) -> list[Row]:
     """All good images that are not for the test."""
     return [row for row in rows if row.split != "test" and not row.label]
+
+
+def comparable(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:
+    """The test images of each of the categories that has good and defective ones, by category."""
+    by_category = {name: [row for row in rows if row.category == name] for name in sorted(categories)}
+    return {name: own for name, own in by_category.items() if len({row.label > 0 for row in own}) == 2}
 
 
 def _schema(metadata: dict[str, str]) -> pa.Schema:
