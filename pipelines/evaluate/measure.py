@@ -12,7 +12,6 @@ from inpformer.judging.calibration import Threshold
 from inpformer.metrics.aupimo import AupimoStream
 from inpformer.metrics.bootstrap import (
     Interval,
-    PixelReplicateStream,
     Replicates,
     image_replicates,
     intervals,
@@ -21,6 +20,7 @@ from inpformer.metrics.bootstrap import (
 from inpformer.metrics.closing import Closing
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import PixelMetricsStream
+from inpformer.metrics.pixel_bootstrap import PixelReplicateStream
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
 from pipelines.gate.linked import Linked, numbered
