@@ -71,12 +71,11 @@ class Flow(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, h, h] to the latent and the logarithm of the determinant."""
-        x = self.norm(precise(x))
-        total = x.new_zeros(len(x))
+        x, log_determinants = self.norm(precise(x)), []
         for step in self.steps:
             x, log_determinant = step(x)
-            total = total + log_determinant
-        return x, total
+            log_determinants.append(log_determinant)
+        return x, torch.stack(log_determinants).sum(dim=0)
 
 
 class Flows(nn.Module):

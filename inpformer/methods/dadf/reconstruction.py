@@ -51,7 +51,7 @@ class Reconstruction(nn.Module):
         """Levels, each [B, N, C]."""
         target = [to_grid(group) for group in groups]
         sample = torch.cat(self.embed(target), dim=2) + self.positions
-        memory = (self.memory + self.positions).expand(len(sample), -1, -1)
+        memory = (self.memory + self.positions).expand(sample.shape[0], -1, -1)
         for block in self.blocks:
             sample, memory = block(sample, memory)
         return Rebuilt(target, *(self.predict(self.norm(stream)) for stream in (sample, memory)))
