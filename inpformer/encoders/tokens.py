@@ -32,3 +32,19 @@ def projected_channels(shape: EncoderShape, groups: tuple[Level, ...], channels:
     right = f"at most {most}, the channels of the encoder's levels, e.g. 128"
     require(channels is not None and channels <= most, "channels", channels, right)
     return channels
+
+
+def patch_wants(shape: EncoderShape) -> Wants:
+    """All levels of a pyramid, the finest first, each on its own grid, which patches cut into the places of the
+    coarsest; of a ViT the two halves of its blocks.
+
+    Raises UserError where patches do not fit a grid.
+    """
+    if shape.heads is not None:
+        return token_wants(shape, None)
+    numbers = sorted(range(len(shape.levels)), key=lambda number: -shape.levels[number].side)
+    coarsest = shape.levels[numbers[-1]].side
+    for side in (shape.levels[number].side for number in numbers):
+        right = f"a multiple of {coarsest}, the coarsest one's: use a features.encoder.crop that all strides divide"
+        require(side % coarsest == 0, "the side of one of the encoder's levels", side, right)
+    return Wants(tuple((number,) for number in numbers))

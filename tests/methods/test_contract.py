@@ -34,6 +34,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "inp_former_pp": {"epochs": 1, "warmup": 1},
     "grnr": {"neighbours": 5},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
+    "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 every_shape = pytest.mark.parametrize(("shape", "sizes"), SHAPES, ids=["pyramid", "vit"])
