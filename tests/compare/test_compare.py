@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -59,7 +60,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, ray_cluster: str) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, empty: Path, ray_cluster: str) -> Iterator[Place]:
     """Two products; of one a defective picture is in val, and its file is gone since, as nothing may read it."""
     folder = tmp_path_factory.mktemp("compare")
     made = products(folder / "data")
@@ -79,6 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, ray_cluste
         "promote": {"replicates": 500, "confidence": 0.9},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(empty, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
