@@ -3,6 +3,7 @@
 from typing import Any
 
 from inpformer.config import require
+from inpformer.methods.ami_net import AMI_NET
 from inpformer.methods.glcf import GLCF
 from inpformer.methods.grnr import GRNR
 from inpformer.methods.inp_former import INP_FORMER
@@ -18,6 +19,7 @@ METHODS: dict[str, Method] = {
         NEAREST,
         GRNR,
         GLCF,
+        AMI_NET,
     )
 }
 

@@ -13,6 +13,7 @@ CHECKS = {
     "": "tests.golden.inp_former",
     "GRNR": "tests.golden.grnr",
     "GLCF": "tests.golden.glcf",
+    "AMI-Net": "tests.golden.ami_net",
 }
 
 

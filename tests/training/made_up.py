@@ -14,7 +14,7 @@ from inpformer import methods
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.features.masks import pack_masks
-from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.method import Method
 from inpformer.methods.modes import MULTI_CLASS
 
@@ -114,10 +114,10 @@ class Toy(Model):
         tokens = torch.cat([groups[0].flatten(0, 1) for groups in batches])
         self.mean.copy_(tokens.mean(dim=0) + torch.rand(()))
 
-    def _small(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _small(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         return {"total": network(groups[0] - self.mean).square().mean()}
 
-    def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         centred = groups[0] - self.mean
         assert (anomalies is not None) == self.settings.anomalies
         if anomalies is not None:

@@ -123,7 +123,7 @@ def test_the_score_is_the_deviation_of_a_map_and_never_above_its_largest_value()
 def test_the_global_decoder_learns_from_what_is_expected_of_it() -> None:
     model = made().train()
     (phase,) = (one for one in model.phases() if isinstance(one, Train))
-    terms = phase.loss(phase.network, noise(3), None)
+    terms = phase.loss(phase.network, noise(3), None, ())
     named = {name: float(term.detach()) for name, term in terms.items()}
     assert named.pop("total") == pytest.approx(sum(named.values()))
     assert set(named) == {"local", "global", "global_estimate"}
