@@ -62,9 +62,7 @@ class PatchedModel(Model):
         )
 
     @abstractmethod
-    def _loss(
-        self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds
-    ) -> Terms:
+    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         """See `Train`."""
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """Square patches of features: levels side by side on one grid, cut into patches, and how far two of these are apart.
 
-Shapes: B images, S cells a side, p of them a side of a patch, N = (S/p)² patches, C channels. A patch's vector is in the
-order (row, column, channel), the patches row by row.
+Shapes: B images, S cells a side, p of them a side of a patch, N = (S/p)² patches, C channels. A patch's vector is in
+the order (row, column, channel), the patches row by row.
 """
 
 from collections.abc import Sequence

@@ -33,10 +33,15 @@ def rows(meta: Mapping[str, str], golden: Mapping[str, Tensor]) -> list[Row]:
     positions = state.pop("positions")[0]
     network = build(meta)
     network.load_state_dict(state)
+    found = evaluated(network.eval(), golden)
+    steps, first = trained(network.train(), meta, golden)
+    after = ours(golden, "after/", NAMES)
+    weights = {name: value for name, value in network.state_dict().items() if name in after}
     return [
         row("positions", {"": network.positions}, {"": positions}, EVALUATION),
-        *_evaluation(network.eval(), golden),
-        *_training(network.train(), meta, golden),
+        *(row(key, {key: value}, {key: golden[key]}, EVALUATION) for key, value in (found | steps).items()),
+        row("grad0", first, ours(golden, "grad0/", NAMES), TRAINING),
+        row("after", meaningful(weights), meaningful(after), EVALUATION),
     ]
 
 
@@ -47,26 +52,29 @@ def build(meta: Mapping[str, str]) -> AmiNetwork:
     return AmiNetwork(NetworkShape(*(config[name] for name in names)), config["sigma"], float(meta["jitter_scale"]))
 
 
-def _evaluation(network: AmiNetwork, golden: Mapping[str, Tensor]) -> list[Row]:
-    with torch.no_grad():
-        found = network(golden["features"])
+@torch.no_grad()
+def evaluated(network: AmiNetwork, golden: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a trained network makes of the features, as the file calls it."""
+    found = network(golden["features"])
     target, rebuilt = (cells(one, network.patch) for one in (found.target, found.rebuilt))
     large, maps = differences(target, rebuilt), product_map(target, rebuilt)
-    named = {
-        "clusters": found.centres,
-        "token_distance": found.distances,
-        "token_score": found.distances.amin(dim=2),
-        "keep": 1 - found.hidden.float(),
-        "reconstruction": rebuilt.permute(0, 3, 1, 2),
-        "mse_map_256": large[0, 0],
-        "cos_map_256": large[0, 1],
-        "anomaly_map": maps[0],
-        "image_score": spread(maps[:1]),
+    return {
+        "eval/clusters": found.centres,
+        "eval/token_distance": found.distances,
+        "eval/token_score": found.distances.amin(dim=2),
+        "eval/keep": 1 - found.hidden.float(),
+        "eval/reconstruction": rebuilt.permute(0, 3, 1, 2),
+        "eval/mse_map_256": large[0, 0],
+        "eval/cos_map_256": large[0, 1],
+        "eval/anomaly_map": maps[0],
+        "eval/image_score": spread(maps[:1]),
     }
-    return [row(f"eval/{key}", {key: value}, {key: golden[f"eval/{key}"]}, EVALUATION) for key, value in named.items()]
 
 
-def _training(network: AmiNetwork, meta: Mapping[str, str], golden: Mapping[str, Tensor]) -> list[Row]:
+def trained(
+    network: AmiNetwork, meta: Mapping[str, str], golden: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the steps of the file give, with its masks and noise, and the gradients of the first one."""
     rebuilt = []
 
     def loss(number: int) -> Terms:
@@ -76,11 +84,5 @@ def _training(network: AmiNetwork, meta: Mapping[str, str], golden: Mapping[str,
         return losses(found)
 
     terms, first = adamw_steps(network, meta, loss)
-    named = {name: terms[own] for name, own in TERMS.items()} | {"reconstruction0": rebuilt[0][:1]}
-    after = ours(golden, "after/", NAMES)
-    weights = {name: value for name, value in network.state_dict().items() if name in after}
-    return [
-        *(row(f"train/{key}", {key: value}, {key: golden[f"train/{key}"]}, EVALUATION) for key, value in named.items()),
-        row("grad0", first, ours(golden, "grad0/", NAMES), TRAINING),
-        row("after", meaningful(weights), meaningful(after), EVALUATION),
-    ]
+    steps = {f"train/{name}": terms[own] for name, own in TERMS.items()}
+    return steps | {"train/reconstruction0": rebuilt[0][:1]}, first

@@ -17,6 +17,7 @@ from inpformer.features.masks import pack_masks
 from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.method import Method
 from inpformer.methods.modes import MULTI_CLASS
+from inpformer.nn.draws import Draws
 
 # Two levels of a convolutional encoder, 3×3 and 2×2 tokens.
 PYRAMID = EncoderShape((Level(3, 10), Level(2, 14)), None)
@@ -115,7 +116,8 @@ class Toy(Model):
         self.mean.copy_(tokens.mean(dim=0) + torch.rand(()))
 
     def _small(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
-        return {"total": network(groups[0] - self.mean).square().mean()}
+        noise = Draws(seeds, groups[0].device).normal(*groups[0].shape[1:])
+        return {"total": network(groups[0] - self.mean + noise).square().mean()}
 
     def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         centred = groups[0] - self.mean

@@ -1,4 +1,4 @@
-"""AMI-Net's trained part (arXiv 2412.11802): clusters of an image's tokens, and a transformer that rebuilds hidden ones.
+"""AMI-Net's trained part (arXiv 2412.11802): clusters of an image's tokens, and what rebuilds those that are hidden.
 
 Shapes: B images, N tokens of p × p cells, E channels.
 """

@@ -16,11 +16,11 @@ SPACE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class AmiNetSettings:
-    """`patch` cells a side of the encoder's finest level are a token. They are rebuilt by `depth` blocks of `width`
-    channels and `heads`. `clusters` stand for what an image is made of; a place is hidden, when an image is judged, if it
-    is farther from its cluster than the mean of that by so many standard `deviations`. `jitter` is how far features
-    are disturbed in training, in lengths of a feature over `width`, each of its numbers. A training takes `epochs`, or
-    more where those are fewer than `fewest_steps` steps, at the learning rate `lr`.
+    """`patch` cells a side of the encoder's finest level are a token. Tokens are rebuilt by `depth` blocks of `width`
+    channels and `heads`. `clusters` stand for what an image is made of; when it is judged, a token is hidden that is
+    farther from its cluster than the cluster's mean by so many standard `deviations`. In training each number of a
+    token is disturbed by `jitter` times the token's length over `width`. A training takes `epochs`, or more where those
+    are fewer than `fewest_steps` steps, at the learning rate `lr`.
     """
 
     patch: int = 4
