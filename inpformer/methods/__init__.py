@@ -10,6 +10,8 @@ from inpformer.methods.inp_former import INP_FORMER
 from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
+from inpformer.methods.st_mae import ST_MAE
+from inpformer.methods.tfa_net import TFA_NET
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -20,6 +22,8 @@ METHODS: dict[str, Method] = {
         GRNR,
         GLCF,
         AMI_NET,
+        TFA_NET,
+        ST_MAE,
     )
 }
 

@@ -36,10 +36,8 @@ def product_map(target: Tensor, rebuilt: Tensor) -> Tensor:
     """Cells [B, S, S, C] to maps [B, 256, 256]: the product of both `differences`, each smoothed before (AMI-Net,
     TFA-Net, ST-MAE).
     """
-    squared, turned = (
-        smoothed(differences(target, rebuilt).flatten(0, 1), PRODUCT_SIGMA).unflatten(0, (-1, 2)).unbind(1)
-    )
-    return squared * turned
+    both: Tensor = smoothed(differences(target, rebuilt).flatten(0, 1), PRODUCT_SIGMA).unflatten(0, (-1, 2))
+    return both[:, 0] * both[:, 1]
 
 
 def differences(target: Tensor, rebuilt: Tensor) -> Tensor:

@@ -13,8 +13,6 @@ from torch import Tensor
 from inpformer.config import require
 from inpformer.nn.precision import precise
 
-COSINE_WEIGHT = 5.0  # beside the squared error (AMI-Net, TFA-Net, ST-MAE)
-
 
 def require_patch(patch: int, side: int) -> None:
     """Raises UserError where patches of `patch` cells a side do not fill a grid of `side`."""
@@ -37,14 +35,14 @@ def resized(grid: Tensor, side: int) -> Tensor:
 
 def patchify(grid: Tensor, patch: int) -> Tensor:
     """[B, C, S, S] to vectors [B, N, p²·C]."""
-    cut = grid.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # [B, C, S/p, p, S/p, p]
+    cut: Tensor = grid.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # [B, C, S/p, p, S/p, p]
     return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
 def cells(vectors: Tensor, patch: int) -> Tensor:
     """[B, N, p²·C] to the cells [B, S, S, C]."""
     side = round(vectors.shape[1] ** 0.5)
-    cut = vectors.unflatten(2, (patch, patch, -1)).unflatten(1, (side, side))
+    cut: Tensor = vectors.unflatten(2, (patch, patch, -1)).unflatten(1, (side, side))
     return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 

@@ -14,6 +14,8 @@ CHECKS = {
     "GRNR": "tests.golden.grnr",
     "GLCF": "tests.golden.glcf",
     "AMI-Net": "tests.golden.ami_net",
+    "TFA-Net": "tests.golden.tfa_net",
+    "ST-MAE": "tests.golden.st_mae",
 }
 
 

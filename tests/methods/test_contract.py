@@ -28,12 +28,15 @@ VIT = EncoderShape((Level(4, 12),) * 8, heads=3)
 PYRAMID = EncoderShape((Level(8, 6), Level(4, 10)), heads=None)
 # Small values of the settings that a pyramid needs and a ViT has not.
 SHAPES = [(PYRAMID, {"grid": 4, "channels": 8}), (VIT, {"grid": None, "channels": None})]
+MAE = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2}
 # Of each method, what makes it small enough for a test.
 QUICK: dict[str, dict[str, Any]] = {
     "inp_former": {"epochs": 1, "warmup": 1},
     "inp_former_pp": {"epochs": 1, "warmup": 1},
     "grnr": {"neighbours": 5},
     "ami_net": {"patch": 2, "width": 8, "depth": 1, "heads": 2, "clusters": 3, "epochs": 1},
+    "tfa_net": MAE | {"references": 2},
+    "st_mae": MAE | {"splits": 2},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
 }
 SEEDS = range(4)  # of the images of a batch

@@ -5,7 +5,7 @@ from torch import Tensor
 from inpformer.methods.ami_net.masks import distances
 from inpformer.methods.ami_net.network import Rebuilding
 from inpformer.methods.base import TOTAL, Terms
-from inpformer.nn.patches import COSINE_WEIGHT, patch_errors
+from inpformer.methods.patched.model import patch_terms
 
 APART_WEIGHT = 0.1
 
@@ -14,10 +14,9 @@ def losses(found: Rebuilding) -> Terms:
     """The total and its terms, means over images. `token` is the mean distance of a token to its centre, `centre` that
     between two centres, which is to be large: a model whose tokens and centres are all small has both small.
     """
-    cosine, squared = patch_errors(found.target, found.rebuilt)
+    terms = patch_terms(found.target, found.rebuilt)
     token, centre = found.distances.amin(dim=2).mean(), between(found.centres)
-    total = COSINE_WEIGHT * cosine + squared + token - APART_WEIGHT * centre
-    return {TOTAL: total, "cosine": cosine, "squared": squared, "token": token, "centre": centre}
+    return terms | {TOTAL: terms[TOTAL] + token - APART_WEIGHT * centre, "token": token, "centre": centre}
 
 
 def between(centres: Tensor) -> Tensor:

@@ -37,8 +37,9 @@ class Clusters(nn.Module):
 def distances(tokens: Tensor, centres: Tensor) -> Tensor:
     """The length of the difference times 1 - the cosine: [B, N, E] and [B, K, E] give [B, N, K]."""
     one, other = precise(tokens), precise(centres)
-    lengths = torch.linalg.vector_norm(one[:, :, None] - other[:, None], dim=-1)
-    return lengths * (1 - F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).mT)
+    lengths: Tensor = torch.linalg.vector_norm(one[:, :, None] - other[:, None], dim=-1)
+    cosines = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).mT
+    return lengths * (1 - cosines)
 
 
 def unlike(found: Tensor, deviations: float) -> Tensor:

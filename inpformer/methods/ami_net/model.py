@@ -12,7 +12,7 @@ from inpformer.methods.ami_net.masks import at_random
 from inpformer.methods.ami_net.network import AmiNetwork, NetworkShape
 from inpformer.methods.ami_net.settings import AmiNetSettings
 from inpformer.methods.base import TOTAL, Anomalies, Groups, Phase, Seeds, Terms
-from inpformer.methods.patched import PatchedModel
+from inpformer.methods.patched.model import PatchedModel
 from inpformer.nn.draws import Draws
 
 POOLED = 3  # cells a side
@@ -21,11 +21,12 @@ POOLED = 3  # cells a side
 class AmiNet(PatchedModel):
     """The trained network."""
 
+    network: AmiNetwork
+
     def __init__(self, settings: AmiNetSettings, shape: EncoderShape) -> None:
         super().__init__(settings, shape)
-        own = settings
-        sizes = self.side, self.channels, own.patch, own.width, own.depth, own.heads, own.clusters
-        self.network = AmiNetwork(NetworkShape(*sizes), own.deviations, own.jitter)
+        sizes = self.side, self.channels, self.patch, settings.width, settings.depth, settings.heads, settings.clusters
+        self.network = AmiNetwork(NetworkShape(*sizes), settings.deviations, settings.jitter)
 
     def grid(self, groups: Groups) -> Tensor:
         """[B, C, S, S], each cell the mean of its 3 × 3 neighbourhood; beyond the grid lies nothing, 0."""

@@ -79,5 +79,5 @@ class AmiNetwork(nn.Module):
         """By noise in proportion to each token's length: a mask token of zeros stays."""
         if noise is None:
             return tokens
-        lengths = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+        lengths: Tensor = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
         return tokens + self.jitter / tokens.shape[-1] * lengths * noise[:, number]

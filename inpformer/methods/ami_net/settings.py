@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inpformer.config import require
-from inpformer.methods.checks import require_blocks, require_training
+from inpformer.methods.patched.settings import PatchedSettings
 
 # The learning rate, the paper's number of clusters, and what is hidden.
 SPACE: dict[str, dict[str, Any]] = {
@@ -15,29 +15,18 @@ SPACE: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class AmiNetSettings:
-    """`patch` cells a side of the encoder's finest level are a token. Tokens are rebuilt by `depth` blocks of `width`
-    channels and `heads`. `clusters` stand for what an image is made of; when it is judged, a token is hidden that is
-    farther from its cluster than the cluster's mean by so many standard `deviations`. In training each number of a
-    token is disturbed by `jitter` times the token's length over `width`. A training takes `epochs`, or more where those
-    are fewer than `fewest_steps` steps, at the learning rate `lr`.
+class AmiNetSettings(PatchedSettings):
+    """`clusters` stand for what an image is made of; when it is judged, a token is hidden that is farther from its
+    cluster than the cluster's mean by so many standard `deviations`. In training each number of a token is disturbed by
+    `jitter` times the token's length over `width`. The transformer rebuilds hidden tokens and all others.
     """
 
-    patch: int = 4
-    width: int = 768
-    depth: int = 8
-    heads: int = 12
     clusters: int = 8
     deviations: float = 0.5
     jitter: float = 20.0
-    epochs: int = 300
-    fewest_steps: int = 0
-    lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        require(1 <= self.patch <= 100, "patch", self.patch, "between 1 and 100")
-        require_blocks(self.width, self.depth, self.heads)
+        super().__post_init__()
         require(2 <= self.clusters <= 1000, "clusters", self.clusters, "between 2 and 1000")
         require(-10 <= self.deviations <= 10, "deviations", self.deviations, "between -10 and 10 (the paper's is 0.5)")
         require(0 <= self.jitter <= 1000, "jitter", self.jitter, "between 0 and 1000")
-        require_training(self.epochs, self.fewest_steps, self.lr)
