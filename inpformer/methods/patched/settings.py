@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from inpformer.config import require
-
-MOST_STEPS = 10**9
+from inpformer.methods.checks import require_blocks, require_training
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,7 @@ class PatchedSettings:
     def __post_init__(self) -> None:
         require(1 <= self.patch <= 100, "patch", self.patch, "between 1 and 100")
         require_blocks(self.width, self.depth, self.heads)
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
-        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
+        require_training(self.epochs, self.fewest_steps, self.lr)
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,3 @@ class MaeSettings(PatchedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_blocks(self.decoder_width, self.decoder_depth, self.decoder_heads, "decoder_")
-
-
-def require_blocks(width: int, depth: int, heads: int, prefix: str = "") -> None:
-    """Raises UserError for a transformer that cannot be built; the keys begin with `prefix`."""
-    require(1 <= depth <= 100, f"{prefix}depth", depth, "between 1 and 100")
-    require(1 <= heads <= 1000, f"{prefix}heads", heads, "between 1 and 1000")
-    # Positions are sines and cosines of two directions.
-    right = f"a multiple of 4 and of {prefix}heads ({heads}), e.g. {64 * heads}"
-    require(width >= 4 and width % 4 == 0 and width % heads == 0, f"{prefix}width", width, right)
