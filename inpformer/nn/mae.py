@@ -55,7 +55,7 @@ class MaeEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Any n tokens [B, n, E] to [B, 1 + n, D], the class token's first."""
-        sequence = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        sequence = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         for block in self.blocks:
             sequence = block(sequence)
         latents: Tensor = self.out(self.norm(sequence))

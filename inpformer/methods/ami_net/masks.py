@@ -27,7 +27,7 @@ class Clusters(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, N, E] to the centres [B, K, E]."""
         own = self.tokens.shape[1]
-        sequence = torch.cat([self.tokens.expand(len(tokens), -1, -1), tokens], dim=1)
+        sequence = torch.cat([self.tokens.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         for block in self.blocks:
             sequence = block(sequence)
         centres: Tensor = self.norm(sequence[:, :own])

@@ -38,7 +38,7 @@ class StMae(PatchedModel):
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """Of what one half does not rebuild of the other, the mean over all splits."""
         images = self.grid(groups)
-        found = [self._map(*self.network(images, order.expand(len(images), -1))) for order in self.splits]
+        found = [self._map(*self.network(images, order.expand(images.shape[0], -1))) for order in self.splits]
         return torch.stack(found).mean(dim=0)
 
     def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
@@ -48,4 +48,4 @@ class StMae(PatchedModel):
     def _validate(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
         """The loss of the first split: nothing is drawn at random."""
         images = self.grid(groups)
-        return patch_terms(*network(images, self.splits[:1].expand(len(images), -1)))[TOTAL]
+        return patch_terms(*network(images, self.splits[:1].expand(images.shape[0], -1)))[TOTAL]

@@ -22,11 +22,15 @@ class StMaeNetwork(nn.Module):
         first, second = self.halves(grid, orders)
         # A place of the first half gets a latent of the second, and the other way round.
         swapped = torch.cat([second[:, 1:], first[:, 1:]], dim=1)
-        latents = swapped.take_along_dim(orders.argsort(dim=1)[:, :, None], dim=1)
+        latents = in_order(swapped, orders.argsort(dim=1))
         return patchify(grid, self.shape.patch), self.decoder(first[:, :1], latents)
 
     def halves(self, grid: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
         """The latents of both halves, each [B, 1 + N/2, D], the class token's first."""
-        tokens = self.encoder.tokens(grid).take_along_dim(orders[:, :, None], dim=1)
-        first, second = tokens.chunk(2, dim=1)
+        first, second = in_order(self.encoder.tokens(grid), orders).chunk(2, dim=1)
         return self.encoder(first), self.encoder(second)
+
+
+def in_order(tokens: Tensor, orders: Tensor) -> Tensor:
+    """Tokens [B, N, E] by their numbers [B, N]."""
+    return tokens.gather(1, orders[:, :, None].expand(-1, -1, tokens.shape[2]))
