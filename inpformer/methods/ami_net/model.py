@@ -11,7 +11,7 @@ from inpformer.methods.ami_net.losses import losses
 from inpformer.methods.ami_net.masks import at_random
 from inpformer.methods.ami_net.network import AmiNetwork, NetworkShape
 from inpformer.methods.ami_net.settings import AmiNetSettings
-from inpformer.methods.base import TOTAL, Anomalies, Groups, Phase, Seeds, Terms
+from inpformer.methods.base import TOTAL, Anomalies, Groups, Seeds, Terms
 from inpformer.methods.patched.model import PatchedModel
 from inpformer.nn.draws import Draws
 
@@ -31,10 +31,6 @@ class AmiNet(PatchedModel):
     def grid(self, groups: Groups) -> Tensor:
         """[B, C, S, S], each cell the mean of its 3 × 3 neighbourhood; beyond the grid lies nothing, 0."""
         return F.avg_pool2d(super().grid(groups), POOLED, 1, POOLED // 2)
-
-    def phases(self) -> tuple[Phase, ...]:
-        """One, of gradient steps."""
-        return (self._train(),)
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """Of what is rebuilt badly, where the places that are unlike the image's clusters are hidden."""

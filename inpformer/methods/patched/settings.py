@@ -8,12 +8,14 @@ from inpformer.methods.checks import require_blocks, require_training
 
 @dataclass(frozen=True)
 class PatchedSettings:
-    """`patch` cells a side of the encoder's finest level are a token. A transformer of `depth` blocks of `width`
-    channels and `heads` reads them. A training takes `epochs`, or more where those are fewer than `fewest_steps` steps,
-    at the learning rate `lr`.
+    """`patch` cells a side of the encoder's finest level are a token. `scaled` says whether every channel is divided by
+    its size in training images first, for encoders whose numbers are far from 1. A transformer of `depth` blocks of
+    `width` channels and `heads` reads the tokens. A training takes `epochs`, or more where those are fewer than
+    `fewest_steps` steps, at the learning rate `lr`.
     """
 
     patch: int = 4
+    scaled: bool = False
     width: int = 768
     depth: int = 8
     heads: int = 12

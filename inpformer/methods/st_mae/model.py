@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inpformer.config import require
 from inpformer.encoders.shapes import EncoderShape
-from inpformer.methods.base import TOTAL, Anomalies, Groups, Phase, Seeds, Terms
+from inpformer.methods.base import TOTAL, Anomalies, Groups, Seeds, Terms
 from inpformer.methods.patched.model import PatchedModel, patch_terms
 from inpformer.methods.st_mae.network import StMaeNetwork
 from inpformer.methods.st_mae.settings import StMaeSettings
@@ -30,10 +30,6 @@ class StMae(PatchedModel):
         self.network = StMaeNetwork(sizes)
         self.register_buffer("splits", Draws(range(settings.splits), torch.device("cpu")).orders(sizes.tokens))
         self.splits: Tensor
-
-    def phases(self) -> tuple[Phase, ...]:
-        """One, of gradient steps."""
-        return (self._train(),)
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """Of what one half does not rebuild of the other, the mean over all splits."""

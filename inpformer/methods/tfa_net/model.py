@@ -33,8 +33,8 @@ class TfaNet(PatchedModel):
             self.register_buffer(f"level_{number}", empty)
 
     def phases(self) -> tuple[Phase, ...]:
-        """The references are chosen, then their levels are kept, then the network is trained."""
-        return Fit(self._choose), Fit(self._keep), self._train()
+        """The references are chosen, then their levels are kept; then as `PatchedModel`."""
+        return Fit(self._choose), Fit(self._keep), *super().phases()
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """Of what the reference most like an image does not rebuild of it."""
