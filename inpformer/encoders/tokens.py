@@ -1,4 +1,4 @@
-"""What methods of one token grid share: which levels they read of an encoder, and whether these need a projection."""
+"""What methods share: which levels they read of an encoder, and whether these need a projection."""
 
 from inpformer.config import require
 from inpformer.encoders.levels import Wants
@@ -18,6 +18,13 @@ def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
     require(grid is None, "grid", grid, "null: a ViT's blocks share one grid")
     share = len(numbers) // VIT_GROUPS
     return Wants(tuple(numbers[n * share : (n + 1) * share] for n in range(VIT_GROUPS)))
+
+
+def every_level(shape: EncoderShape) -> Wants:
+    """Each level of a pyramid on its own grid; of a ViT its blocks as the means of their first and second half."""
+    if shape.heads is not None:
+        return token_wants(shape, None)
+    return Wants(tuple((number,) for number in range(len(shape.levels))))
 
 
 def projected_channels(shape: EncoderShape, groups: tuple[Level, ...], channels: int | None) -> int | None:

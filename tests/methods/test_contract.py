@@ -28,14 +28,19 @@ VIT = EncoderShape((Level(4, 12),) * 8, heads=3)
 PYRAMID = EncoderShape((Level(8, 6), Level(4, 10)), heads=None)
 # Small values of the settings that a pyramid needs and a ViT has not.
 SHAPES = [(PYRAMID, {"grid": 4, "channels": 8}), (VIT, {"grid": None, "channels": None})]
+MAE = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2}
 # Of each method, what makes it small enough for a test.
 QUICK: dict[str, dict[str, Any]] = {
     "inp_former": {"epochs": 1, "warmup": 1},
     "inp_former_pp": {"epochs": 1, "warmup": 1},
     "grnr": {"neighbours": 5},
+    "ami_net": {"patch": 2, "width": 8, "depth": 1, "heads": 2, "clusters": 3, "epochs": 1},
+    "tfa_net": MAE | {"references": 2},
+    "st_mae": MAE | {"splits": 2},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
     "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
 }
+SEEDS = range(4)  # of the images of a batch
 every_method = pytest.mark.parametrize("name", METHODS)
 every_shape = pytest.mark.parametrize(("shape", "sizes"), SHAPES, ids=["pyramid", "vit"])
 
@@ -79,7 +84,7 @@ def taught(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> Model:
         optimizer = phase.optimizer(phase.network.parameters())
         for batch in batches:
             optimizer.zero_grad()
-            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None)[TOTAL].backward()
+            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None, SEEDS)[TOTAL].backward()
             optimizer.step()
     return model.eval()
 
@@ -127,7 +132,7 @@ def test_a_training_knows_its_losses_and_learns(name: str, shape: EncoderShape, 
     for phase in model.phases():
         if isinstance(phase, Train):
             anomalies = defects(batch) if phase.anomalies else None
-            terms = phase.loss(phase.network, batch, anomalies)
+            terms = phase.loss(phase.network, batch, anomalies, SEEDS)
             assert TOTAL in terms
             assert METHODS[name].anomalies or not phase.anomalies
             assert {value.shape for value in terms.values()} == {torch.Size([])}
