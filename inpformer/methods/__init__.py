@@ -9,6 +9,7 @@ from inpformer.methods.inp_former import INP_FORMER
 from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
+from inpformer.methods.scl_vi import SCL_VI
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -18,6 +19,7 @@ METHODS: dict[str, Method] = {
         NEAREST,
         GRNR,
         GLCF,
+        SCL_VI,
     )
 }
 
