@@ -20,14 +20,14 @@ from inpformer.methods.scl_vi.affinity import affinity, spread_out
 from inpformer.methods.scl_vi.network import SclViNetwork
 from inpformer.methods.scl_vi.pairs import draw_pairs, fewest_pixels, picture_seeds
 from inpformer.methods.scl_vi.settings import LARGE, SMALL, SclViSettings
-from inpformer.nn.coreset import farthest_points, sample
+from inpformer.nn.coreset import Sample, farthest_points
 from inpformer.nn.memory import like_the_stored, nearest
 from inpformer.nn.precision import precise
 from inpformer.nn.tensors import part_of
 
 SCALE = 255
 VALIDATION = 0  # the seed of the pairs of held-out images: the same in each epoch
-PATCHES_AT_A_TIME = 256  # of a picture, through the network
+PATCHES_AT_A_TIME = 128  # of a picture, through the network
 
 
 class Bank(nn.Module):
@@ -66,7 +66,7 @@ class SclVi(Model):
         return Wants(((number,),))
 
     def phases(self) -> tuple[Phase, ...]:
-        """The mean image is taken, the network is trained, then each bank is filled."""
+        """The mean image is taken, the network is trained, then the banks are filled."""
         own = self.settings
         train = Train(
             network=self.network,
@@ -78,8 +78,7 @@ class SclVi(Model):
             clip=math.inf,
             fewest_steps=own.fewest_steps,
         )
-        fill = (Fit(partial(self._fill, bank, number)) for number, bank in enumerate((self.large, self.small)))
-        return Fit(self._fit_mean), train, *fill
+        return Fit(self._fit_mean), train, Fit(self._fill)
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """The product of both sizes' maps, each the mean score of the patches that cover a pixel."""
@@ -155,9 +154,12 @@ class SclVi(Model):
         weights = {name: self.settings.svdd_weight if name.startswith("svdd") else 1.0 for name in terms}
         return {TOTAL: torch.stack([weights[name] * term for name, term in terms.items()]).sum(), **terms}
 
-    def _fill(self, bank: Bank, number: int, batches: Iterable[Groups]) -> None:
-        vectors = (self.vectors(groups)[number].flatten(0, 2) for groups in batches)
-        candidates, count = sample(vectors, torch.initial_seed())
-        if not count:
-            raise UserError("there are no training images to fill the banks with: add some.")
-        bank.memory = farthest_points(candidates.to(self.mean.device), self.settings.bank)
+    def _fill(self, batches: Iterable[Groups]) -> None:
+        samples = [Sample(torch.initial_seed()) for _ in range(2)]
+        for groups in batches:
+            for found, vectors in zip(samples, self.vectors(groups), strict=True):
+                found.add(vectors.flatten(0, 2))
+        for bank, found in zip((self.large, self.small), samples, strict=True):
+            if not found.count:
+                raise UserError("there are no training images to fill the banks with: add some.")
+            bank.memory = farthest_points(found.kept.to(self.mean.device), self.settings.bank)
