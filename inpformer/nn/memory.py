@@ -18,8 +18,8 @@ def distances(tokens: Tensor, memory: Tensor, neighbours: int = 1) -> Tensor:
 
 
 def nearest(tokens: Tensor, memory: Tensor, neighbours: int) -> Tensor:
-    """The Euclidean distances of each token [B, N, C] to its nearest `neighbours` in `memory` [m, C], or to all of fewer:
-    [B, N, k], ascending. All of the memory is searched; that of a token to itself is 0.
+    """The Euclidean distances of each token [B, N, C] to its nearest `neighbours` in `memory` [m, C], or to all of
+    fewer: [B, N, k], ascending. All of the memory is searched; that of a token to itself is 0.
     """
     centre = memory.mean(dim=0)  # distances between long tokens that differ little would drown in rounding
     flat, memory = tokens.flatten(0, 1) - centre, memory - centre

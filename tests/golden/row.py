@@ -12,8 +12,8 @@ EVALUATION, TRAINING = 1e-5, 1e-4
 
 @dataclass(frozen=True)
 class Row:
-    """One group of tensors: its largest error over its largest value, and what is allowed; `note` says what of it is not
-    the reference's, on purpose.
+    """One group of tensors: its largest error over its largest value, and what is allowed; `note` says what of it is
+    not the reference's, on purpose.
     """
 
     name: str
@@ -27,9 +27,7 @@ class Row:
         return self.error <= self.allowed
 
 
-def row(
-    name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor], allowed: float, note: str = ""
-) -> Row:
+def row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor], allowed: float, note: str = "") -> Row:
     """Raises KeyError for a tensor that is on one side alone, and ValueError for one of another shape."""
     if ours.keys() != golden.keys():
         raise KeyError(f"{name}: only on one side: {sorted(ours.keys() ^ golden.keys())}")

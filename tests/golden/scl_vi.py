@@ -1,13 +1,13 @@
-"""SCL-VI against its authors' code: vectors, logits, losses, gradients, the affinity, its map, and the nearest neighbours.
+"""SCL-VI against its authors' code: vectors, logits, losses, gradients, the affinity, its map, the nearest neighbours.
 
-The file holds no weights: they follow from a recipe in its metadata. The network is compared in 64 bit. It makes much of
-rounding, as it normalises by groups of eight numbers: in 32 bit our own vectors move by 2e-5 of the largest from one
+The file holds no weights: they follow from a recipe in its metadata. The network is compared in 64 bit. It makes much
+of rounding, as it normalises by groups of eight numbers: in 32 bit our own vectors move by 4e-5 of the largest from one
 library for convolutions to another, and a gradient by 4e-3, as a ReLU whose input is within rounding of 0 is on or off.
-Of the file's one is on (ON) that is off in exact arithmetic, by 3e-6; it is switched on here, else the first layer's
+One of the file's is on (ON) that is off in exact arithmetic, by 3e-6; here it is on too, else the first layer's
 gradient is 1.7e-3 off.
 
-Where a patch is among the normal ones (a distance of 0) the reference gives that neighbour the least weight, so that the
-patch scores high; ours scores 0. These cells are named, left out of the comparison, and compared with 0.
+Where a patch is among the normal ones (a distance of 0) the reference gives that neighbour the least weight, so that
+the patch scores high; ours scores 0. These cells are named, left out of the comparison, and compared with 0.
 """
 
 import json
@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inpformer.methods.scl_vi.affinity import affinity, spread_out
-from inpformer.methods.scl_vi.network import RelationClassifier, SclViNetwork
-from inpformer.methods.scl_vi.settings import LARGE, SMALL
+from inpformer.methods.scl_vi.network import SclViNetwork
+from inpformer.methods.scl_vi.settings import SMALL
 from inpformer.nn.memory import nearest
 from tests.golden.row import EVALUATION, TRAINING, Row, row
 
@@ -32,7 +32,7 @@ NAMES = (
 )
 GOLDEN_RATIO, KEY_STEP = 0.6180339887498949, 0.137  # of the recipe
 VECTORS = 5e-5  # of the smaller patches: the reference's own rounding
-# Of the quadrants of the first patches: layer, then quadrant, channel, row and column; and how near 0 its input must be.
+# Of the first patches' quadrants: layer, then quadrant, channel, row and column; and how near 0 its input must be.
 ON, NEAR = (15, (14, 31, 3, 1)), 1e-5
 MAP = re.compile(r"affinity/map_(\d+)_K(\d+)_S(\d+)")
 
@@ -77,7 +77,10 @@ def weights(shape: Sequence[int], number: int, name: str) -> Tensor:
 def switched_on(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
     """A ReLU whose input ON is on although it is below 0, if only by rounding."""
     (given,), place = inputs, ON[1]
-    if any(at >= size for at, size in zip(place, given.shape, strict=True)) or not -NEAR < float(given.detach()[place]) < 0:
+    if (
+        any(at >= size for at, size in zip(place, given.shape, strict=True))
+        or not -NEAR < float(given.detach()[place]) < 0
+    ):
         return None
     on = torch.zeros_like(given)
     on[place] = 1
@@ -114,7 +117,9 @@ def _network(network: SclViNetwork, golden: Mapping[str, Tensor]) -> list[Row]:
         mine = gradients[our_name(f"enc.{name}")]
         found.append(row(f"grad/{name}", {name: mine}, {name: golden[f"grad/{name}"]}, TRAINING))
     norms = {name: value.norm()[None] for name, value in gradients.items()}
-    stored = {our_name(key.removeprefix("gradnorm/")): one for key, one in golden.items() if key.startswith("gradnorm/")}
+    stored = {
+        our_name(key.removeprefix("gradnorm/")): one for key, one in golden.items() if key.startswith("gradnorm/")
+    }
     return [*found, row("gradnorm", norms, stored, TRAINING)]
 
 

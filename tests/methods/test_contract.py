@@ -41,13 +41,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "scl_vi": {"width": 24, "dimension": 8, "pairs": 1, "strides": (64, 32), "bank": 50, "epochs": 1},
 }
 every_method = pytest.mark.parametrize("name", METHODS)
+CASES = [(name, *case) for name in METHODS if name not in OF_PICTURES for case in SHAPES]
+CASES += [(name, PICTURE, {}) for name in OF_PICTURES]
+KINDS = {PYRAMID: "pyramid", VIT: "vit", PICTURE: "picture"}
 every_method_and_shape = pytest.mark.parametrize(
-    ("name", "shape", "sizes"),
-    [
-        *((name, *case) for name in METHODS if name not in OF_PICTURES for case in SHAPES),
-        *((name, PICTURE, {}) for name in OF_PICTURES),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ("name", "shape", "sizes"), CASES, ids=[f"{name}-{KINDS[shape]}" for name, shape, _ in CASES]
 )
 
 

@@ -1,7 +1,7 @@
 """SCL-VI (arXiv 2311.06504): patches of the picture itself, by a small network that is trained on these pictures alone.
 
-It learns where a patch lies beside another one (a jigsaw puzzle) and to see two that nearly coincide alike; a patch that is
-far from all that good pictures have is a defect. No weights of another data set are needed.
+It learns where a patch lies beside another one (a jigsaw puzzle) and to see two that nearly coincide alike; a patch
+that is far from all that good pictures have is a defect. No weights of another data set are needed.
 """
 
 from inpformer.methods.method import Method

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-# A neighbour so much nearer than the others that 1 / its share of all distances exceeds the first counts as the second.
+# 1 / a neighbour's share of all distances that is above the first counts as the second.
 LARGEST, INSTEAD = 20.0, 15.0
 
 
 def affinity(distances: Tensor) -> Tensor:
-    """The mean of each patch's distances [..., k], those of near neighbours weighed more: [...]. A patch that is among the
-    normal ones scores 0.
+    """The mean of each patch's distances [..., k], those of near neighbours weighed more: [...]. One that is among the
+    normal patches scores 0.
     """
     total = distances.sum(dim=-1, keepdim=True)
     closeness = total / distances

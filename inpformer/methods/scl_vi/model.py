@@ -1,4 +1,4 @@
-"""SCL-VI as a method: it reads the picture itself, learns from pairs of patches, remembers patches, and judges by them."""
+"""SCL-VI as a method: it reads the picture itself, learns from pairs of patches, remembers some and judges by them."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -40,8 +40,7 @@ class Bank(nn.Module):
 
 
 class SclVi(Model):
-    """The trained network; `mean` [N, 3], the mean of the training images pixel by pixel; a bank of each size of patches.
-    """
+    """The trained network; `mean` [N, 3], the mean of the training images by pixel; a bank of each size of patches."""
 
     def __init__(self, settings: SclViSettings, shape: EncoderShape) -> None:
         super().__init__()
@@ -97,8 +96,8 @@ class SclVi(Model):
         return maps.amax(dim=(1, 2))
 
     def vectors(self, groups: Groups) -> tuple[Tensor, Tensor]:
-        """Those of all patches of each size, [B, n, n, D]. The larger ones' quadrants are among the smaller ones, so the
-        network sees each of these once.
+        """Those of all patches of each size, [B, n, n, D]. The larger ones' quadrants are among the smaller ones, so
+        the network sees each of these once.
         """
         step, stride = self.settings.strides
         patches = self._pictures(groups).unfold(2, SMALL, stride).unfold(3, SMALL, stride).permute(0, 2, 3, 1, 4, 5)
@@ -111,7 +110,7 @@ class SclVi(Model):
         last = count - SMALL // stride
         lines = [slice(start, start + last, step // stride) for start in (0, SMALL // stride)]
         quadrants = torch.stack([small[:, rows, columns] for rows in lines for columns in lines], dim=3)
-        large = self.network.joined(quadrants.unflatten(3, (2, 2)).flatten(0, 2))
+        large: Tensor = self.network.joined(quadrants.unflatten(3, (2, 2)).flatten(0, 2))
         return large.view(-1, *quadrants.shape[1:3], self.settings.dimension), small
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -125,7 +124,8 @@ class SclVi(Model):
     def _pictures(self, groups: Groups) -> Tensor:
         """Without the mean image, in units of the full scale: [B, 3, S, S]."""
         centred = (groups[0] - self.mean) / SCALE
-        return centred.transpose(1, 2).unflatten(2, (self.side, self.side))
+        pictures: Tensor = centred.transpose(1, 2).unflatten(2, (self.side, self.side))
+        return pictures
 
     def _fit_mean(self, batches: Iterable[Groups]) -> None:
         total, count = torch.zeros_like(self.mean, dtype=torch.float64), 0

@@ -94,8 +94,8 @@ class RelationClassifier(nn.Module):
 
 
 class SclViNetwork(nn.Module):
-    """Everything that is trained: the smaller patches' network, which the larger ones have in common, and what is theirs
-    alone.
+    """Everything that is trained: the network of small patches, which also sees the quadrants of large ones, and what
+    each size has besides.
     """
 
     def __init__(self, width: int, dimension: int, trained_relations: bool) -> None:

@@ -1,7 +1,7 @@
 """The pairs of patches that SCL-VI learns from, drawn from pictures.
 
-What is drawn of a picture follows from the epoch and the picture itself, whatever batch it is in: so it is the same after
-an interruption, and however many workers share a batch. Shapes: n pairs, patches of K pixels, pictures of S.
+What is drawn of a picture follows from the epoch and the picture itself, whatever batch it is in: so it is the same
+after an interruption, and however many workers share a batch. Shapes: n pairs, patches of K pixels, pictures of S.
 """
 
 import zlib
@@ -64,8 +64,8 @@ def _draw(picture: Tensor, size: int, count: int, generator: torch.Generator) ->
 
 def puzzle_corners(side: int, size: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Pairs of a 3 × 3 neighbourhood whose middle is anywhere where all nine fit: their upper left corners
-    [n, 2, (row, column)], and their relations [n], all twelve equally often. A neighbour is 3/4 of the side to almost all
-    of it away, the middle patch itself a little beside the middle.
+    [n, 2, (row, column)], and their relations [n], all twelve equally often. A neighbour is 3/4 of the side to almost
+    all of it away, the middle patch itself a little beside the middle.
     """
 
     def whole(low: int, high: int, *shape: int) -> Tensor:
@@ -82,8 +82,8 @@ def puzzle_corners(side: int, size: int, count: int, generator: torch.Generator)
 
 
 def coinciding_corners(side: int, size: int, count: int, generator: torch.Generator) -> Tensor:
-    """Pairs anywhere, the second up to a SHIFT-th of its side beside the first, not in the same place: upper left corners
-    [n, 2, (row, column)].
+    """Pairs anywhere, the second up to a SHIFT-th of its side beside the first, not in the same place: upper left
+    corners [n, 2, (row, column)].
     """
     most = size // SHIFT
     width = 2 * most + 1

@@ -20,9 +20,9 @@ THIRD = 24  # the narrowest network: all its layers have whole groups of 8 chann
 @dataclass(frozen=True)
 class SclViSettings:
     """The network's first layer has `width` channels, which the others follow; it makes a vector of `dimension` numbers
-    of a patch. A step takes `pairs` pairs of patches, of each size and kind, of each image of the batch. `svdd_weight` is
-    the paper's λ. With the `relations` "fixed", the weights of the last layer that tells how two patches lie stay as they
-    were drawn, as in the authors' code; "trained" trains them.
+    of a patch. A step takes `pairs` pairs of patches, of each size and kind, of each image of the batch. `svdd_weight`
+    is the paper's λ. With the `relations` "fixed", the weights of the last layer that tells how two patches lie stay as
+    they were drawn, as in the authors' code; "trained" trains them.
 
     Patches are judged every `strides` pixels, the larger and the smaller ones, by their `neighbours` nearest (the
     paper's k) among at most `bank` patches of training images, of each size. A training takes `epochs`, or more where

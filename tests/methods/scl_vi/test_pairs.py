@@ -47,8 +47,8 @@ def test_relations_are_told_as_they_lie_and_are_equally_often(size: int) -> None
 
 @SIZES
 def test_the_middle_patch_is_moved_in_its_row_and_column_each_by_itself(size: int) -> None:
-    """The reference takes the column's from the row's: then a pair side by side that is one row apart is as much closer or
-    farther in its columns.
+    """The reference takes the column's from the row's: then a pair side by side that is one row apart is as much closer
+    or farther in its columns.
     """
     corners, relations = puzzle_corners(256, size, 10 * MANY, drawn())
     down, right = (corners[:, 1] - corners[:, 0])[relations == OFFSETS.index((0, 1))].double().unbind(dim=1)
