@@ -18,7 +18,7 @@ def affinity(distances: Tensor) -> Tensor:
 
 
 def spread_out(scores: Tensor, size: int, stride: int, side: int) -> Tensor:
-    """Scores of patches [B, n, n] of `size` pixels, `stride` apart, to pixels [B, S, S]: the mean over those patches that
+    """Scores of patches [B, n, n] of `size` pixels, `stride` apart, to pixels [B, S, S]: the mean over the patches that
     cover a pixel.
     """
     pixel = torch.arange(side, device=scores.device)[:, None]

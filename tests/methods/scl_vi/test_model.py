@@ -19,7 +19,7 @@ from tests.training.made_up import Noise
 
 SIDE = 192
 SHAPE = EncoderShape((Level(SIDE // 8, 6), Level(SIDE, 3)), None, picture=1)
-OWN = SclViSettings(width=24, dimension=8, pairs=1, strides=(64, 16), bank=1000, epochs=1)
+OWN = SclViSettings(width=24, dimension=8, pairs=1, strides=(64, 32), bank=1000, epochs=1)
 CPU = torch.device("cpu")
 
 
@@ -125,13 +125,13 @@ def test_what_was_learnt_from_scores_nothing_and_a_foreign_place_where_it_is(fit
         changed[:, 150:180, 10:40] = 255
         found = fitted.maps([changed.view(1, -1, 3)], SIDE, False)[0]
     row, column = divmod(int(found.argmax()), 256)
-    assert (150 < row * SIDE / 256 < 180, 10 < column * SIDE / 256 < 40) == (True, True)
+    assert (128 <= row * SIDE / 256 < 192, column * SIDE / 256 < 64) == (True, True)  # the patches that saw it
     assert float(found[:128, 128:].max()) < 1e-9
     assert fitted.scores(found[None]).tolist() == [float(found.max())]
 
 
 def test_banks_hold_so_many_patches_at_most_and_of_few_images_all(fitted: SclVi) -> None:
-    assert [len(bank.memory) for bank in (fitted.large, fitted.small)] == [2 * 9, 2 * 121]
+    assert [len(bank.memory) for bank in (fitted.large, fitted.small)] == [2 * 9, 2 * 36]
     few = fit(made(replace(OWN, bank=7)), pictures(2))
     assert [len(bank.memory) for bank in (few.large, few.small)] == [7, 7]
     kept = few.small.memory[:, None] == fitted.small.memory
@@ -190,8 +190,8 @@ def test_the_last_layer_of_relations_stays_as_it_was_drawn_or_is_trained(relatio
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """After an epoch, and after the last one, before the banks are filled."""
-    own = replace(OWN, strides=(64, 32), bank=20, epochs=2)
-    config = LoopConfig(TrainSettings(method="scl_vi", batch_size=2, own=own), SHAPE, Noise(SHAPE.levels, images=4))
+    own = replace(OWN, bank=20, epochs=2)
+    config = LoopConfig(TrainSettings(method="scl_vi", batch_size=2, own=own), SHAPE, Noise(SHAPE.levels, images=2))
     straight = TrainingLoop(config, CPU)
     while not straight.done:
         straight.advance()
