@@ -71,7 +71,11 @@ def _scratch(canvas: Canvas, rng: np.random.Generator) -> None:
     half = rng.uniform(0.1, 0.24) * np.array((np.cos(angle), np.sin(angle)))
     bend = rng.normal(0, 0.04, 2)
     line = bezier(np.stack((middle - half, middle + bend, middle + half)))
-    line = line[line[:, 1] < EDGE - 0.02]
+    groove(canvas, rng, line[line[:, 1] < EDGE - 0.02])
+
+
+def groove(canvas: Canvas, rng: np.random.Generator, line: Field) -> None:
+    """What a scratch along `line` (k, 2) looks like."""
     width, depth = rng.uniform(0.006, 0.012), rng.uniform(0.6, 1.0)
     canvas.shade(canvas.stroke(line + 0.3 * np.float32(width), 1.3 * width, soft=0.003), 1 - 0.5 * depth)
     canvas.shade(canvas.stroke(line - 0.3 * np.float32(width), 0.7 * width, soft=0.002), 1 + 0.6 * depth)

@@ -14,7 +14,7 @@ from PIL import Image
 from inpformer.errors import BrokenScoreError, UserError
 from inpformer.images.opening import TooLargeError
 from inpformer.judging import plausibility
-from inpformer.judging.detector import Detector
+from inpformer.judging.detector import Detector, Prediction
 from inpformer.judging.outlines import outline
 from serving import record
 from serving.answers import (
@@ -48,6 +48,7 @@ RETRY_SECONDS = 60.0
 # So often the record is read, which grows: a few hundred kilobytes after a thousand entries.
 RECORD_SECONDS = 60.0
 DECODERS = 2
+MOST_TOGETHER = 8
 MOST_SCORES = 1000  # in one answer
 log = logging.getLogger("ray.serve")
 
@@ -59,6 +60,19 @@ class Refused:
     version: int
     reason: str
     retry_at: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One that waits for the model: decoded in `decoding` seconds, of a request that came at `came`."""
+
+    served: Served
+    image: Image.Image
+    category: str
+    asked: Asked
+    views: int
+    came: float
+    decoding: float
 
 
 class Inspector:
@@ -78,15 +92,17 @@ class Inspector:
         # One inference at a time uses all of the replica's threads, or its GPU; several would only take turns, each
         # with memory of its own.
         self._one_inference = threading.Lock()
-        self._turns = Turns()
+        self._turns: Turns[Picture, Verdict] = Turns(self._judge_together, self._took)
         self._line = Line()
         self._metrics = JudgingMetrics()
         self._recent = Recent()
         self._decoders = Decoders(DECODERS)
-        # Pictures that are held decoded, of up to 192 MB: those that are being decoded, one that has the model, and one
-        # that is next.
-        self._decoded = asyncio.Semaphore(DECODERS + 2)
         self._served, self._update_error = load_first(self._registry, settings, self._one_inference)
+        # Where several at a time are faster than one after the other, on a GPU, those who wait are judged together.
+        self._together = min(MOST_TOGETHER, self._served.detector.backend.at_a_time)
+        # Pictures that are held decoded, of up to 192 MB: those that are being decoded, those that have the model, and
+        # one that is next.
+        self._decoded = asyncio.Semaphore(DECODERS + self._together + 1)
         self._broken: str | None = None
         self._drift: str | None = None
         self._step: LastStep | None = None
@@ -123,7 +139,6 @@ class Inspector:
 
     async def _judge_by(self, served: Served, upload: bytes, asked: Asked, limit: asyncio.Timeout) -> Verdict:
         category = _category(served.detector, asked.category)
-        loop = asyncio.get_running_loop()
         came = time.perf_counter()
         async with self._decoded:
             begun = time.perf_counter()
@@ -135,39 +150,47 @@ class Inspector:
                 views = served.detector.count_views(image.size)
             except TooLargeError as error:
                 raise RequestError(413, str(error)) from None
-            self._line.refuse_long(views, end - loop.time())
+            self._line.refuse_long(views, end - asyncio.get_running_loop().time())
+            picture = Picture(served, image, category, asked, views, came, decoding)
+            return await self._turns.run(picture, (served.version, views), self._together if views == 1 else 1)
 
-            def verdict() -> Verdict:
-                begun = time.perf_counter()
-                try:
-                    return self._verdict(served, image, category, asked, (begun - came - decoding, decoding))
-                finally:  # also where nobody waits for it any more: it is what takes long
-                    loop.call_soon_threadsafe(self._line.took, time.perf_counter() - begun, views)
-
-            return await self._turns.run(verdict)
-
-    def _verdict(
-        self, served: Served, image: Image.Image, category: str, asked: Asked, before: tuple[float, float]
-    ) -> Verdict:
-        """`before` are the seconds of waiting and of decoding."""
-        begun = time.perf_counter()
+    def _judge_together(self, pictures: Sequence[Picture]) -> list[Verdict | Exception]:
+        """In the model's thread: those of one turn, for the same version."""
+        served, begun = pictures[0].served, time.perf_counter()
         try:
             with self._one_inference:
-                prediction = served.detector.predict([image], [category])
-            score, anomaly_map = float(prediction.scores[0]), prediction.maps[0]
-            decision = served.detector.decide(score, anomaly_map, prediction.looks[0], image.size, category)
+                prediction = served.detector.predict(
+                    [one.image for one in pictures], [one.category for one in pictures]
+                )
+            return [self._judged(one, prediction, number, begun) for number, one in enumerate(pictures)]
         except torch.AcceleratorError as error:  # what CUDA says once it says of everything
             self._broken = f"the GPU failed ({str(error).splitlines()[0]})"
             log.error("%s: this replica is replaced", self._broken)
-            raise RequestError(503, f"{self._broken}: the model is being restarted.", retry_after=RESTART) from None
+            reason = f"{self._broken}: the model is being restarted."
+            return [RequestError(503, reason, retry_after=RESTART) for _ in pictures]
+
+    def _took(self, seconds: float, pictures: Sequence[Picture]) -> None:
+        self._line.took(seconds / len(pictures), pictures[0].views)
+
+    def _judged(self, picture: Picture, prediction: Prediction, number: int, begun: float) -> Verdict | Exception:
+        try:
+            return self._verdict(picture, prediction, number, begun)
         except BrokenScoreError as error:
-            log.error("version %d, category %s: %s", served.version, category, error)
-            name = f"version {served.version} of {self._settings.model}"
+            log.error("version %d, category %s: %s", picture.served.version, picture.category, error)
+            name = f"version {picture.served.version} of {self._settings.model}"
             reason = f"{name} gave no number for this image, so the part counts as FAIL: promote another version."
-            raise RequestError(500, reason, "FAIL") from None
+            return RequestError(500, reason, "FAIL")
+        except Exception as error:  # of this picture: the others of its turn have their verdicts
+            return error
+
+    def _verdict(self, picture: Picture, prediction: Prediction, number: int, begun: float) -> Verdict:
+        """`number` is the picture's in the prediction, which was begun then."""
+        served, image, asked = picture.served, picture.image, picture.asked
+        score, anomaly_map = float(prediction.scores[number]), prediction.maps[number]
+        decision = served.detector.decide(score, anomaly_map, prediction.looks[number], image.size, picture.category)
         limits, frame = decision.threshold, served.detector.frame(image.size)
         verdict = Verdict(
-            category=category,
+            category=picture.category,
             score=score,
             threshold=limits.threshold,
             review_threshold=limits.review_threshold,
@@ -190,7 +213,9 @@ class Inspector:
             model_name=self._settings.model,
             model_version=served.version,
             model_digest=served.digest,
-            timings_ms=Timings.of(*before, time.perf_counter() - begun),
+            timings_ms=Timings.of(
+                begun - picture.came - picture.decoding, picture.decoding, time.perf_counter() - begun
+            ),
             part=asked.part,
             line=asked.line,
         )

@@ -1,5 +1,6 @@
 """From an alias to a detector that is ready to judge: from the registry, or what was kept of it on this machine."""
 
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from inpformer.judging.detector import Detector
 from serving import fetched
 from serving.fetched import Loaded, Wanted
 from serving.kept import Kept
-from serving.registry import NotThereError, Registry, download_weights
+from serving.registry import NotThereError, Registry, download_weights, is_of_a_full_disk
 from serving.settings import Settings
+
+log = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,19 @@ def load(
     otherwise than it did.
     """
     wanted, kept = _wanted(settings), _kept(settings)
-    with kept.fetching() as folder:
-        served = _warm(registry.load_into(folder, settings.model, version, wanted, encoder), settings, version, turn)
-        kept.keep(folder, version, fetched.wanted_weights(folder, wanted))
-    return served
+    try:
+        with kept.fetching() as folder:
+            loaded = registry.load_into(folder, settings.model, version, wanted, encoder)
+            served = _warm(loaded, settings, version, turn)
+            kept.keep(folder, version, fetched.wanted_weights(folder, wanted))
+            return served
+    except (UserError, OSError) as error:
+        if not is_of_a_full_disk(error):
+            raise
+    log.warning(
+        "version %d is not kept for a start without the registry: the disk of %s is full", version, settings.keep
+    )
+    return _warm(registry.load(settings.model, version, wanted, encoder), settings, version, turn)
 
 
 def _load_kept(settings: Settings, turn: AbstractContextManager[object]) -> Served | None:

@@ -4,6 +4,7 @@ A version's detector is loaded from its three plain files, never through a pyfun
 registry's is run, so MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false changes nothing here.
 """
 
+import errno
 import json
 import os
 import sqlite3
@@ -112,9 +113,14 @@ class Registry:
             source = client.get_model_version_download_uri(model, str(version)).rstrip("/")
             self._download(source, DETECTOR_FOLDER, folder)
         except Exception as error:  # every artefact store has its own kinds
+            what_to_do = (
+                f"make room on the disk of {folder}"
+                if is_of_a_full_disk(error)
+                else "check that its artefacts are still there and that this machine may read them, or point the alias "
+                "to another version"
+            )
             raise UserError(
-                f"version {version} of {model} cannot be fetched ({_reason(error)}): check that its artefacts "
-                f"are still there and that this machine may read them, or point the alias to another version."
+                f"version {version} of {model} cannot be fetched ({_reason(error)}): {what_to_do}."
             ) from None
         signatures = [signature.SIGNATURE]
         tags = self._tags(model, version) if wanted.takes_exports else {}
@@ -178,6 +184,11 @@ def _check_place(database: Path) -> None:
         )
 
 
+def is_of_a_full_disk(error: Exception) -> bool:
+    """Whether a fetch failed as the disk was full: MLflow says so in the text alone."""
+    return os.strerror(errno.ENOSPC) in str(error)
+
+
 def download_weights(address: str, folder: Path) -> Path:
     """Weights of an encoder that lie in S3: MLflow's artefact client fetches them."""
     try:
@@ -191,6 +202,8 @@ def download_weights(address: str, folder: Path) -> Path:
 
 def _reason(error: Exception) -> str:
     """What a library says, cut down to fit the brackets in a sentence of ours."""
+    if is_of_a_full_disk(error):  # stands further down
+        return os.strerror(errno.ENOSPC)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Behind these words stands what the network said, before them the whole request.
     said = lines[0].rpartition("Caused by ")[2].rstrip(". )")[:200]

@@ -31,7 +31,7 @@ EXTENDED_BY = {"inp_former": ("inp_former_pp",)}
 # Rooms of pipelines that no stage owns: what several stages share.
 SHARED = {"platform", "training"}
 # In the order in which they run; what promotes and what gives new thresholds come after the pipeline.
-ORDER = [*STAGES, "promote", "audit", "reproduce", "export", "recalibrate", "import_checkpoint"]
+ORDER = [*STAGES, "promote", "compare", "audit", "reproduce", "export", "recalibrate", "import_checkpoint"]
 
 
 def imports(file: Path) -> set[str]:

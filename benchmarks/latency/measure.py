@@ -84,14 +84,14 @@ def png(rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def untrained(method: str, contents: Sequence[bytes], seed: int = 0) -> Detector:
-    """A detector of one category at the demo's size with the weights that it begins with; a fifth of the pictures are
-    above its threshold.
+def untrained(method: str, contents: Sequence[bytes], seed: int = 0, size: int = SIZE) -> Detector:
+    """A detector of one category, at the demo's size unless told, with the weights that it begins with; a fifth of the
+    pictures are above its threshold.
     """
     found = METHODS[method]
     known = {one.name for one in fields(found.settings)}
     own = found.settings(**{key: value for key, value in SHARED.items() if key in known})
-    encoder = load_encoder(EncoderSettings(resize=SIZE, crop=SIZE, levels=(8, 16)))
+    encoder = load_encoder(EncoderSettings(resize=size, crop=size, levels=(8, 16)))
     models = {ALL: model(found, own, encoder, seed)}
     made = Detector(encoder, found, own, models, LearntFrom("multi-class", "0" * 64, (CATEGORY,)), {})
     images = [open_image(content, "a picture") for content in contents]

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from inpformer.metrics.bootstrap import PixelReplicateStream, image_replicates, mean_replicates
+from inpformer.metrics.bootstrap import image_replicates, mean_replicates
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.paired import Paired, mean_of
+from inpformer.metrics.pixel_bootstrap import PixelReplicateStream
 from inpformer.metrics.settings import BootstrapSettings
 
 LOWEST = -100.0  # a score below all others

@@ -16,19 +16,18 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-import psutil
 
 from benchmarks.latency.measure import CATEGORY
 from benchmarks.serving import bodies
 from benchmarks.serving.bodies import Target
-from benchmarks.serving.measure import MODEL, served
+from benchmarks.serving.measure import MODEL, register, served
+from benchmarks.serving.memory import lasting, memory, memory_table
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from serving.webhook import SECRET_VARIABLE
 
-CLIENTS, PATIENCE_SECONDS, SETTLE_SECONDS = 8, 90.0, 5.0
+CLIENTS, PATIENCE_SECONDS = 8, 90.0
 SLOW_CLIENTS, SLOW_STEP_SECONDS = 200, 1.0
-LASTING = ("Inspector", "Ingress", "ProxyActor", "ServeController")
 # What cannot be read as HTTP is refused before the service sees it.
 OF_THE_PROXY = ("route", "headers", "framing", "webhook", "parameter")
 EXAMPLES = 20
@@ -103,7 +102,7 @@ def run(folder: Path, detector: Detector, count: int, seed: int, seconds: float)
     where something was answered as it should not be, or a process is another one.
     """
     os.environ.setdefault(SECRET_VARIABLE, "a secret")  # else no webhook is read
-    with served(folder, detector) as predict:
+    with served(folder, register(folder, [detector])) as predict:
         address, target = predict.removesuffix("/v1/predict"), Target(MODEL, CATEGORY)
         before, found = lasting(), Found()
         began = time.monotonic()
@@ -151,45 +150,6 @@ def send(address: str, request: bodies.Request) -> Answer:
     if request.method == "HEAD":
         text = '{"error": "HEAD"}'
     return Answer(answer.status, text, answer.getheader("retry-after") is not None)
-
-
-def _own() -> dict[psutil.Process, str]:
-    """The processes of the service that this one started, each with a name."""
-    found = {}
-    for process in psutil.Process().children(recursive=True):
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
-        name = next((each for each in LASTING if words and words[0].startswith("ray::") and each in words[0]), None)
-        found[process] = name or ("decoders" if "serving.decoder" in words else "the others")
-    return found
-
-
-def lasting() -> list[tuple[str, int]]:
-    """The processes that are to live as long as the service."""
-    return sorted((name, process.pid) for process, name in _own().items() if name in LASTING)
-
-
-def memory() -> dict[str, float]:
-    """Private megabytes of each kind of process, once it is quiet."""
-    time.sleep(SETTLE_SECONDS)
-    total: dict[str, float] = defaultdict(float)
-    for process, name in _own().items():
-        try:
-            total[name] += process.memory_full_info().uss / 2**20
-        except psutil.Error:  # it ended
-            continue
-    return dict(total)
-
-
-def memory_table(private: dict[str, dict[str, float]]) -> list[str]:
-    """In Markdown: private megabytes, a column a time."""
-    names = sorted({name for each in private.values() for name in each})
-    rows = [
-        f"| {name} | " + " | ".join(f"{each.get(name, 0):.0f}" for each in private.values()) + " |" for name in names
-    ]
-    return ["| private MB | " + " | ".join(private) + " |", "|---" * (len(private) + 1) + "|", *rows]
 
 
 async def slow(address: str, target: Target, seconds: float) -> str:

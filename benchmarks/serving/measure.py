@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,26 +55,45 @@ class Asked:
         return f"| {name} | {self.rate:.1f} | {self.rate / bare.rate:.2f} | {p50} | {p95} | {p99} | {self.refused} |"
 
 
-def run(clients: list[int], seconds: float) -> None:
-    """Measures, and prints."""
+def run(clients: list[int], seconds: float, beside: Callable[[Path], AbstractContextManager[str]] | None) -> None:
+    """Measures, and prints; `beside` serves the same detector in another way, given its folder."""
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # as the service has it
     rng = np.random.default_rng(0)
     contents = [png(rng) for _ in range(PICTURES)]
     detector = untrained("inp_former", contents)
-    scores = {1: [bare_score(detector, content) for content in contents]}
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder), register(Path(folder), [detector])) as address:
-        print("| | pictures/s | of the bare loop's | p50, ms | p95 | p99 | refused |\n|---|---|---|---|---|---|---|")
-        best = 0.0
-        for count in clients:
-            alone = bare(detector, contents, seconds / 2)
-            print(alone.row("bare loop", alone), flush=True)
-            asked = closed_loop(address, contents, scores, count, seconds)
-            best = max(best, asked.rate)
-            print(asked.row(f"{count} clients", alone), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        uri = register(folder, [detector])
+        with served(folder, uri) as address:
+            best = _closed_loops(address, detector, contents, clients, seconds)
+            _open_loop(address, detector, contents, SHARE_OF_THROUGHPUT * best, seconds)
+        if beside is not None:
+            with beside(folder / "detector-0" / Path(DETECTOR_FOLDER).name) as address:
+                _closed_loops(address, detector, contents, clients, seconds)
+                _open_loop(address, detector, contents, SHARE_OF_THROUGHPUT * best, seconds)
+
+
+def _closed_loops(address: str, detector: Detector, contents: list[bytes], clients: list[int], seconds: float) -> float:
+    """The best rate."""
+    print("| | pictures/s | of the bare loop's | p50, ms | p95 | p99 | refused |\n|---|---|---|---|---|---|---|")
+    scores, best = _own_scores(detector, contents), 0.0
+    for count in clients:
         alone = bare(detector, contents, seconds / 2)
-        rate = SHARE_OF_THROUGHPUT * best
-        asked = open_loop(address, contents, scores, rate, seconds)
-        print(asked.row(f"open loop, {rate:.1f} pictures/s", alone), flush=True)
+        print(alone.row("bare loop", alone), flush=True)
+        asked = closed_loop(address, contents, scores, count, seconds)
+        best = max(best, asked.rate)
+        print(asked.row(f"{count} clients", alone), flush=True)
+    return best
+
+
+def _open_loop(address: str, detector: Detector, contents: list[bytes], rate: float, seconds: float) -> None:
+    alone = bare(detector, contents, seconds / 2)
+    asked = open_loop(address, contents, _own_scores(detector, contents), rate, seconds)
+    print(asked.row(f"open loop, {rate:.1f} pictures/s", alone), flush=True)
+
+
+def _own_scores(detector: Detector, contents: Sequence[bytes]) -> Scores:
+    return {1: [bare_score(detector, content) for content in contents]}
 
 
 def with_detector(work: Callable[[Path, Detector, bytes], None]) -> None:
@@ -123,8 +142,7 @@ def register(folder: Path, detectors: Sequence[Detector]) -> str:
 @contextmanager
 def served(folder: Path, uri: str) -> Iterator[str]:
     """The address of the service on a registry."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "serving", f"--port={port}", "--tracking-uri", uri, "--keep", f"{folder}/keep"]
     began = time.perf_counter()
     service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -137,6 +155,13 @@ def served(folder: Path, uri: str) -> Iterator[str]:
     finally:
         service.send_signal(signal.SIGTERM)
         service.wait()
+
+
+def free_port() -> int:
+    """Of loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def closed_loop(address: str, contents: list[bytes], scores: Scores, clients: int, seconds: float) -> Asked:

@@ -12,11 +12,7 @@ def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
 
     Raises UserError where `grid` does not suit the encoder, and where it has no network.
     """
-    numbers = shape.of_network
-    right = (
-        "at least 1, e.g. [8, 16] in features.encoder.levels; 1 there is the picture itself, which is not the network's"
-    )
-    require(len(numbers) > 0, "the number of the network's levels", len(numbers), right)
+    numbers = network_levels(shape)
     if shape.heads is None:
         require(grid is not None, "grid", grid, "the tokens a side that a convolutional encoder's levels get, e.g. 16")
         assert grid is not None
@@ -24,6 +20,14 @@ def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
     require(grid is None, "grid", grid, "null: a ViT's blocks share one grid")
     share = len(numbers) // VIT_GROUPS
     return Wants(tuple(numbers[n * share : (n + 1) * share] for n in range(VIT_GROUPS)))
+
+
+def network_levels(shape: EncoderShape) -> tuple[int, ...]:
+    """The numbers of the network's levels. Raises UserError where there is none."""
+    numbers = shape.of_network
+    right = "at least 1, e.g. [8, 16] in features.encoder.levels: 1 there is the picture itself, which none is read of"
+    require(len(numbers) > 0, "the number of the network's levels", len(numbers), right)
+    return numbers
 
 
 def picture_level(shape: EncoderShape) -> int:
@@ -48,3 +52,19 @@ def projected_channels(shape: EncoderShape, groups: tuple[Level, ...], channels:
     right = f"at most {most}, the channels of the encoder's levels, e.g. 128"
     require(channels is not None and channels <= most, "channels", channels, right)
     return channels
+
+
+def patch_wants(shape: EncoderShape) -> Wants:
+    """All levels of a pyramid's network, the finest first, each on its own grid, which patches cut into the places of the
+    coarsest; of a ViT the two halves of its blocks.
+
+    Raises UserError where patches do not fit a grid.
+    """
+    if shape.heads is not None:
+        return token_wants(shape, None)
+    numbers = sorted(network_levels(shape), key=lambda number: -shape.levels[number].side)
+    coarsest = shape.levels[numbers[-1]].side
+    for side in (shape.levels[number].side for number in numbers):
+        right = f"a multiple of {coarsest}, the coarsest one's: use a features.encoder.crop that all strides divide"
+        require(side % coarsest == 0, "the side of one of the encoder's levels", side, right)
+    return Wants(tuple((number,) for number in numbers))

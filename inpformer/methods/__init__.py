@@ -3,6 +3,7 @@
 from typing import Any
 
 from inpformer.config import require
+from inpformer.methods.dadf import DADF
 from inpformer.methods.glcf import GLCF
 from inpformer.methods.grnr import GRNR
 from inpformer.methods.inp_former import INP_FORMER
@@ -19,6 +20,7 @@ METHODS: dict[str, Method] = {
         NEAREST,
         GRNR,
         GLCF,
+        DADF,
         SCL_VI,
     )
 }

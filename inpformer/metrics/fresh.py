@@ -3,11 +3,10 @@ their scores.
 
 Sources: under exchangeability the number of fresh scores above the k-th lowest of n has a beta-binomial law (Vovk,
 "Conditional validity of inductive conformal predictors", 2012); Mann and Whitney, "On a test of whether one of two
-random variables is stochastically larger than the other" (1947); Holm, "A simple sequentially rejective multiple test
-procedure" (1979).
+random variables is stochastically larger than the other" (1947).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,15 +55,3 @@ def shift(held_out: Sequence[float], fresh: Sequence[float]) -> Shift:
         method = stats.PermutationMethod(DRAWS, rng=np.random.default_rng(0)) if tied else "exact"
     found = stats.mannwhitneyu(np.asarray(fresh, float), np.asarray(held_out, float), method=method)
     return Shift(float(found.statistic) / pairs, float(found.pvalue))
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Each p-value corrected for all of them: with those below α, at most a probability of α that any is one by chance,
-    however they depend on each other.
-    """
-    corrected: dict[str, float] = {}
-    largest = 0.0
-    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[name]))
-        corrected[name] = largest
-    return {name: corrected[name] for name in p_values}

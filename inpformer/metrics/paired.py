@@ -43,6 +43,16 @@ class Paired:
         unseen = self._unseen
         return float(np.quantile((1 - unseen) * self.replicates + unseen * self.worst, 1 - level, method="higher"))
 
+    @property
+    def p_value(self) -> float:
+        """Of two that do not differ, two-sided: where it is at most a level, `low` or `high` at half of it has the
+        difference on one side of 0. The first replicate beyond 0 counts, so that it is never 0 itself.
+        """
+        unseen = self._unseen
+        not_above = np.count_nonzero((1 - unseen) * self.replicates - unseen * self.worst <= 0)
+        not_below = np.count_nonzero((1 - unseen) * self.replicates + unseen * self.worst >= 0)
+        return float(min(1.0, 2 * (1 + min(not_above, not_below)) / (1 + self.replicates.size)))
+
     def needed(self, margin: float, level: float) -> int | None:
         """How many parts of that class would put `low` above minus the margin, if the difference stays what it is; None
         if it is below that itself.
@@ -78,6 +88,11 @@ def mean_of(categories: Sequence[Paired]) -> Paired:
         len(categories) * min(c.parts for c in categories),
         max(c.worst for c in categories),
     )
+
+
+def replicates_needed(comparisons: int, level: float) -> int:
+    """With fewer, no p-value is so small that Holm's correction tells one of so many comparisons apart at `level`."""
+    return ceil(2 * comparisons / level)
 
 
 def _widening(parts: int) -> float:

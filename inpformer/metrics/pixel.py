@@ -3,18 +3,16 @@
 A pixel is called anomalous when its score reaches the threshold.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpformer.errors import UserError
 from inpformer.metrics.closing import Closing
-from inpformer.metrics.pixel_scores import PixelScores, PixelSpill, by_class, merged
+from inpformer.metrics.descent import MEMORY_PIXELS, Descent, Levels, area
+from inpformer.metrics.pixel_scores import by_class
 
 AUPRO_FPR_LIMIT = 0.3
 
@@ -48,26 +46,17 @@ class PixelMetricsStream(Closing):
     and is divided by 0.3. An image without anomalous pixels counts as normal throughout, so leave out anomalous
     images that have no mask.
 
-    An external sort: whenever `memory_pixels` have come together they are sorted and, where more follow, written to
-    nameless temporary files in `folder` (the system's temporary folder by default). `result` then goes from the
-    highest score to the lowest in intervals of which all runs together hold at most `memory_pixels`, and carries the
-    counts from one to the next. At a threshold that no anomalous pixel has, recall and overlap stand still and
-    precision can only fall, so only the distinct scores of anomalous pixels are looked up among the normal ones.
-
-    For p pixels, a of them anomalous, in r = p / memory_pixels runs: O(p log p + r² log p) time; 4·p + 8·a bytes of
-    disk if r > 1; about 16 bytes × memory_pixels of memory, and up to 130 where all pixels are anomalous.
+    A `Descent` sorts the scores, in its time and memory. At a threshold that no anomalous pixel has, recall and overlap
+    stand still and precision can only fall, so the distinct scores of anomalous pixels are all that counts.
     """
 
-    def __init__(self, memory_pixels: int = 2**24, folder: Path | None = None) -> None:
-        self._memory = memory_pixels
-        self._spilled = PixelSpill(folder)
-        self._pending: list[PixelScores] = []
-        self._pending_pixels = 0
-        self._normals = self._anomalous = self._regions = 0
+    def __init__(self, memory_pixels: int = MEMORY_PIXELS, folder: Path | None = None) -> None:
+        self._descent = Descent(memory_pixels, folder)
+        self._regions = 0
 
     def close(self) -> None:
         """Lets go of the temporary files."""
-        self._spilled.close()
+        self._descent.close()
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         """Takes a map [H, W] and its mask [H, W] (True means anomalous); sizes may differ from map to map.
@@ -76,13 +65,7 @@ class PixelMetricsStream(Closing):
         the same [H, W] or not float32 and boolean.
         """
         scores, regions = by_class(anomaly_map, mask)
-        if self._pending and self._pending_pixels + len(scores) > self._memory:
-            self._spilled.append(merged(self._pending))
-            self._pending, self._pending_pixels = [], 0
-        self._pending.append(scores)
-        self._pending_pixels += len(scores)
-        self._normals += scores.normal.size
-        self._anomalous += scores.anomalous.size
+        self._descent.add(scores)
         self._regions += regions
 
     def result(self) -> PixelMetrics:
@@ -90,16 +73,14 @@ class PixelMetricsStream(Closing):
 
         Raises UserError if there is no anomalous or no normal pixel among them.
         """
-        if not self._normals or not self._anomalous:
+        normals, anomalous = self._descent.normals, self._descent.anomalous
+        if not normals or not anomalous:
             raise UserError(
-                "Pixel metrics need both normal and anomalous pixels: "
-                f"got {self._normals} normal and {self._anomalous} anomalous."
+                f"Pixel metrics need both normal and anomalous pixels: got {normals} normal and {anomalous} anomalous."
             )
-        self._pending = [merged(self._pending)]
-        curves = _Curves(self._normals, self._anomalous)
-        for interval in _intervals([*self._spilled.parts(), *self._pending], self._memory):
-            curves.extend(_levels(interval, self._memory), sum(part.normal.size for part in interval))
-            self._spilled.forget()
+        curves = _Curves(normals, anomalous)
+        for levels in self._descent.levels():
+            curves.extend(levels)
         return curves.metrics(self._regions)
 
 
@@ -111,34 +92,6 @@ def pixel_metrics(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> PixelM
         return stream.result()
 
 
-def area(
-    gained: NDArray[Any], alarms_before: NDArray[Any], alarms: NDArray[Any], limit: float | NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The area, from 0 to `limit` false alarms, under curves that rise by `gained` [..., t]: [...].
-
-    Each rise is a straight line from its `alarms_before` to its `alarms` (upright if they are equal). It adds a
-    triangle over that span and a rectangle from its end to the limit; a line that crosses the limit is cut.
-    """
-    start = np.minimum(alarms_before, limit)
-    end = np.minimum(alarms, limit)
-    span = np.maximum(alarms - alarms_before, 1)  # an upright line has end == start: adds 0 / 1
-    return np.asarray(np.sum(gained * ((limit - end) + (end - start) ** 2 / (2 * span)), axis=-1))
-
-
-@dataclass(frozen=True)
-class _Levels:
-    """The t distinct scores of the anomalous pixels of an interval of scores, lowest first; each array [t].
-
-    gained: anomalous pixels with exactly this score. shares: the sum of their regions' shares.
-    alarms_before, alarms: normal pixels of the interval with a higher score, and with this score or a higher one.
-    """
-
-    gained: NDArray[np.intp]
-    shares: NDArray[np.float64]
-    alarms_before: NDArray[np.intp]
-    alarms: NDArray[np.intp]
-
-
 class _Curves:
     """What the four metrics need of the curves so far, which grow from the highest score to the lowest."""
 
@@ -147,8 +100,8 @@ class _Curves:
         self._found = self._alarms = 0
         self._roc_area = self._overlap_area = self._precision_sum = self._f1max = 0.0
 
-    def extend(self, levels: _Levels, normals: int) -> None:
-        """Takes the next interval, which holds `normals` normal pixels."""
+    def extend(self, levels: Levels) -> None:
+        """Takes the next interval."""
         found = self._found + np.cumsum(levels.gained[::-1])[::-1]
         before, alarms = self._alarms + levels.alarms_before, self._alarms + levels.alarms
         reported = found + alarms
@@ -157,7 +110,7 @@ class _Curves:
         self._precision_sum += float(np.sum(levels.gained * (found / reported)))
         self._f1max = max(self._f1max, float(np.max(2 * found / (reported + self._anomalous), initial=0)))
         self._found += int(levels.gained.sum())
-        self._alarms += normals
+        self._alarms += levels.normals
 
     def metrics(self, regions: int) -> PixelMetrics:
         """The metrics of whole curves."""
@@ -167,58 +120,3 @@ class _Curves:
             f1max=self._f1max,
             aupro=min(self._overlap_area / (AUPRO_FPR_LIMIT * self._normals) / regions, 1.0),  # shares are rounded
         )
-
-
-def _intervals(runs: list[PixelScores], memory: int) -> Iterator[list[PixelScores]]:
-    """Cuts ascending runs into intervals of scores, the highest first: what each run has in it, never empty parts.
-
-    An interval holds at most `memory` pixels, unless it holds one value only.
-    """
-    while runs := [run for run in runs if len(run)]:
-        cut = _lowest_score_that_fits(runs, memory)
-        halves = [run.split(cut) for run in runs]
-        runs = [below for below, _ in halves]
-        yield [above for _, above in halves if len(above)]
-
-
-def _lowest_score_that_fits(runs: list[PixelScores], memory: int) -> np.float32:
-    """The lowest float32 from which on the runs hold at most `memory` pixels, or else their largest score."""
-    ends = [scores for run in runs for scores in (run.normal, run.anomalous) if scores.size]
-    keys = range(_key(min(s[0] for s in ends)), _key(max(s[-1] for s in ends)))
-
-    def fits(key: int) -> bool:
-        score = _score(key)
-        return sum(s.size - int(s.searchsorted(score)) for s in ends) <= memory
-
-    return _score(keys.start + bisect_left(keys, True, key=fits))
-
-
-def _key(score: np.float32) -> int:
-    """Numbers the float32 values in their order: the bits of the magnitude, with the sign of the score."""
-    bits = int(np.abs(score).view(np.int32))
-    return bits if score > 0 else -bits
-
-
-def _score(key: int) -> np.float32:
-    magnitude = np.int32(abs(key)).view(np.float32)
-    return np.float32(magnitude if key > 0 else -magnitude)
-
-
-def _levels(interval: Sequence[PixelScores], memory: int) -> _Levels:
-    if sum(map(len, interval)) > memory:  # one value only: no need to bring the parts together
-        return _Levels(
-            gained=np.array([sum(part.anomalous.size for part in interval)]),
-            shares=np.array([sum(float(part.shares.sum()) for part in interval)]),
-            alarms_before=np.array([0]),
-            alarms=np.array([sum(part.normal.size for part in interval)]),
-        )
-    scores = interval[0] if len(interval) == 1 else merged(interval)
-    new = np.concatenate(([True], scores.anomalous[1:] != scores.anomalous[:-1]))[: scores.anomalous.size]
-    starts = np.flatnonzero(new)
-    values = scores.anomalous[starts]
-    return _Levels(
-        gained=np.diff(starts, append=scores.anomalous.size),
-        shares=np.add.reduceat(scores.shares, starts),
-        alarms_before=scores.normal.size - np.searchsorted(scores.normal, values, side="right"),
-        alarms=scores.normal.size - np.searchsorted(scores.normal, values, side="left"),
-    )

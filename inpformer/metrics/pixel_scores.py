@@ -20,7 +20,7 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 class PixelScores:
     """normal: float32 [n], scores of normal pixels; anomalous: float32 [a], scores of anomalous ones.
 
-    shares: float64 [a], one divided by the number of pixels of the region that each anomalous pixel belongs to.
+    shares: float64 [a], what each anomalous pixel adds to the overlap of its region, which is 1 if all of it is found.
     """
 
     normal: NDArray[np.float32]
@@ -35,6 +35,17 @@ class PixelScores:
         n, a = self.normal.searchsorted(value), self.anomalous.searchsorted(value)
         below = PixelScores(self.normal[:n], self.anomalous[:a], self.shares[:a])
         return below, PixelScores(self.normal[n:], self.anomalous[a:], self.shares[a:])
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The defects of an image, each a region, connected or not; they may overlap.
+
+    masks: bool [r, H, W]; saturation: float64 [r], above 0: how many pixels of a region are enough.
+    """
+
+    masks: NDArray[np.bool_]
+    saturation: NDArray[np.float64]
 
 
 def checked(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
@@ -62,6 +73,23 @@ def by_class(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple
     labelled, regions = ndimage.label(mask, EIGHT_CONNECTED)
     region = labelled[mask]
     return PixelScores(anomaly_map[~mask], anomaly_map[mask], 1 / np.bincount(region)[region]), regions
+
+
+def by_region(anomaly_map: NDArray[np.float32], regions: Regions) -> tuple[PixelScores, int]:
+    """The scores of a map [H, W] by its regions, and how many of these have a pixel. A pixel of several regions comes
+    with each of them; what adds nothing, as more of its region is found than is enough, is left out.
+
+    Copies, as `by_class`. Raises what `checked` raises.
+    """
+    anywhere = np.asarray(regions.masks.any(axis=0))
+    checked(anomaly_map, anywhere)
+    found, shares, count = [np.empty(0, np.float32)], [np.empty(0)], 0
+    for mask, enough in zip(regions.masks, regions.saturation, strict=True):
+        highest = -np.sort(-anomaly_map[mask])[: int(np.ceil(enough))]
+        found.append(highest)
+        shares.append(np.minimum(enough - np.arange(highest.size), 1) / enough)  # the last may count in part
+        count += bool(highest.size)
+    return PixelScores(anomaly_map[~anywhere], np.concatenate(found), np.concatenate(shares)), count
 
 
 def merged(parts: Sequence[PixelScores]) -> PixelScores:

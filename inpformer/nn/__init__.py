@@ -1,1 +1,1 @@
-"""What methods share: optimiser, projection, maps, tensors in a file."""
+"""What methods share: optimiser, projection, blocks and patches of transformers, maps, tensors in a file."""

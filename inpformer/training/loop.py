@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import torch
@@ -69,14 +70,15 @@ class LoopConfig:
 
 @dataclass
 class Progress:
-    """Where a run stands: phases done; epochs done, of all phases together; steps taken in this phase; and a row of
-    numbers for each epoch.
+    """Where a run stands: phases done; epochs done, of all phases together; steps taken in this phase; a row of
+    numbers for each epoch; and the seconds that all of it took, without interruptions.
     """
 
     phase: int = 0
     epoch: int = 0
     steps: int = 0
     history: list[Row] = field(default_factory=list)
+    seconds: float = field(default=0.0, compare=False)
 
 
 def share(size: int, rank: int, workers: int) -> slice:
@@ -119,14 +121,17 @@ class TrainingLoop:
 
     def advance(self) -> Row | None:
         """A whole phase without gradient, or one epoch of a phase of steps, whose numbers it returns."""
-        phase = self.phases[self.progress.phase]
+        phase, began = self.phases[self.progress.phase], perf_counter()
         # What a method draws at random follows from where it stands: after an interruption it is the same.
         torch.manual_seed(self.settings.seed + self.progress.phase + self.progress.epoch)
         if isinstance(phase, Fit):
             self._fit(phase)
+        else:
+            self._epoch(phase)
+        self.progress.seconds += perf_counter() - began
+        if isinstance(phase, Fit):
             self._end_phase()
             return None
-        self._epoch(phase)
         if self.progress.epoch == self._epochs_until(self.progress.phase + 1):
             self._end_phase()
         return self.progress.history[-1]
@@ -325,9 +330,10 @@ class TrainingLoop:
                 yield name, self.optimizer.state[parameter]
 
 
-def read_model(config: LoopConfig, folder: Path, source: str) -> tuple[Model, list[Row]]:
-    """The model and the history that a training left in a checkpoint; `source` names that to a person."""
+def read_model(config: LoopConfig, folder: Path, source: str) -> tuple[Model, Progress]:
+    """The model that a training left in a checkpoint, and how it came there; `source` names that to a person."""
     model = config.model()
     model.load_tensors(part_of(load_file(folder / CHECKPOINT_TENSORS), "model."), source)
-    history: list[Row] = json.loads((folder / CHECKPOINT_PROGRESS).read_text())["history"]
-    return model, history
+    progress = json.loads((folder / CHECKPOINT_PROGRESS).read_text())
+    progress.pop("optimizer")
+    return model, Progress(**progress)

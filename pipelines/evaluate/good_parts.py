@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from inpformer.judging.calibration import Threshold
-from inpformer.metrics.fresh import holm, shift, tail_at, tail_on_average
+from inpformer.metrics.fresh import shift, tail_at, tail_on_average
+from inpformer.metrics.holm import holm
 from pipelines.evaluate.measure import Parts
 from pipelines.evaluate.promise import SURPRISING, Outcome
 

@@ -12,7 +12,6 @@ from inpformer.judging.calibration import Threshold
 from inpformer.metrics.aupimo import AupimoStream
 from inpformer.metrics.bootstrap import (
     Interval,
-    PixelReplicateStream,
     Replicates,
     image_replicates,
     intervals,
@@ -21,8 +20,11 @@ from inpformer.metrics.bootstrap import (
 from inpformer.metrics.closing import Closing
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import PixelMetricsStream
+from inpformer.metrics.pixel_bootstrap import PixelReplicateStream
+from inpformer.metrics.pixel_scores import Regions
 from inpformer.metrics.proportion import Proportion
 from inpformer.metrics.settings import BootstrapSettings
+from pipelines.evaluate.saturated import Saturated
 from pipelines.gate.linked import Linked, numbered
 from pipelines.manifest.table import Row
 
@@ -33,7 +35,7 @@ LEADING = ("miss_rate", "false_alarm_rate")
 @dataclass(frozen=True)
 class Judged:
     """A test image, its score [float], its map [H, W] and its true mask [H, W]; whether it is `doubted` to show its
-    category (see `inpformer.judging.plausibility`).
+    category (see `inpformer.judging.plausibility`); its `regions`, where the data set says how much of each is enough.
     """
 
     row: Row
@@ -41,6 +43,7 @@ class Judged:
     anomaly_map: NDArray[np.float32]
     mask: NDArray[np.bool_]
     doubted: bool = False
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,13 @@ class Measurement(Closing):
 
     Images that are `linked` show one part: they are drawn together, and rates count them once. `smooth` replicates are
     those of `inpformer.metrics.bootstrap`. The draws follow from labels, parts and seed: for two detectors that judge
-    the same images they are the same, and the difference of their replicates is a replicate of the difference.
+    the same images they are the same, and the difference of their replicates is a replicate of the difference. With
+    `saturated` the images come with their regions, and the metrics of `Saturated` are measured besides.
     """
 
-    def __init__(self, settings: BootstrapSettings, linked: Linked, smooth: bool = False) -> None:
+    def __init__(
+        self, settings: BootstrapSettings, linked: Linked, smooth: bool = False, saturated: bool = False
+    ) -> None:
         self._settings, self._linked, self._smooth = settings, linked, smooth
         self._rows: list[Row] = []
         self._scores: list[float] = []
@@ -110,6 +116,7 @@ class Measurement(Closing):
         self._pixels = self._open.enter_context(PixelMetricsStream())
         self._replicates = self._open.enter_context(PixelReplicateStream(settings, smooth=smooth))
         self._aupimo = self._open.enter_context(AupimoStream())
+        self._saturated = self._open.enter_context(Saturated(settings, smooth)) if saturated else None
 
     def close(self) -> None:
         """Lets go of the temporary files."""
@@ -126,8 +133,11 @@ class Measurement(Closing):
             return
         self._masked += anomalous_pixels
         self._pixels.add(judged.anomaly_map, judged.mask)
-        self._replicates.add(judged.anomaly_map, judged.mask, self._linked.group(judged.row.path) or judged.row.part)
+        group = self._linked.group(judged.row.path) or judged.row.part
+        self._replicates.add(judged.anomaly_map, judged.mask, group)
         self._aupimo.add(judged.anomaly_map, judged.mask)
+        if self._saturated:
+            self._saturated.add(judged.row, judged.anomaly_map, judged.regions, group)
         self._with_map.append(len(self._rows) - 1)
 
     def report(self, threshold: Threshold) -> Report:
@@ -148,6 +158,10 @@ class Measurement(Closing):
             metrics |= {f"pixel_{name}": value for name, value in pixel.items() if name != "aupro"}
             metrics["aupro"] = pixel["aupro"]
             replicates |= self._replicates.result()
+        if self._saturated:
+            found, drawn = self._saturated.report(self._rows, scores, groups)
+            metrics |= found
+            replicates |= drawn
         by_part = part_metrics(self._rows, scores, self._settings)
         metrics |= {name: float(values[0]) for name, values in by_part.items()}
         replicates |= by_part

@@ -15,7 +15,7 @@ from pipelines.evaluate.promise import Outcome, untested
 
 Numbers = dict[str, float]
 # What metrics.json has of a setting: the means that people compare, few enough for a screen, to so many digits.
-COMPARED, DIGITS = (*LEADING, "image_auroc", "aupro"), 4
+COMPARED, DIGITS = (*LEADING, "image_auroc", "aupro", "spro"), 4
 
 
 def mean(reports: Mapping[str, Report]) -> Numbers:

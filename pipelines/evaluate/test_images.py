@@ -25,6 +25,7 @@ from pipelines.evaluate.good_parts import outcomes_of
 from pipelines.evaluate.measure import Judged, Measurement, Report
 from pipelines.evaluate.remedies import remedies
 from pipelines.evaluate.report import compared, doubts, mean, sentences, summary, table
+from pipelines.evaluate.saturated import regions_of
 from pipelines.evaluate.settings import EvaluateSettings
 from pipelines.gate.linked import Linked, read_linked
 from pipelines.manifest.build import read_mask
@@ -69,7 +70,9 @@ def judged_images(manifest: Manifest, judge: Judge, rows: Sequence[Row], progres
     known = judge.detector.plausibility
     for row, (score, anomaly_map, look) in zip(rows, predict(judge, paths, categories, progress), strict=True):
         doubted = known.doubt(look, row.category) is not None
-        yield Judged(row, score, anomaly_map, judge.detector.mask(read_mask(manifest.root, row)), doubted)
+        mask = judge.detector.mask(read_mask(manifest.root, row))
+        regions = regions_of(row, manifest.root, judge.detector)
+        yield Judged(row, score, anomaly_map, mask, doubted, regions)
 
 
 def evaluate(
@@ -86,7 +89,8 @@ def evaluate(
         for category, images in groupby(stream, lambda judged: judged.row.category):
             # Draws of its own for each category: their mean then varies as independent categories do.
             bootstrap = replace(settings.bootstrap, seed=settings.bootstrap.seed + len(reports))
-            with Measurement(bootstrap, linked) as measurement:
+            saturated = any(row.saturations for row in test if row.category == category)
+            with Measurement(bootstrap, linked, saturated=saturated) as measurement:
                 for judged in images:
                     measurement.add(judged)
                     gallery.add(judged)

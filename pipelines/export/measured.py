@@ -11,11 +11,11 @@ import numpy as np
 from inpformer.errors import UserError
 from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
-from pipelines.manifest.table import Row
+from pipelines.manifest.table import Row, comparable
 from pipelines.promote.compare import Compared, bootstrap_of, compare, parts_by_class
 from pipelines.promote.decide import Conclusion, Decisions, Evidence, conclude, decisions_of, said
 from pipelines.promote.flips import Flips
-from pipelines.promote.images import SharedImages, comparable
+from pipelines.promote.images import SharedImages
 from pipelines.promote.rescore import Pair, Rescored, rescore, unseen
 from pipelines.promote.settings import PromoteSettings
 from pipelines.promote.verdict import WORSE

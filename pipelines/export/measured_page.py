@@ -3,15 +3,8 @@
 from html import escape
 
 from pipelines.export.measured import METRICS, NAMES, Measured
-from pipelines.gate.page import STYLE
-from pipelines.promote.page import (
-    OWN_STYLE,
-    categories_shown,
-    decisions_shown,
-    flips_shown,
-    means_shown,
-    table,
-)
+from pipelines.platform.html import document, table
+from pipelines.promote.page import OWN_STYLE, categories_shown, decisions_shown, flips_shown, means_shown
 
 
 def page(measured: Measured, title: str) -> str:
@@ -23,16 +16,16 @@ def page(measured: Measured, title: str) -> str:
     ours, theirs = measured.milliseconds
     speed = f"{ours:.1f} ms an image (median, one thread, this machine), PyTorch {theirs:.1f} ms."
     promises = "".join(f"<li>{escape(text)}</li>" for text in measured.promises.values())
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+    return document(
+        title,
         f'<div class="verdict {kind}" id="verdict"><b>{verdict}</b>{faults}'
         f"<p>{escape(measured.concluded.reasons)}</p><p>{speed}</p></div>"
         f"<h2>Measured on the test images, each by its own thresholds</h2>{_metrics(measured)}"
         f"<h2>What the export's thresholds promise</h2><ul>{promises}</ul>"
         f"<h2>What differs</h2>{means_shown(measured.compared, one, two)}{categories_shown(measured.compared)}"
         f"<h2>Decisions</h2>{decisions_shown(measured.decisions, one, two)}"
-        f"<h2>Decided differently</h2>{flips_shown(measured.flips)}</body></html>\n"
+        f"<h2>Decided differently</h2>{flips_shown(measured.flips)}",
+        OWN_STYLE,
     )
 
 

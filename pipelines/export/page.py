@@ -3,8 +3,8 @@
 from html import escape
 
 from pipelines.export.proof import MAP_FACTOR, Proof
-from pipelines.gate.page import STYLE
-from pipelines.promote.page import OWN_STYLE, flips_shown, table
+from pipelines.platform.html import document, table
+from pipelines.promote.page import OWN_STYLE, flips_shown
 
 
 def page(proof: Proof, title: str) -> str:
@@ -19,14 +19,14 @@ def page(proof: Proof, title: str) -> str:
         for one in proof.compared
     )
     head = ("category", "images", "decided differently", "on the edge", "scores differ by", "maps differ by", "unit")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+    return document(
+        title,
         f'<div class="verdict {"error" if proof.faults else "ok"}" id="verdict"><b>{verdict}</b>{faults}'
         f"<p>{speed}</p></div>{table(head, rows, 'categories')}"
         "<p>The largest differences, in the usual distance between the score of a held-out good part and its threshold "
         f"(the unit); up to {proof.tolerance:g} is allowed, of a map's pixel {MAP_FACTOR} times that. The export's "
         f"thresholds stand {proof.tolerance:g} units higher, and both are held against these. On the edge: between "
         "them and the version's, as held-out images are that set a threshold.</p>"
-        f"<h2>Decided differently</h2>{flips_shown(proof.flips)}</body></html>\n"
+        f"<h2>Decided differently</h2>{flips_shown(proof.flips)}",
+        OWN_STYLE,
     )

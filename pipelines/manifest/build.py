@@ -23,6 +23,7 @@ from inpformer.images.layouts.masks import union
 from inpformer.images.layouts.sample import GOOD, Problem, Sample, Unreachable, refuse_all
 from inpformer.images.opening import open_as_it_is, open_image
 from pipelines.manifest.few import few_images
+from pipelines.manifest.saturations import saturated_shares
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.splits import cut_validation, keep_shots, name_parts, refuse_leaks
 from pipelines.manifest.table import Manifest, Row, write_manifest
@@ -61,7 +62,10 @@ def build_manifest(root: Path, settings: ManifestSettings) -> Manifest:
     digest = hashlib.sha256()
     for row in rows:
         identity = asdict(row)
-        del identity["largest"]  # sha256 settles it, and manifests older than it keep their digest
+        # Manifests that are older than these keep their digest: sha256 settles the one, most data has not the other.
+        del identity["largest"]
+        if not row.saturations:
+            del identity["saturations"]
         digest.update(json.dumps([identity, masks[row.path]]).encode())
     return Manifest(data.root, digest.hexdigest(), rows, data.layout, settings.shots)
 
@@ -88,6 +92,9 @@ def _inspect(sample: Sample, root: Path, told: Collection[object]) -> tuple[Row,
                 problems.append(Problem.at(file, f"the mask is {sizes}"))
     if problems or not seen or len(masks) < len(sample.masks):
         return problems
+    saturations = saturated_shares(sample, [mask for mask, _ in masks], problems)
+    if problems:
+        return problems
     marked = np.asarray(union([mask for mask, _ in masks], sample.mask_level)) if masks else np.zeros(0)
     row = Row(
         path=sample.path.relative_to(root).as_posix(),
@@ -103,6 +110,7 @@ def _inspect(sample: Sample, root: Path, told: Collection[object]) -> tuple[Row,
         sha256=seen.sha256,
         part=sample.part,
         largest=seen.largest,
+        saturations=saturations,
     )
     return row, [digest for _, digest in masks]
 
@@ -149,11 +157,21 @@ def read_mask(root: Path, row: Row) -> Image.Image:
 
     Raises UserError naming a mask that cannot be read or is no longer of the image's size.
     """
+    masks = _reread(root, row)
+    return union(masks, row.mask_level) if masks else Image.new("L", (row.width, row.height))
+
+
+def read_regions(root: Path, row: Row) -> list[Image.Image]:
+    """As `read_mask`, each of its masks apart."""
+    return [union([mask], row.mask_level) for mask in _reread(root, row)]
+
+
+def _reread(root: Path, row: Row) -> list[Image.Image]:
     masks = [_decode(root / name)[0] for name in row.masks]
     for name, mask in zip(row.masks, masks, strict=True):
         if mask.size != (row.width, row.height):
             raise UserError(f"{root / name} changed since the manifest was made: run `dvc repro` to take stock anew.")
-    return union(masks, row.mask_level) if masks else Image.new("L", (row.width, row.height))
+    return masks
 
 
 def run(args: Namespace) -> None:
@@ -183,6 +201,8 @@ def describe(manifest: Manifest) -> str:
         unmasked = sum(bool(row.label and not row.masks) for row in manifest.rows if row.category == category)
         if unmasked:
             lines.append(f"{category}: defective images without a mask: {unmasked}, they count for image metrics alone")
+        if any(row.saturations for row in manifest.rows if row.category == category):
+            lines.append(f"{category}: how much of each defect is enough is known: evaluate measures sPRO besides")
         taught = sum(row.label and row.split == "train" for row in manifest.rows if row.category == category)
         if taught:
             lines.append(

@@ -2,8 +2,8 @@
 
 import json
 import typing
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,8 @@ class Row:
     anomalous; `width` and `height` in pixels; `sha256` (hex) of the file. A pixel is defective where any mask is
     above `mask_level`; `mask_pixels` counts them: 0 for an anomalous image means that nothing is marked. `part` names
     the physical part that several images of the category show, "" where unknown. `largest` is the largest value of an
-    image of 16 bits a channel, 0 of one of 8.
+    image of 16 bits a channel, 0 of one of 8. Where the data set has saturations, each mask is a region of its own, and
+    `saturations` has for each the share of its pixels that is enough; else it is empty.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Row:
     sha256: str
     part: str
     largest: int = 0
+    saturations: list[float] = field(default_factory=list)
 
     def white(self, white: int) -> int | None:
         """`white`, if what is seen of the image depends on it: not of 8 bits a channel, nor of all black."""
@@ -103,8 +105,14 @@ def good_rows(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.split != "test" and not row.label]
 
 
+def comparable(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:
+    """The test images of each of the categories that has good and defective ones, by category."""
+    by_category = {name: [row for row in rows if row.category == name] for name in sorted(categories)}
+    return {name: own for name, own in by_category.items() if len({row.label > 0 for row in own}) == 2}
+
+
 def _schema(metadata: dict[str, str]) -> pa.Schema:
-    types = {str: pa.string(), int: pa.int64(), list[str]: pa.list_(pa.string())}
+    types = {str: pa.string(), int: pa.int64(), list[str]: pa.list_(pa.string()), list[float]: pa.list_(pa.float64())}
     hints = typing.get_type_hints(Row)
     return pa.schema([(f.name, types[hints[f.name]]) for f in fields(Row)], metadata)
 
@@ -124,7 +132,8 @@ def read_manifest(file: Path) -> Manifest:
         schema = pq.read_schema(file)
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         # Older versions keep manifests without what has a default.
-        if missing := {f.name for f in fields(Row) if f.default is MISSING} - set(schema.names):
+        required = {f.name for f in fields(Row) if f.default is MISSING and f.default_factory is MISSING}
+        if missing := required - set(schema.names):
             raise KeyError(min(missing))
         shots = json.loads(metadata["shots"])
         return Manifest(Path(metadata["root"]), metadata["digest"], StoredRows(file), metadata["layout"], shots)

@@ -10,6 +10,8 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Otherwise Ray prints every line of a worker twice.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+# Lines of two trainings that are alike but for numbers are not the same line.
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 # Where a node died, Ray may ask once more for workers on it: then it is not to wait for them for a minute.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
 

@@ -81,8 +81,8 @@ def measures_of(one: Rescored, settings: BootstrapSettings) -> dict[str, Both]:
     found = {}
     counts = {
         "image_auroc": independent_parts(one),
-        "pixel_ap": _independent(one.parts[one.masked]),
-        "aupro": _independent(one.parts[one.masked]),
+        "pixel_ap": independent(one.parts[one.masked]),
+        "aupro": independent(one.parts[one.masked]),
     }
     for name, parts in counts.items():
         if name in first.replicates and name in second.replicates and parts:
@@ -160,10 +160,10 @@ def compared_as(name: str, category: str | None, both: Both, margin: float, leve
 def independent_parts(one: Rescored) -> int:
     """As how many parts the images of the class with fewer parts count."""
     labels = one.reports[0].labels > 0
-    return min(_independent(one.parts[labels]), _independent(one.parts[~labels]))
+    return min(independent(one.parts[labels]), independent(one.parts[~labels]))
 
 
-def _independent(parts: NDArray[np.intp]) -> int:
+def independent(parts: NDArray[np.intp]) -> int:
     """As how many parts images count, if each showed as many as the part with most: it is the heaviest."""
     if not parts.size:
         return 0

@@ -1,9 +1,10 @@
-r"""What a detector costs on this machine: the time from an image's bytes to its decision, and a process's memory.
+r"""What detectors cost on this machine: the time from an image's bytes to its decision, and a process's memory.
 
-python -m pipelines.promote.cost DETECTOR IMAGES.json
+python -m pipelines.promote.cost IMAGES.json DETECTOR [DETECTOR ...]
 
 IMAGES.json is a list of [path, category]. A process of its own, as a peak of memory belongs to a process; with one
-thread, one image at a time, after a warm-up. Prints JSON.
+thread, one image at a time, after a warm-up. Several detectors take turns on each image, so that whatever else the
+machine does slows all of them. Prints JSON.
 """
 
 import argparse
@@ -27,7 +28,9 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Cost:
-    """Milliseconds of an image, 50th and 99th percentile over `images`; the process's peak in MB (10⁶ bytes)."""
+    """Milliseconds of an image, 50th and 99th percentile over `images`; the peak in MB (10⁶ bytes) of the process,
+    which held all that were measured.
+    """
 
     p50_ms: float
     p99_ms: float
@@ -35,15 +38,15 @@ class Cost:
     images: int
 
 
-def measure_apart(detector: Path, images: Sequence[tuple[Path, str]], folder: Path) -> Cost:
-    """Measures in a process of its own, which leaves nothing behind but a list of the images in `folder`.
+def measure_apart(detectors: Sequence[Path], images: Sequence[tuple[Path, str]], folder: Path) -> list[Cost]:
+    """Measures in one process of its own, which leaves nothing behind but a list of the images in `folder`.
 
     Raises UserError if that process fails.
     """
     listed = folder / "images.json"
     listed.write_text(json.dumps([[str(path.resolve()), category] for path, category in images]))
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.promote.cost", str(detector), str(listed)],
+        [sys.executable, "-m", "pipelines.promote.cost", str(listed), *map(str, detectors)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
@@ -51,8 +54,9 @@ def measure_apart(detector: Path, images: Sequence[tuple[Path, str]], folder: Pa
     )
     if done.returncode:
         reason = (done.stderr.strip() or "it was killed").splitlines()[-1].removeprefix("error: ")
-        raise UserError(f"the time and memory of {detector.name} could not be measured ({reason}): run again.")
-    return build(Cost, json.loads(done.stdout.splitlines()[-1]), "cost")
+        what = ", ".join(detector.name for detector in detectors)
+        raise UserError(f"the time and memory of {what} could not be measured ({reason}): run again.")
+    return [build(Cost, cost, "cost") for cost in json.loads(done.stdout.splitlines()[-1])]
 
 
 def peak_memory() -> float:
@@ -66,15 +70,16 @@ def peak_memory() -> float:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detector", type=Path)
     parser.add_argument("images", type=Path)
+    parser.add_argument("detectors", type=Path, nargs="+")
     args = parser.parse_args()
-    command.refuse_missing(args.detector, args.images)
+    command.refuse_missing(args.images, *args.detectors)
     # Only now: what the work needs takes seconds to import, and a mistyped argument should not.
     with command.importing():
         from pipelines.promote.stopwatch import measure
 
-    print(json.dumps(asdict(measure(args.detector, json.loads(args.images.read_text())))))
+    costs = measure(args.detectors, json.loads(args.images.read_text()))
+    print(json.dumps([asdict(cost) for cost in costs]))
 
 
 if __name__ == "__main__":

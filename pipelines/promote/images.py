@@ -1,12 +1,12 @@
 """Which test images two versions are weighed on: those that the newer one was registered with."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from inpformer.errors import UserError
 from pipelines.gate.linked import Linked, read_linked
-from pipelines.manifest.table import Manifest, Row, read_manifest
+from pipelines.manifest.table import Manifest, read_manifest
 from pipelines.platform.registry import Version, download_evidence, find_version, has_version
 from pipelines.register.evidence import LINKED_FILE, MANIFEST_FILE
 
@@ -70,9 +70,3 @@ def _dropped(model_name: str, manifest: Manifest, champion: Version, folder: Pat
     if before is None:
         return ()
     return {row.sha256 for row in read_manifest(before).split("test")} - {row.sha256 for row in manifest.split("test")}
-
-
-def comparable(rows: Sequence[Row], categories: Sequence[str]) -> dict[str, list[Row]]:
-    """The test images of each of the categories that has good and defective ones, by category."""
-    by_category = {name: [row for row in rows if row.category == name] for name in sorted(categories)}
-    return {name: own for name, own in by_category.items() if len({row.label > 0 for row in own}) == 2}

@@ -6,32 +6,18 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import numpy as np
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
-
-from pipelines.gate.page import STYLE, thumbnail
+from pipelines.platform.html import document, table
 from pipelines.promote.compare import MEASURES, Compared
 from pipelines.promote.cost import Cost
 from pipelines.promote.decide import NAMES, Decisions
-from pipelines.promote.flips import Flip, Flips, Seen
+from pipelines.promote.flips import Flip, Flips
+from pipelines.promote.seen import beside
 from pipelines.promote.verdict import BETTER, NOT_WORSE, WORSE, Outcome
 
-OUTLINE = (215, 48, 31)
 COLOURS: Mapping[Outcome, str] = {BETTER: "ok", NOT_WORSE: "ok", WORSE: "error"}
 
 OWN_STYLE = """
-body { overflow-wrap: anywhere } th, td { overflow-wrap: break-word; max-width: 16rem }
-.verdict { padding: .8rem 1.2rem; border-left: 6px solid #9a5b00; background: #f6f6f4; margin: 1.2rem 0 }
-.verdict.ok { border-color: #1a7f37 } .verdict.error { border-color: #c0191b }
-.verdict b { font-size: 1.3rem } .forest { max-width: 100% }
-th { text-align: left; font-weight: 600; padding: .25rem 1.5rem .25rem 0; vertical-align: bottom }
-td { font-variant-numeric: tabular-nums } td.bad { color: #c0191b } td.good { color: #1a7f37 }
-td small { color: #666; white-space: nowrap }
-#categories small { display: block }
-.wide { overflow-x: auto } .finding.gain { border-color: #1a7f37 } .finding.same { border-color: #999 }
+.forest { max-width: 100% } #categories small { display: block }
 .findings.flips { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)) }
 .flips figure { width: 150px } .flips figure img { width: 150px }
 """
@@ -64,9 +50,8 @@ def page(shown: Shown, forest: Path) -> str:
     picture = b64encode(forest.read_bytes()).decode()
     title = f"{shown.names[0]} against {shown.names[1]}"
     title = title[0].upper() + title[1:]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}{OWN_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+    return document(
+        title,
         f'<div class="verdict {kind}" id="verdict"><b>{escape(shown.outcome)}</b>'
         f"<p>{escape(shown.sentence)}</p><p>{allowed}</p></div>"
         f"<h2>What differs</h2>{means_shown(shown.compared, one, two)}"
@@ -77,7 +62,8 @@ def page(shown: Shown, forest: Path) -> str:
         f"<h2>Decisions</h2>{decisions_shown(shown.decisions, one, two)}"
         f"<h2>Costs</h2>{_costs(shown.costs, shown.broken)}"
         f"<h2>Decided differently</h2>{flips_shown(shown.flips)}"
-        f"<h2>How it was weighed</h2><ul>{notes}</ul></body></html>\n"
+        f"<h2>How it was weighed</h2><ul>{notes}</ul>",
+        OWN_STYLE,
     )
 
 
@@ -152,42 +138,4 @@ def flips_shown(flips: Flips) -> str:
 
 
 def _flip(flip: Flip, names: Sequence[str]) -> str:
-    row = flip.row
-    truth = f"defective ({row.defect})" if row.label else "good"
-    kind = {True: "gain", False: "error", None: "same"}[flip.better]
-    figures = [_figure(_outlined(flip.seen[0]), f"it is {truth}")]
-    for seen, name in zip(flip.seen, names, strict=True):
-        caption = f"{name}: {seen.decision}, {seen.score:.3f} against {seen.threshold:.3f}"
-        figures.append(_figure(_coloured(seen), caption))
-    where = f"<p><b>{escape(row.category)}</b>: {escape(row.path)}</p>"
-    return f'<div class="finding {kind}">{where}<div class="pictures">{"".join(figures)}</div></div>'
-
-
-def _figure(image: Image.Image, caption: str) -> str:
-    return f'<figure><img src="{thumbnail(image)}" alt=""><figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def _outlined(seen: Seen) -> Image.Image:
-    pixels = np.array(seen.picture.convert("RGB"))
-    pixels[_edge(seen.mask)] = OUTLINE
-    return Image.fromarray(pixels)
-
-
-def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Some pixels wide in maps of any size: thumbnails are small."""
-    width = max(1, mask.shape[0] // 128)
-    edge: NDArray[np.bool_] = ndimage.binary_dilation(mask, iterations=width) & ~mask
-    return edge
-
-
-def _coloured(seen: Seen) -> Image.Image:
-    """The threshold is in the middle of the colours."""
-    top = 2 * seen.threshold if seen.threshold > 0 else float(seen.anomaly_map.max()) or 1.0
-    scaled = np.clip(seen.anomaly_map / top, 0, 1)
-    return Image.fromarray((colormaps["inferno"](scaled)[..., :3] * 255).astype(np.uint8))
-
-
-def table(head: Sequence[str], rows: str, name: str) -> str:
-    """`head` and `rows` are escaped."""
-    columns = "".join(f"<th>{one}</th>" for one in head)
-    return f'<div class="wide"><table id="{name}"><tr>{columns}</tr>{rows}</table></div>'
+    return beside(flip.row, flip.seen, names, {True: "gain", False: "error", None: "same"}[flip.better])

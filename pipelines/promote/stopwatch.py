@@ -1,6 +1,7 @@
-"""Times a detector in the process that runs this."""
+"""Times detectors in the process that runs this."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 
@@ -13,20 +14,27 @@ from pipelines.platform.weights import load_encoder
 from pipelines.promote.cost import WARM_UP, Cost, peak_memory
 
 
-def measure(folder: Path, images: Sequence[tuple[str, str]]) -> Cost:
-    """Judges each of the images (path, category) once, from its bytes to the decision with its regions."""
+def measure(folders: Sequence[Path], images: Sequence[tuple[str, str]]) -> list[Cost]:
+    """Each detector judges each of the images (path, category) once, from its bytes to the decision with its regions:
+    all of them the first image, then all the next, each time another one first.
+    """
     torch.set_num_threads(1)
-    detector = Detector.load(folder, device=best_device(), load=load_encoder)
+    device, load = best_device(), cache(load_encoder)
+    detectors = [Detector.load(folder, device=device, load=load) for folder in folders]
     contents = [(Path(path).read_bytes(), category) for path, category in images]
     for content, category in contents[:WARM_UP]:
-        _decide(detector, content, category)
-    times = []
-    for content, category in contents:
-        begun = perf_counter()
-        _decide(detector, content, category)
-        times.append(1000 * (perf_counter() - begun))
-    p50, p99 = np.quantile(times, [0.5, 0.99])
-    return Cost(float(p50), float(p99), peak_memory(), len(times))
+        for detector in detectors:
+            _decide(detector, content, category)
+    times: list[list[float]] = [[] for _ in detectors]
+    for number, (content, category) in enumerate(contents):
+        for turn in range(len(detectors)):
+            place = (number + turn) % len(detectors)
+            begun = perf_counter()
+            _decide(detectors[place], content, category)
+            times[place].append(1000 * (perf_counter() - begun))
+    memory = peak_memory()
+    quantiles = [np.quantile(own, [0.5, 0.99]) for own in times]
+    return [Cost(float(p50), float(p99), memory, len(contents)) for p50, p99 in quantiles]
 
 
 def _decide(detector: Detector, content: bytes, category: str) -> None:

@@ -13,7 +13,7 @@ from inpformer.devices import best_device
 from inpformer.encoders.encoder import Encoder
 from inpformer.encoders.settings import EncoderSettings
 from inpformer.judging.detector import Detector
-from pipelines.manifest.table import Row
+from pipelines.manifest.table import Row, comparable
 from pipelines.platform.registry import DIGEST_TAG, Version, download_detector
 from pipelines.platform.weights import load_encoder
 from pipelines.promote.compare import bootstrap_of, compare, parts_by_class
@@ -21,7 +21,7 @@ from pipelines.promote.cost import IMAGES, Cost, measure_apart
 from pipelines.promote.decide import Conclusion, Evidence, conclude, decisions_of
 from pipelines.promote.first import against_chance, baseline_of, conclude_first
 from pipelines.promote.forest import draw_forest
-from pipelines.promote.images import SharedImages, comparable, images_of
+from pipelines.promote.images import SharedImages, images_of
 from pipelines.promote.page import Shown, page
 from pipelines.promote.rescore import Pair, check_there, rescore, same_promise, unseen
 from pipelines.promote.settings import PromoteSettings
@@ -87,7 +87,7 @@ def weighed(
         found, flips = rescore(tests.manifest.root, scope.rows, tests.linked, pair, bootstrap_of(settings))
         images = [(tests.manifest.root / row.path, category) for category, own in scope.rows.items() for row in own]
         chosen = images[:: max(1, -(-len(images) // IMAGES))]
-        costs = {name: measure_apart(one, chosen, folder) for name, one in folders.items()} if chosen else {}
+        costs = {name: measure_apart([one], chosen, folder)[0] for name, one in folders.items()} if chosen else {}
         chance = [] if champion is not None else against_chance(found, 1 - settings.confidence)
         compared = [*chance, *(compare(found, settings) if other is not detector else [])]
         draw_forest(compared, forest)

@@ -19,6 +19,7 @@ METRICS = {
     "image_auroc": "image AUROC",
     "pixel_ap": "pixel AP",
     "aupro": "AUPRO",
+    "spro": "sPRO up to a false-positive rate of 0.05",
 }
 LIMITS = """\
 - It knows the categories above, in pictures taken as those that it was trained on. Of another product, camera or light

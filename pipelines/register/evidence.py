@@ -22,6 +22,7 @@ KEY_NUMBERS = {
     "false_alarm_rate": "false alarms",
     "image_auroc": "image AUROC",
     "aupro": "AUPRO",
+    "spro": "sPRO",
 }
 NAMED_CATEGORIES = 6
 MANIFEST_FILE, LINKED_FILE, PROVENANCE_FILE = "manifest.parquet", "gate/linked.json", "provenance.json"

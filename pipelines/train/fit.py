@@ -69,7 +69,7 @@ def train(job: Job, learnt_from: LearntFrom) -> tuple[Detector, History]:
         models, histories = train_apart(job)
         for name, history in histories.items():
             job.run.log_epochs(history, prefix=f"{name}.")
-        mean = _mean(list(histories.values()))
+        mean = mean_history(list(histories.values()))
     else:
         model, mean = train_together(job)
         models = {ALL: model}
@@ -87,7 +87,7 @@ def untaught(job: Job, learnt_from: LearntFrom) -> Detector:
     return Detector(job.encoder, settings.kind, settings.own, models, learnt_from, {}, job.index.tiling, seen)
 
 
-def _mean(histories: Sequence[History]) -> History:
+def mean_history(histories: Sequence[History]) -> History:
     """Epoch by epoch, over the trainings. A loss that none of a training's steps had is left out of the mean."""
     together = [(rows, dict.fromkeys(name for row in rows for name in row)) for rows in zip(*histories, strict=True)]
     return [{name: fmean(row[name] for row in rows if name in row) for name in names} for rows, names in together]
@@ -165,7 +165,7 @@ def run(args: Namespace) -> None:
             run.log_files(args.anomalies / PICTURES, "pictures/anomalies")
         if folds is not None:
             detector, histories = train_across(job, stored, learnt_from, folds, linked)
-            history = _mean(list(histories.values()))
+            history = mean_history(list(histories.values()))
             run.log_epochs(history)  # of each fold it would be as many calls as there are epochs and folds
         elif other is None and not method.learns:
             detector, history = untaught(job, learnt_from), []

@@ -1,7 +1,7 @@
 """The losses of a training as a picture."""
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from pipelines.platform import files
 
@@ -17,18 +18,32 @@ NOT_LOSSES = {"epoch", "gradient_norm", "lr", "refused_steps"}
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], file: Path) -> None:
-    """Training and validation loss by epoch, and the terms of the loss."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    if not history:
-        axes.text(0.5, 0.5, "nothing was trained by steps", ha="center", transform=axes.transAxes)
-        axes.axis("off")
-    names = dict.fromkeys(name for row in history for name in row)  # phases may have losses of their own
-    for name in (name for name in names if name not in NOT_LOSSES):
-        label = LABELS.get(name, f"{name.replace('_', ' ')} (training)")
-        axes.plot([row["epoch"] for row in history], [row.get(name, math.nan) for row in history], label=label)
-    if history:
-        axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
-        axes.legend(frameon=False)
+    """Training and validation loss by epoch, and the terms of the loss: a panel for each training, as each has losses
+    of its own.
+    """
+    trainings = [list(rows) for _, rows in groupby(history, key=_losses)] or [[]]
+    figure, panels = plt.subplots(
+        1, len(trainings), figsize=(7 * len(trainings), 4), layout="constrained", squeeze=False
+    )
+    for axes, rows in zip(panels[0], trainings, strict=True):
+        _draw(axes, rows)
     with files.written_whole(file) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)
+
+
+def _losses(row: Mapping[str, float]) -> list[str]:
+    return [name for name in row if name not in NOT_LOSSES]
+
+
+def _draw(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    if not rows:
+        axes.text(0.5, 0.5, "nothing was trained by steps", ha="center", transform=axes.transAxes)
+        axes.axis("off")
+        return
+    for name in _losses(rows[0]):
+        label = LABELS.get(name, f"{name.replace('_', ' ')} (training)")
+        axes.plot([row["epoch"] for row in rows], [row[name] for row in rows], label=label)
+    lowest = axes.get_ylim()[0]
+    axes.set(xlabel="epoch", ylabel="loss", ylim=(min(0.0, lowest), None))  # a likelihood's may be below 0
+    axes.legend(frameon=False)

@@ -3,7 +3,7 @@
 import signal
 import sys
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
 from inpformer.methods.base import Model, Train
 from inpformer.methods.modes import MULTI_CLASS, SEMI_SUPERVISED, SUPER_MULTI_CLASS, ZERO_SHOT
-from inpformer.training.loop import LoopConfig, TrainingLoop, read_model
+from inpformer.training.loop import LoopConfig, Progress, TrainingLoop, read_model
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import FeatureIndex
 from pipelines.manifest.table import Manifest
@@ -190,7 +190,8 @@ def train_together(job: Job) -> tuple[Model, History]:
     last = config.resume if result.checkpoint is None else result.checkpoint.path.rpartition("/")[2]
     if last is None:
         raise UserError(f"training left no checkpoint in {checkpoints.address}: remove that and run again.")
-    return read_checkpoint(checkpoints, last, loop)
+    model, progress = read_checkpoint(checkpoints, last, loop)
+    return model, progress.history
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -224,28 +225,41 @@ def train_tasks(job: Job, configs: Mapping[str, LoopConfig]) -> tuple[dict[str, 
     for name, place in places.items():
         if job.taken_up is not None and not place.whole(FINISHED):
             job.begin(configs[name], place, name)
+    with tqdm(total=len(configs), desc="models", disable=None) as bar:
+        for _ in run_tasks(configs, places):
+            bar.update()
+    trained = {name: read_checkpoint(places[name], FINISHED, config) for name, config in configs.items()}
+    histories = {name: progress.history for name, (_, progress) in trained.items()}
+    return {name: model for name, (model, _) in trained.items()}, histories
+
+
+def run_tasks(configs: Mapping[str, LoopConfig], places: Mapping[str, Checkpoints]) -> Iterator[str]:
+    """Trains these, by name, as parallel Ray tasks, each to its checkpoint FINISHED in its place; yields the names of
+    those that have come there, first of those that an interrupted run finished.
+
+    Raises UserError if a task keeps failing.
+    """
+    finished = [name for name in configs if places[name].whole(FINISHED)]
+    yield from finished
+    if len(finished) == len(configs):
+        return
     with cluster():
         task = ray.remote(train_category).options(max_retries=MOST_WORKER_FAILURES, num_gpus=gpus_a_model())
         pending = {
-            task.remote(config, name, places[name]): name
-            for name, config in configs.items()
-            if not places[name].whole(FINISHED)
+            task.remote(config, name, places[name]): name for name, config in configs.items() if name not in finished
         }
-        with tqdm(total=len(configs), initial=len(configs) - len(pending), desc="models", disable=None) as progress:
-            while pending:
-                (finished,), _ = ray.wait(list(pending), num_returns=1)
-                name = pending.pop(finished)
-                try:
-                    ray.get(finished)
-                except ray.exceptions.RayError as error:
-                    raise failure(f"training of {name}", error) from None
-                progress.update()
-    trained = {name: read_checkpoint(places[name], FINISHED, config) for name, config in configs.items()}
-    return {name: model for name, (model, _) in trained.items()}, {name: rows for name, (_, rows) in trained.items()}
+        while pending:
+            (done,), _ = ray.wait(list(pending), num_returns=1)
+            name = pending.pop(done)
+            try:
+                ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise failure(f"training of {name}", error) from None
+            yield name
 
 
-def read_checkpoint(checkpoints: Checkpoints, name: str, config: LoopConfig) -> tuple[Model, History]:
-    """The model and the history that a training left."""
+def read_checkpoint(checkpoints: Checkpoints, name: str, config: LoopConfig) -> tuple[Model, Progress]:
+    """The model that a training left, and how it came there."""
     with checkpoints.fetched(name) as folder:
         return read_model(config, folder, f"{checkpoints.address}/{name}")
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 from inpformer.devices import best_device
@@ -67,8 +67,12 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
     train = without_floor(train, sum(not row.label for row in manifest.split("train")))
     wanted_by(train, index.shape)  # refuses settings that do not suit the encoder
     epochs = trial_epochs(train, index)
-    if epochs and settings.grace > epochs:
-        raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {epochs} epochs, set fewer.")
+    last = epochs[-1] if epochs else 0
+    if epochs and settings.grace > last:
+        of = " in its last training" if len(epochs) > 1 else ""
+        raise UserError(f"params.yaml: tune.grace is {settings.grace}: a trial has {last} epochs{of}, set fewer.")
+    # What a trial is worth shows in its last training: before, a part of its map is of what was not trained yet.
+    settings = replace(settings, grace=settings.grace + sum(epochs) - last)
     code = provenance.source_digest("inpformer", "pipelines/features", "pipelines/training", "pipelines/tune")
     identity = [
         code,
@@ -80,23 +84,25 @@ def plan(settings: TuneSettings, train: TrainSettings, manifest: Manifest, index
         train.identity,
     ]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Search(settings, train, space, f"tune-{key}", epochs)
+    return Search(settings, train, space, f"tune-{key}", sum(epochs))
 
 
 def without_floor(train: TrainSettings, images: int) -> TrainSettings:
-    """With as many epochs as the floor in steps asks for, so that all trials have the same, whatever their batches."""
-    own = train.own
-    if not getattr(own, "fewest_steps", 0):
-        return train
-    epochs = max(own.epochs, -(-own.fewest_steps // max(1, images // train.batch_size)))
-    values = {f"{train.method}.epochs": epochs, f"{train.method}.fewest_steps": 0}
-    return with_values(train, values, "params.yaml: train")
+    """With as many epochs as the floors in steps ask for, so that all trials have the same, whatever their batches."""
+    steps, values = max(1, images // train.batch_size), {}
+    own = {field.name: getattr(train.own, field.name) for field in fields(train.own)}
+    tables = {f"{name}.": table for name, table in own.items() if is_dataclass(table)}
+    for prefix, table in ({"": train.own} | tables).items():
+        if fewest := getattr(table, "fewest_steps", 0):
+            values[f"{train.method}.{prefix}epochs"] = max(table.epochs, -(-fewest // steps))
+            values[f"{train.method}.{prefix}fewest_steps"] = 0
+    return with_values(train, values, "params.yaml: train") if values else train
 
 
-def trial_epochs(train: TrainSettings, index: FeatureIndex) -> int:
-    """The epochs of a full trial: 0 for a method without steps."""
+def trial_epochs(train: TrainSettings, index: FeatureIndex) -> list[int]:
+    """The epochs of each training of a full trial, in order: none for a method without steps."""
     phases = train.kind.make(train.own, index.shape).phases()
-    return sum(phase.epochs for phase in phases if isinstance(phase, Train))
+    return [phase.epochs for phase in phases if isinstance(phase, Train)]
 
 
 def _searched(settings: TuneSettings) -> dict[str, object]:

@@ -33,7 +33,8 @@ class Domain:
 class TuneSettings:
     """`trials` in all, 0 for no search; `concurrency` of them at a time, each with `cpus` and `gpus`, which may be
     fractions. A full trial takes `epochs` (null: as many as train takes); one that is not among the best 1 of
-    `reduction` of those before it is stopped, first after `grace` epochs, then after `reduction` times as many.
+    `reduction` of those before it is stopped, first after `grace` epochs (of the last training, where a method has
+    several), then after `reduction` times as many.
 
     The objective is the mean over `seeds` trainings, judged on at most `images` held-out good images against
     pseudo-anomalies ("pseudo"), or the labelled validation images ("labelled"): average precision. With "miss_rate" it

@@ -1,6 +1,7 @@
 """A station on a line: pictures from a folder to the service, verdicts to PLCs. `python -m serving.station --folder IN`
 
-Every picture that is dropped into the folder is judged and moved to its folder `done`, with the verdict beside it.
+Every picture that is dropped into the folder is judged and moved to its folder `done`, with the verdict beside it; with
+--camera the station takes the pictures itself, by GStreamer.
 With --modbus and --opcua a PLC triggers an inspection, reads its result and acknowledges it: docs/line.md has the
 timing, the registers and the nodes. The station needs the service by HTTP alone.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from inpformer.errors import UserError
 from serving.port import check_free
 from serving.station.folder import Folder
-from serving.station.settings import Address, Settings, modbus_address, opcua_address, products
+from serving.station.settings import Address, Settings, modbus_address, opcua_address, pipeline, products
 
 MODBUS, OPCUA = "127.0.0.1:5020", "opc.tcp://127.0.0.1:4840"
 CHECK_SECONDS = 5.0
@@ -39,6 +40,7 @@ def main() -> None:
 
 
 async def _run(settings: Settings, folder: Folder) -> None:
+    from serving.station.camera import Camera
     from serving.station.station import Station
 
     # They log what clients do wrong, with tracebacks.
@@ -47,7 +49,8 @@ async def _run(settings: Settings, folder: Folder) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    station = Station(settings, folder)
+    camera = Camera(settings.camera, settings.is_fired) if settings.camera else None
+    station = Station(settings, folder, camera)
     # Imported only where they are used, as they take seconds.
     if settings.modbus:
         from serving.station.modbus import Modbus
@@ -97,13 +100,36 @@ def _settings() -> Settings:
         "--opcua", nargs="?", const=OPCUA, metavar="URL", help=f"an OPC-UA server (without a value: {OPCUA})"
     )
     parser.add_argument(
+        "--camera", metavar="PIPELINE", help='of GStreamer, up to what brings frames: "v4l2src device=/dev/video0"'
+    )
+    parser.add_argument(
+        "--fired",
+        action="store_true",
+        help="the PLC fires the camera, at Busy; else it runs freely, and older frames pass",
+    )
+    parser.add_argument(
+        "--interval", type=float, help="seconds between pictures of the camera, where no PLC triggers them (default: 1)"
+    )
+    parser.add_argument(
         "--patience", type=float, default=10, help="seconds from a trigger until it is an Error (default: %(default)g)"
     )
     given = parser.parse_args()
     modbus: Address | None = modbus_address(given.modbus) if given.modbus is not None else None
     opcua: Address | None = opcua_address(given.opcua) if given.opcua is not None else None
     service = given.service.rstrip("/")
-    return Settings(given.folder, service, given.category, products(given.product), modbus, opcua, given.patience)
+    camera = pipeline(given.camera) if given.camera is not None else None
+    return Settings(
+        given.folder,
+        service,
+        given.category,
+        products(given.product),
+        modbus,
+        opcua,
+        given.patience,
+        camera,
+        given.fired,
+        given.interval,
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ IN/done/20250102T030405678901-2-part.png      judged, with its verdict beside it
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -69,6 +70,7 @@ class Folder:
         self._folder, self._taken, self._done = folder, folder / "taken", folder / "done"
         self._found: dict[str, Dropped] = {}
         self.looks = 0
+        self._putting = threading.Lock()
         try:
             self._make()
             self._lock = (self._taken / ".lock").open("w")
@@ -108,11 +110,28 @@ class Folder:
 
     def take(self, dropped: Dropped, product: int) -> Picture:
         """Out of the way of the next file of that name. Raises OSError where it is gone, or cannot be moved."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        end = os.fsdecode(os.fsencode(dropped.path.name)[-LONGEST_NAME:])
-        picture = Picture(self._taken / f"{stamp}-{product}-{end}", dropped.path.name, product)
+        picture = self._named(dropped.path.name, product)
         dropped.path.rename(picture.path)
         return picture
+
+    def put(self, content: bytes, name: str, product: int) -> Picture:
+        """A picture that nobody dropped is taken. Raises OSError where it cannot be written; it leaves nothing then."""
+        unfinished = self._taken / ".picture"
+        with self._putting:
+            picture = self._named(name, product)
+            try:
+                self._make()
+                unfinished.write_bytes(content)
+                unfinished.rename(picture.path)
+            except OSError:
+                unfinished.unlink(missing_ok=True)  # verdicts need the room
+                raise
+        return picture
+
+    def _named(self, name: str, product: int) -> Picture:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        end = os.fsdecode(os.fsencode(name)[-LONGEST_NAME:])
+        return Picture(self._taken / f"{stamp}-{product}-{end}", name, product)
 
     def keep(self, picture: Picture, verdict: dict[str, Any]) -> None:
         """The picture is done; a second time, the verdict is another one."""

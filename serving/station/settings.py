@@ -1,5 +1,6 @@
 """What a station is told."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from inpformer.errors import UserError
 from serving.asking import check_service
 from serving.station.results import LARGEST
 
+LONGEST_INTERVAL = 86_400.0
 LONGEST_PATIENCE = 60.0  # the latest deadline that the service lets a request set
 
 
@@ -23,7 +25,8 @@ class Address:
 class Settings:
     """Pictures come from `folder`. A part that a PLC triggers is of the category that `products` has for its number,
     another one is of `category`; None leaves that to a service that knows one. A trigger has its result, be it an
-    Error, after `patience` seconds.
+    Error, after `patience` seconds. With a `camera`, the words of its pipeline, the station takes the pictures: for a
+    trigger, and without a PLC each `interval` seconds, or each second. A camera that `is_fired` is so by the PLC.
     """
 
     folder: Path
@@ -33,6 +36,9 @@ class Settings:
     modbus: Address | None
     opcua: Address | None
     patience: float
+    camera: tuple[str, ...] | None = None
+    is_fired: bool = False
+    interval: float | None = None
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
@@ -44,6 +50,17 @@ class Settings:
             raise UserError("a PLC names parts by their product number: give --product 1=CATEGORY for each.")
         if self.products and not self.has_plc:
             raise UserError("--product is for a PLC: give --modbus or --opcua too, or --category alone.")
+        if self.is_fired and not (self.camera and self.has_plc):
+            raise UserError("--fired is for a --camera that a PLC fires: give --camera and --modbus or --opcua too.")
+        if self.interval is not None:
+            if self.camera is None or self.has_plc:
+                raise UserError(
+                    "--interval is for a --camera without a PLC: give --camera, and no --modbus or --opcua."
+                )
+            if not 0 < self.interval <= LONGEST_INTERVAL:
+                raise UserError(
+                    f"--interval is {self.interval:g}: it must be above 0 and at most {LONGEST_INTERVAL:g} s."
+                )
 
     @property
     def has_plc(self) -> bool:
@@ -65,6 +82,17 @@ def opcua_address(text: str) -> Address:
     """Of opc.tcp://HOST:PORT. Raises UserError where it is none."""
     url = text if text.startswith("opc.tcp://") else ""
     return _address("--opcua", text, url, "opc.tcp://HOST:PORT, such as opc.tcp://127.0.0.1:4840")
+
+
+def pipeline(text: str) -> tuple[str, ...]:
+    """The words of a text such as "v4l2src device=/dev/video0". Raises UserError where there is none."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"--camera is {text!r}, which cannot be read ({error}).") from None
+    if not words:
+        raise UserError("--camera is empty: it must be a pipeline of GStreamer, such as v4l2src device=/dev/video0.")
+    return words
 
 
 def products(given: list[str]) -> dict[int, str]:

@@ -1,4 +1,5 @@
-"""The station: every picture of the folder is judged, and that of a trigger is a PLC's result.
+"""The station: every picture of the folder is judged, and that of a trigger is a PLC's result. With a camera it takes
+the pictures itself: one a trigger, or one an interval.
 
 Two pictures are judged at a time: one that a PLC waits for, and one that nobody does.
 """
@@ -8,12 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from serving.asking import without_verdict
+from serving.station.camera import Camera
 from serving.station.folder import Dropped, Folder, Picture
+from serving.station.gstreamer import CameraError
 from serving.station.handshake import Ended, Event, Handshake, Inputs, Outputs, Started
 from serving.station.judging import LOOK_SECONDS, is_ready, judge
 from serving.station.results import ErrorCode, Result, failure, result_of
@@ -26,16 +30,23 @@ LOOKING = 0.2
 AHEAD = 8
 # Of one of these, where the service is ready and does not answer.
 TRIES = 2
+INTERVAL_SECONDS = 1.0  # of pictures of the camera, where nobody triggers them
+FRAME = "camera.tif"  # the name of a picture of the camera
 
 
-class Output(Protocol):
-    """A protocol that PLCs speak."""
-
-    name: str
+class Part(Protocol):
+    """What runs beside the station."""
 
     async def start(self) -> None: ...
     async def serve(self) -> None: ...
     async def stop(self) -> None: ...
+
+
+class Output(Part, Protocol):
+    """A protocol that PLCs speak."""
+
+    name: str
+
     def show(self, outputs: Outputs) -> None: ...
 
 
@@ -56,7 +67,9 @@ class Judged:
 
 @dataclass(eq=False)
 class Inspection:
-    """What a trigger started. Its picture is found later than the look `after`; None until that is known."""
+    """What a trigger started. Its picture is found later than the look `after`; None until that is known, and where a
+    camera brings it.
+    """
 
     started: Started
     after: int | None = None
@@ -65,7 +78,8 @@ class Inspection:
     @property
     def found(self) -> Picture | None:
         """The picture, if there is one."""
-        return self.picture.result() if self.picture.done() and not self.picture.cancelled() else None
+        has_one = self.picture.done() and not self.picture.cancelled() and self.picture.exception() is None
+        return self.picture.result() if has_one else None
 
     def wants(self, dropped: Dropped) -> bool:
         """Whether that is its picture."""
@@ -75,8 +89,8 @@ class Inspection:
 class Station:
     """`add` its outputs, then `run`."""
 
-    def __init__(self, settings: Settings, folder: Folder) -> None:
-        self._settings, self._folder = settings, folder
+    def __init__(self, settings: Settings, folder: Folder, camera: Camera | None = None) -> None:
+        self._settings, self._folder, self._camera = settings, folder, camera
         self._handshake = Handshake(settings.products)
         self._outputs: list[Output] = []
         self._looking, self._keeping = asyncio.Lock(), asyncio.Lock()
@@ -94,15 +108,17 @@ class Station:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set, and what is under way then is judged. Raises UserError where an output cannot
-        listen.
+        listen, or the camera brings nothing.
         """
-        started: list[Output] = []
+        started: list[Part] = []
         serving: list[asyncio.Task[None]] = []
         try:
-            for output in self._outputs:
-                await output.start()
-                started.append(output)
-                serving.append(asyncio.create_task(output.serve()))
+            for part in (*filter(None, [self._camera]), *self._outputs):
+                await part.start()
+                started.append(part)
+                serving.append(asyncio.create_task(part.serve()))
+            if self._camera and not self._outputs:
+                serving.append(asyncio.create_task(self._photograph_again(self._camera)))
             self._show()
             for picture in self._folder.left():
                 self._untriggered.put_nowait(picture)
@@ -117,8 +133,8 @@ class Station:
         finally:
             for task in serving:
                 task.cancel()
-            for output in started:
-                await output.stop()
+            for part in started:
+                await part.stop()
 
     async def _stop(self) -> None:
         self._stopping.set()
@@ -158,6 +174,9 @@ class Station:
                 answer = await self._answer(inspection)
         except TimeoutError:
             answer = without_verdict({}, f"there was no answer within {patience:g} s.", None)
+        except CameraError as error:
+            self._say(f"trigger {inspection.started.sequence} has no picture: {error}")
+            answer = without_verdict({}, str(error), None)
         except Exception as error:  # none is expected, and the PLC waits
             self._say(f"an inspection failed ({type(error).__name__}: {error})")
             answer = without_verdict({}, "the station failed.", 500)
@@ -165,9 +184,13 @@ class Station:
             await self._tell(inspection, answer)
 
     async def _answer(self, inspection: Inspection) -> dict[str, Any] | None:
-        async with self._looking:
-            await asyncio.to_thread(self._folder.look)
-            inspection.after = self._folder.looks
+        if self._camera:
+            picture = self._photograph(self._camera, inspection.started.product)
+            inspection.picture = asyncio.create_task(picture)
+        else:
+            async with self._looking:
+                await asyncio.to_thread(self._folder.look)
+                inspection.after = self._folder.looks
         self._handshake.begin()
         self._show()
         return await self._judge(await inspection.picture, inspection.started.category)
@@ -226,6 +249,27 @@ class Station:
             inspection.picture.set_result(picture)
         else:  # also where the inspection ended meanwhile
             self._untriggered.put_nowait(picture)
+
+    async def _photograph(self, camera: Camera, product: int) -> Picture:
+        """Raises CameraError."""
+        frame = await camera.frame()
+        try:
+            picture = await asyncio.to_thread(self._folder.put, frame, FRAME, product)
+        except OSError as error:
+            self._say_away("the folder of pictures", str(error.strerror))
+            raise CameraError(f"the frame cannot be written ({error.strerror})") from None
+        self._is_there("the folder of pictures")
+        return picture
+
+    async def _photograph_again(self, camera: Camera) -> None:
+        """One picture an interval, as long as those before were judged: others would fill the disk."""
+        while not self._stopping.is_set():
+            pause = asyncio.create_task(asyncio.sleep(self._settings.interval or INTERVAL_SECONDS))
+            if self._untriggered.empty():
+                with suppress(TimeoutError, CameraError):  # it says so itself
+                    async with asyncio.timeout(self._settings.patience):
+                        self._untriggered.put_nowait(await self._photograph(camera, 0))
+            await pause
 
     async def _judge_untriggered(self) -> None:
         while (picture := await self._untriggered.get()) and not self._stopping.is_set():

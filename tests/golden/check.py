@@ -13,6 +13,7 @@ CHECKS = {
     "": "tests.golden.inp_former",
     "GRNR": "tests.golden.grnr",
     "GLCF": "tests.golden.glcf",
+    "DADF": "tests.golden.dadf",
     "SCL-VI": "tests.golden.scl_vi",
 }
 

@@ -20,7 +20,7 @@ from PIL import Image
 from inpformer.errors import UserError
 from inpformer.images.deep import WHITE
 from inpformer.images.opening import open_image
-from pipelines.manifest.build import build_manifest, describe, read_mask
+from pipelines.manifest.build import build_manifest, describe, read_mask, read_regions
 from pipelines.manifest.few import few_images
 from pipelines.manifest.settings import ManifestSettings
 from pipelines.manifest.table import Manifest, Row, read_manifest, write_manifest
@@ -145,7 +145,7 @@ def test_a_manifest_that_an_older_version_keeps_is_read(data: Path, tmp_path: Pa
     assert list(read_manifest(tmp_path / "old.parquet").rows) == list(manifest.rows)
 
 
-def test_the_digest_is_that_of_before_the_largest_value_was_kept(tmp_path: Path) -> None:
+def test_the_digest_is_that_of_before_later_columns(tmp_path: Path) -> None:
     for name in "abcd":  # of few bytes, which no library changes
         (tmp_path / f"{name}.pgm").write_bytes(b"P5 1 1 255\n" + name.encode())
     (tmp_path / "samples.csv").write_text(
@@ -154,7 +154,8 @@ def test_the_digest_is_that_of_before_the_largest_value_was_kept(tmp_path: Path)
     manifest = build_manifest(tmp_path, SETTINGS)
     digest = hashlib.sha256()
     for row in manifest.rows:
-        digest.update(json.dumps([asdict(row) | {"largest": None}, []]).replace(', "largest": null', "").encode())
+        before = {name: value for name, value in asdict(row).items() if name not in ("largest", "saturations")}
+        digest.update(json.dumps([before, []]).encode())
     assert manifest.digest == digest.hexdigest()
 
 
@@ -331,6 +332,45 @@ def test_the_masks_of_an_image_are_united(tmp_path: Path) -> None:
     assert np.count_nonzero(np.asarray(mask)) == 5
     none = read_mask(manifest.root, good)
     assert (none.mode, none.size, none.getextrema()) == ("L", (12, 10), (0, 0))
+
+
+def saturate(root: Path, threshold: float, values: tuple[int, ...] = (1, 2)) -> None:
+    """Says how many of the pixels of each class number are enough."""
+    kinds = [
+        {"defect_name": f"{v}", "pixel_value": v, "saturation_threshold": threshold, "relative_saturation": False}
+        for v in values
+    ]
+    (root / "box/defects_config.json").write_text(json.dumps(kinds))
+
+
+def test_masks_with_saturations_are_regions_of_their_own(tmp_path: Path) -> None:
+    plain = build_manifest(loco(tmp_path), SETTINGS)
+    saturate(tmp_path, 3)
+    manifest = build_manifest(tmp_path, SETTINGS)
+    bad = next(row for row in manifest.rows if row.label)
+    # The masks mark two and four pixels.
+    assert bad.saturations == [1.0, 0.75]
+    assert not any(row.saturations for row in (*plain.rows, *manifest.rows) if row != bad)
+    first, second = (np.asarray(region) for region in read_regions(manifest.root, bad))
+    assert [(int(r.min()), int(r.max()), np.count_nonzero(r)) for r in (first, second)] == [(0, 255, 2), (0, 255, 4)]
+    assert "box: how much of each defect is enough is known" in describe(manifest)
+    write_manifest(manifest, tmp_path / "manifest.parquet")
+    assert list(read_manifest(tmp_path / "manifest.parquet").rows) == manifest.rows
+    saturate(tmp_path, 2)
+    digests = {plain.digest, manifest.digest, build_manifest(tmp_path, SETTINGS).digest}
+    assert len(digests) == 3
+
+
+def test_a_mask_of_no_kind_of_defect_or_of_two_is_refused(tmp_path: Path) -> None:
+    saturate(loco(tmp_path), 3, (1, 7))
+    two = np.zeros((10, 12), np.uint8)
+    two[0, :2] = 7, 1
+    masks = tmp_path / "box/ground_truth/logical_anomalies/0"
+    Image.fromarray(two).save(masks / "000.png")
+    with pytest.raises(UserError, match="the data has 2 problems") as caught:
+        build_manifest(tmp_path, SETTINGS)
+    assert f"{masks / '000.png'}: it holds 1, 7: a mask is one region" in str(caught.value)
+    assert f"{masks / '001.png'}: it holds 2, which no pixel_value of its category is: 1, 7" in str(caught.value)
 
 
 def test_a_mask_that_changed_or_broke_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "inp_former_pp": {"epochs": 1, "warmup": 1},
     "grnr": {"neighbours": 5},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
+    "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
     "scl_vi": {"width": 24, "dimension": 8, "pairs": 1, "strides": (64, 32), "bank": 50, "epochs": 1},
 }
 every_method = pytest.mark.parametrize("name", METHODS)

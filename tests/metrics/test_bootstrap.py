@@ -10,9 +10,10 @@ from scipy import ndimage
 from scipy.stats import norm
 
 from inpformer.errors import UserError
-from inpformer.metrics.bootstrap import Interval, PixelReplicateStream, image_replicates, intervals, mean_replicates
+from inpformer.metrics.bootstrap import Interval, image_replicates, intervals, mean_replicates
 from inpformer.metrics.image import image_metrics
 from inpformer.metrics.pixel import pixel_metrics
+from inpformer.metrics.pixel_bootstrap import PixelReplicateStream
 from inpformer.metrics.settings import BootstrapSettings
 
 Map = NDArray[np.float32]

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from inpformer.metrics.fresh import EXACT_PAIRS, holm, shift, tail_at, tail_on_average
+from inpformer.metrics.fresh import EXACT_PAIRS, shift, tail_at, tail_on_average
 
 
 @pytest.mark.parametrize(("held_out", "rank", "parts"), [(19, 19, 30), (50, 49, 78), (2, 2, 3)])
@@ -61,9 +61,3 @@ def test_alike_scores_are_seldom_called_shifted_and_others_are(count: int, tied:
     called = np.mean([p_value(0) < 0.05 for _ in range(draws)])
     assert called <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / draws)
     assert p_value(3) < 0.001
-
-
-def test_holm_by_hand() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
-    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
-    assert holm({}) == {}

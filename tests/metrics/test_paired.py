@@ -43,6 +43,22 @@ def test_against_nothing_it_is_the_sign_test(wins: int, losses: int) -> None:
     assert found.low(p_value / 1.1) < 0
 
 
+@pytest.mark.parametrize(("wins", "losses"), [(5, 0), (7, 1), (4, 12), (3, 3)])
+def test_its_p_value_is_twice_the_sign_tests(wins: int, losses: int) -> None:
+    found = of_parts([1.0] * wins + [-1.0] * losses + [0.0] * 20)
+    tail = float(stats.binom.cdf(min(wins, losses), wins + losses, 0.5))
+    assert found.p_value == pytest.approx(min(1, 2 * tail), rel=0.1)
+
+
+def test_at_its_p_value_the_bounds_exclude_nothing() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        found = Paired(0.3, rng.normal(0.3, 0.1, 499), int(rng.integers(5, 200)))
+        level = found.p_value / 2
+        assert found.low(level) > 0 or found.high(level) < 0
+    assert Paired(0.0, np.zeros(500), 20).p_value == 1
+
+
 def test_over_categories_one_part_is_missing_in_all() -> None:
     agreeing = [Paired(0.0, np.zeros(2000), parts) for parts in (20, 30, 20)]
     assert mean_of(agreeing).low(0.05) == pytest.approx(-(1 - 0.05 ** (1 / 60)), rel=2e-3)

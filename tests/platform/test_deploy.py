@@ -20,6 +20,8 @@ from ray.dashboard.modules.job import job_supervisor
 from ray.serve._private import constants as serve_constants
 
 from inpformer.encoders.encoder import Encoder
+from serving.app import STOPPING
+from serving.settings import default_keep
 from tests.ray_head import RayHead
 from tests.serving.model_store import ModelStore, eventually, free_port
 from tests.serving.pictures import as_file, picture
@@ -107,6 +109,24 @@ def test_one_image_with_the_locked_ray(name: str) -> None:
     assert cluster(read(name))["rayVersion"] == version
 
 
+def test_the_image_of_a_line_is_a_target_of_the_dockerfile_and_keeps_where_the_service_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("INPFORMER_KEEP", raising=False)
+    service = read("line")["services"]["inspector"]
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    assert f"--target line -t {service['image']} ." in dockerfile
+    line = dockerfile.split("FROM project AS line")[1].split("FROM")[0]
+    (command,) = re.findall(r"^CMD (.*)$", line, re.MULTILINE)
+    assert json.loads(command)[:3] == ["python", "-m", "serving"]
+    (folder,) = [volume.partition(":")[2] for volume in service["volumes"]]
+    assert f"RUN install --directory {folder}" in line
+    assert default_keep() == folder.replace("/home/ray", "~")
+    assert float(service["stop_grace_period"].removesuffix("s")) > STOPPING["graceful_shutdown_timeout_s"]
+    (ports,) = service["ports"]
+    assert ports.startswith("127.0.0.1:")
+
+
 def test_every_variable_is_one_that_is_read() -> None:
     readers = (
         *(botocore.configprovider, botocore.credentials, mlflow.environment_variables),
@@ -114,7 +134,7 @@ def test_every_variable_is_one_that_is_read() -> None:
     )
     source = "".join(inspect.getsource(module) for module in readers)
     used = {variable["name"] for name in KINDS for c in containers(read(name)) for variable in c["env"]}
-    used |= set(read("config")["data"])
+    used |= set(read("config")["data"]) | set(read("line")["services"]["inspector"]["environment"])
     assert {"AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_URI", "RAY_JOB_STOP_WAIT_TIME_S"} <= used
     assert [name for name in used if not re.search(rf"""['"]{name}['"]""", source)] == []
 

@@ -79,6 +79,12 @@ def test_help_is_there_at_once(name: str, tmp_path: Path) -> None:
             ("features", "--manifest", "here", "--out", "o", "--pictures", "p"),
             "train.epoch is not a known key",
         ),
+        (("", ""), ("compare", "--methods", "nearest", "grnr"), "features` first"),
+        (
+            ("", ""),
+            ("compare", *("--manifest", "here", "--features", "here", "--linked", "here", "--methods", *2 * ["grnr"])),
+            "names grnr twice",
+        ),
         (("", ""), ("audit", "verify", "--file", "nowhere"), "nowhere is not there"),
         (("", ""), ("promote", "--force", " "), "the reason is empty"),
         (("drift: accept", "drift: ignore"), ("promote",), "promote.drift is 'ignore'"),

@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from threading import Event
 from typing import Any
@@ -198,19 +198,27 @@ def test_a_picture_whose_tiles_take_longer_than_is_left_is_refused() -> None:
     assert found.value.status == 413
 
 
+class Picture:
+    """Something that can be held."""
+
+
 def test_work_that_nobody_waits_for_is_not_done_and_not_held() -> None:
     goes_on, done = Event(), []
+    first, last = Picture(), Picture()
 
-    class Held:
-        pass
+    def work(items: Sequence[Picture]) -> list[str]:
+        if items == [first]:
+            goes_on.wait(60)
+        done.extend(items)
+        return ["judged" for _ in items]
 
     async def given_up() -> str:
-        turns, held = Turns(), Held()
-        gone = ref(held)
-        running = asyncio.create_task(turns.run(lambda: goes_on.wait(60) and done.append("first")))
-        await asyncio.sleep(0)
-        waiting = asyncio.create_task(turns.run(lambda held=held: done.append(str(held))))
-        del held
+        turns: Turns[Picture, str] = Turns(work, lambda seconds, items: None)
+        dropped = Picture()
+        gone = ref(dropped)
+        running = asyncio.create_task(turns.run(first, 1, 8))
+        waiting = asyncio.create_task(turns.run(dropped, 1, 8))
+        del dropped
         await asyncio.sleep(0)
         for task in (running, waiting):
             task.cancel()
@@ -218,24 +226,40 @@ def test_work_that_nobody_waits_for_is_not_done_and_not_held() -> None:
         del waiting, task
         gc.collect()
         assert (gone(), done) == (None, [])
-        last = asyncio.create_task(turns.run(lambda: done.append("last") or "judged"))
+        then = asyncio.create_task(turns.run(last, 1, 8))
         await asyncio.sleep(0)
         assert not done  # the first has the turn until it ends
         goes_on.set()
-        return await last
+        return await then
 
     assert asyncio.run(given_up()) == "judged"
-    assert done == ["first", "last"]
+    assert done == [first, last]
 
 
-def test_what_work_raises_comes_back_and_the_next_has_its_turn() -> None:
-    def broken() -> None:
-        raise RequestError(500, "broken")
+def test_those_who_wait_for_the_same_have_one_turn_and_each_its_own_result() -> None:
+    goes_on = Event()
+    turned: list[tuple[int, ...]] = []
+    took: list[tuple[bool, int]] = []
 
-    async def both() -> int:
-        turns = Turns()
-        with pytest.raises(RequestError):
-            await turns.run(broken)
-        return await turns.run(lambda: 7)
+    def work(items: Sequence[int]) -> list[int | Exception]:
+        goes_on.wait(60)
+        turned.append(tuple(items))
+        if 8 in items:
+            raise RequestError(503, "all of its turn")
+        return [RequestError(500, "5") if item == 5 else 10 * item for item in items]
 
-    assert asyncio.run(both()) == 7
+    async def all_at_once() -> list[int | BaseException]:
+        turns: Turns[int, int] = Turns(work, lambda seconds, items: took.append((seconds > 0, len(items))))
+        kinds = dict.fromkeys(range(1, 7), "a") | {7: "b", 8: "a", 9: "a"}
+        asked = [turns.run(number, kind, 1 if number == 9 else 4) for number, kind in kinds.items()]
+        tasks = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0)
+        goes_on.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(all_at_once())
+    assert turned == [(1,), (2, 3, 4, 5), (6,), (7,), (8, 9)]
+    assert took == [(True, len(items)) for items in turned]
+    refused = {number: one.status for number, one in enumerate(found, 1) if isinstance(one, RequestError)}
+    assert refused == {5: 500, 8: 503, 9: 503}
+    assert [one for one in found if isinstance(one, int)] == [10, 20, 30, 40, 60, 70]

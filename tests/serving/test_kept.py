@@ -188,6 +188,28 @@ def test_a_place_that_cannot_be_written_only_means_that_nothing_is_kept(tmp_path
         assert latest is None
 
 
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """One with room for a folder and no detector."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], capture_output=True)
+    if mount.returncode:
+        pytest.skip("this user may not mount a small disk")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_where_the_disk_is_full_the_version_serves_and_nothing_is_kept(
+    full_disk: Path, settings: Settings, store: ModelStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = settings.model_copy(update={"keep": str(full_disk)})
+    served, problem = load_first(Registry(settings.tracking_uri), full, Lock())
+    assert (served.version, problem) == (1, None)
+    assert [record.args for record in caplog.records if record.name == "ray.serve"] == [(1, str(full_disk))]
+    assert [file.name for file in full_disk.rglob("*") if file.is_file()] == ["lock"]
+
+
 def test_weights_that_lay_in_s3_are_kept_too(store: ModelStore, settings: Settings, tmp_path: Path) -> None:
     """Also where the next version shares the encoder that is loaded, and fetches none."""
     torch.manual_seed(0)

@@ -26,6 +26,7 @@ import tritonclient.http as triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from inpformer.backends.in_torch import InTorch
 from inpformer.digests import folder_digest
 from inpformer.encoders.encoder import load_encoder
 from inpformer.encoders.settings import EncoderSettings
@@ -630,6 +631,44 @@ def test_a_replica_whose_gpu_failed_is_not_ready_and_is_replaced(
         assert refused.retry_after
         with pytest.raises(RuntimeError, match="illegal memory access"):
             asyncio.run(inspector.check_health())
+
+
+def test_where_several_at_a_time_are_faster_those_who_wait_are_judged_together(
+    store: ModelStore, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InTorch, "at_a_time", 4)  # as a GPU has it, of more
+    files = [as_file(picture(seed)) for seed in range(6)]
+    names = [sorted(detector.thresholds)[number % 2] for number in range(6)]
+    good = store.client.get_model_version_by_alias(MODEL, ALIAS).version
+    store.promote(store.register(detector))
+    inspector = Inspector(Settings(model=MODEL, tracking_uri=store.uri, poll_seconds=3600))
+    store.promote(int(good))
+    predict, begun, goes_on = Detector.predict, Event(), Event()
+    turns: list[int] = []
+
+    def slowly(self: Detector, images: Sequence[Image.Image], categories: Sequence[str]) -> Prediction:
+        turns.append(len(images))
+        begun.set()
+        assert goes_on.wait(DEADLINE)
+        return predict(self, images, categories)
+
+    monkeypatch.setattr(Detector, "predict", slowly)
+
+    async def all_at_once() -> list[Verdict] | RequestError:
+        judging = asyncio.create_task(inspector.judge(files, [Asked(name) for name in names], DEADLINE))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        while len(inspector._turns) < 5:
+            await asyncio.sleep(0.01)
+        goes_on.set()
+        return await judging
+
+    with closing(inspector._decoders):
+        found = asyncio.run(all_at_once())
+    assert isinstance(found, list)
+    assert turns == [1, 4, 1]
+    for verdict, file, name in zip(found, files, names, strict=True):
+        score = float(predict(detector, [detector.open(file)], [name]).scores[0])
+        assert (verdict.category, verdict.score) == (name, pytest.approx(score, rel=1e-4))
 
 
 def test_pictures_of_one_request_are_judged_by_one_version(

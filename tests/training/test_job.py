@@ -22,7 +22,7 @@ from pipelines.features.index import FeatureIndex, compute_features
 from pipelines.features.settings import FeatureSettings
 from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Manifest
-from pipelines.train.fit import _mean, run_key, write_losses
+from pipelines.train.fit import mean_history, run_key, write_losses
 from pipelines.train.pictures import draw_losses
 from pipelines.training.features import training_features
 from pipelines.training.job import Job, fewest_epochs, wanted_by, warn_if_short
@@ -178,19 +178,24 @@ def test_a_method_without_steps_is_never_short(capsys: pytest.CaptureFixture[str
 def test_losses_of_phases_that_differ_are_averaged_written_and_drawn(tmp_path: Path) -> None:
     first = [{"epoch": 1, "loss": 4.0, "val_loss": 3.0}, {"epoch": 2, "loss": 2.0, "rebuilt": 2.0, "val_loss": 1.0}]
     second = [{"epoch": 1, "loss": 2.0, "val_loss": 1.0}, {"epoch": 2, "loss": 1.0, "val_loss": 1.0}]
-    mean = _mean([first, second])
+    mean = mean_history([first, second])
     assert mean == [
         {"epoch": 1, "loss": 3.0, "val_loss": 2.0},
         {"epoch": 2, "loss": 1.5, "rebuilt": 2.0, "val_loss": 1.0},
     ]
-    assert _mean([[], []]) == []
-    table = ["epoch,loss,val_loss,rebuilt", "1.0,3.0,2.0,", "2.0,1.5,1.0,2.0"]
-    for history, lines in ((mean, table), ([], ["epoch,loss,val_loss"])):
+    assert mean_history([[], []]) == []
+    header = "epoch,loss,val_loss"
+    cases = (
+        (mean, [f"{header},rebuilt", "1.0,3.0,2.0,", "2.0,1.5,1.0,2.0"], 2),
+        (mean[:1], [header, "1.0,3.0,2.0"], 1),
+        ([], [header], 1),
+    )
+    for history, lines, panels in cases:
         write_losses(history, tmp_path / "loss.csv")
         assert (tmp_path / "loss.csv").read_text().splitlines() == lines
         draw_losses(history, tmp_path / "loss.png")
         with Image.open(tmp_path / "loss.png") as picture:
-            assert picture.width > 500
+            assert picture.width == 770 * panels
 
 
 # ---- what is refused

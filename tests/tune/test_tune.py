@@ -26,6 +26,7 @@ from inpformer.images.tiling import Tiling
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
+from inpformer.methods.dadf.settings import DadfSettings, FlowSettings
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.nearest.settings import NearestSettings
 from inpformer.nn.maps import image_scores
@@ -232,6 +233,18 @@ def test_all_trials_take_the_epochs_that_the_floor_in_steps_asks_for(manifest: M
     search = plan(TuneSettings(trials=2), train, manifest, INDEX)
     assert (search.epochs, search.train.own.epochs, search.train.own.fewest_steps) == (11, 11, 0)
     assert plan(TuneSettings(trials=2, epochs=3), train, manifest, INDEX).epochs == 3
+
+
+def test_trials_of_two_trainings_take_both_floors_and_are_stopped_in_the_last_one(manifest: Manifest) -> None:
+    images = len(list(manifest.split("train")))
+    own = DadfSettings(width=8, depth=1, heads=2, epochs=2, fewest_steps=21, flow=FlowSettings(1, 3, 11))
+    train = TrainSettings(method="dadf", batch_size=images // 2, own=own)
+    search = plan(TuneSettings(trials=2), train, manifest, INDEX)
+    found = search.train.own
+    assert [(one.epochs, one.fewest_steps) for one in (found, found.flow)] == [(11, 0), (6, 0)]
+    assert (search.epochs, search.settings.grace) == (17, 11 + 2)
+    with pytest.raises(UserError, match=r"tune.grace is 7: a trial has 6 epochs in its last training"):
+        plan(TuneSettings(trials=2, grace=7), train, manifest, INDEX)
 
 
 # ---- what trials are judged on

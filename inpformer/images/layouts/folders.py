@@ -7,7 +7,7 @@ MVTec-AD, the latter with masks `<stem>.png`).
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inpformer.errors import UserError
@@ -25,6 +25,7 @@ from inpformer.images.layouts.sample import (
     strangers,
     subpaths,
 )
+from inpformer.images.layouts.saturation import SATURATION_FILE, Saturation, read_saturations
 
 MASK_ENDING = "_mask"
 # MVTec-AD 2 photographs a test part under several lights: 000_regular, 000_overexposed, 000_shift_1 ...
@@ -35,7 +36,7 @@ EXPOSURE = re.compile(r"(\d+)_(regular|overexposed|underexposed|shift_\d+)")
 class FolderLayout:
     """Folder names below a category: good parts, test images, masks; and what masks are called and hold.
 
-    A `mask` with a folder in it means a folder of masks for each image.
+    A `mask` with a folder in it means a folder of masks for each image, each of which is a region of its own.
     """
 
     good: str = "good"
@@ -76,7 +77,8 @@ def read_folders(root: Path, layout: FolderLayout, problems: list[Problem]) -> l
 
     `<category>/train/<good or defect>/*`, `<category>/validation/<good>/*` (may be absent), `<category>/<test>/<good or
     defect>/*` and `<category>/<truth>/<defect>/<mask>`; a mask's suffix may be any image's and it may lack `_mask`.
-    A kind of defect without such a folder, or with an empty one, has no masks: it counts for image metrics alone.
+    A kind of defect without such a folder, or with an empty one, has no masks: it counts for image metrics alone. Where
+    an image has several masks, `<category>/defects_config.json` may say how much of each is enough (`Saturation`).
 
     Adds to `problems` every category without good images or without test images, every mask without an image, every
     image without a mask where others of its kind have one, and whatever lies among the images without being one.
@@ -105,7 +107,16 @@ def _read_category(folder: Path, layout: FolderLayout, problems: list[Problem]) 
         if orphan.name not in {kind.name for kind in (*taught, *tested)}:
             problems += [_orphan(mask, test / orphan.name) for mask in _masks(orphan, layout).values()]
     problems += lacking(samples, folder / "train" / layout.good, test)
-    return samples
+    saturations = _saturations(folder, problems) if "/" in layout.mask else ()
+    return [replace(sample, saturations=saturations) if sample.masks else sample for sample in samples]
+
+
+def _saturations(folder: Path, problems: list[Problem]) -> tuple[Saturation, ...]:
+    try:
+        return read_saturations(folder)
+    except UserError as error:
+        problems.append(Problem(folder / SATURATION_FILE, str(error)))
+        return ()
 
 
 def _read_kind(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from inpformer.errors import UserError
+from inpformer.images.layouts.saturation import Saturation
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 # What may lie beside images: notes, labels, what file managers leave.
@@ -26,7 +27,8 @@ LISTED = 3  # problems of a kind
 class Sample:
     """One image: `split` is "train", "val" or "test"; `defect` is "good" or the kind of defect; a pixel is defective
     where any of the `masks` is above `mask_level`; `part` names the physical part that several images of a category
-    (views, exposures) show, "" where unknown.
+    (views, exposures) show, "" where unknown. With `saturations` each of the `masks` is a region of its own, of the
+    kind of defect that the value of its pixels names.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Sample:
     masks: tuple[Path, ...] = ()
     mask_level: int = HALF_SCALE
     part: str = ""
+    saturations: tuple[Saturation, ...] = ()
 
 
 @dataclass(frozen=True)
