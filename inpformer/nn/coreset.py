@@ -12,25 +12,38 @@ FEW, CHOSEN_AT_A_TIME = 1024, 128
 MEDOID_ROUNDS = 10
 
 
-def sample(batches: Iterable[Tensor], seed: int, most: int = MOST_CANDIDATES) -> tuple[Tensor, int]:
-    """A uniform sample of up to `most` of the tokens in `batches`, each [n, C], on the CPU, and how many there were.
+class Sample:
+    """A uniform sample of up to `most` of the tokens that are added, on the CPU: `kept` [m, C], of `count` that there
+    were.
 
     One pass and constant memory: every token draws a number, the smallest are kept.
     """
-    generator = torch.Generator().manual_seed(seed)
-    kept, drawn, count = torch.empty(0), torch.empty(0, dtype=torch.float64), 0
-    for batch in batches:
-        count += len(batch)
-        numbers = torch.rand(len(batch), generator=generator, dtype=torch.float64)
-        if len(kept) == most:  # and sorted: what drew more than the last is not copied
-            few = numbers < drawn[-1]
+
+    def __init__(self, seed: int, most: int = MOST_CANDIDATES) -> None:
+        self._generator, self._most = torch.Generator().manual_seed(seed), most
+        self._drawn = torch.empty(0, dtype=torch.float64)
+        self.kept, self.count = torch.empty(0), 0
+
+    def add(self, batch: Tensor) -> None:
+        """Tokens [n, C]."""
+        self.count += len(batch)
+        numbers = torch.rand(len(batch), generator=self._generator, dtype=torch.float64)
+        if len(self.kept) == self._most:  # and sorted: what drew more than the last is not copied
+            few = numbers < self._drawn[-1]
             batch, numbers = batch[few.to(batch.device)], numbers[few]
-        drawn = torch.cat([drawn, numbers])
-        kept = torch.cat([kept.reshape(-1, batch.shape[1]), batch.cpu()])
-        if len(kept) >= most:
-            drawn, order = drawn.topk(most, largest=False)
-            kept = kept[order]
-    return kept, count
+        self._drawn = torch.cat([self._drawn, numbers])
+        self.kept = torch.cat([self.kept.reshape(-1, batch.shape[1]), batch.cpu()])
+        if len(self.kept) >= self._most:
+            self._drawn, order = self._drawn.topk(self._most, largest=False)
+            self.kept = self.kept[order]
+
+
+def sample(batches: Iterable[Tensor], seed: int, most: int = MOST_CANDIDATES) -> tuple[Tensor, int]:
+    """A `Sample` of the tokens in `batches`, each [n, C], and how many there were."""
+    found = Sample(seed, most)
+    for batch in batches:
+        found.add(batch)
+    return found.kept, found.count
 
 
 def farthest_points(tokens: Tensor, count: int) -> Tensor:

@@ -56,10 +56,10 @@ class Glcf(Model):
         """
         if shape.heads is not None:
             return token_wants(shape, None)
-        count = len(shape.levels)
+        count = len(shape.of_network)
         right = "two levels at least, e.g. [4, 8, 16, 32] in features.encoder.levels: from the last the others are made"
-        require(count >= 2, "the number of the encoder's levels", count, right)
-        numbers = sorted(range(count), key=lambda number: -shape.levels[number].side)[-MOST_SCALES - 1 :]
+        require(count >= 2, "the number of the network's levels", count, right)
+        numbers = sorted(shape.of_network, key=lambda number: -shape.levels[number].side)[-MOST_SCALES - 1 :]
         for finer, coarser in pairwise(shape.levels[number].side for number in numbers):
             right = f"a multiple of {coarser}, the next one's: use a features.encoder.crop that all strides divide"
             require(finer % coarser == 0, "the side of one of the encoder's levels", finer, right)

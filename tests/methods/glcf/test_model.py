@@ -62,7 +62,7 @@ def test_grids_may_grow_by_any_whole_number() -> None:
 @pytest.mark.parametrize(
     ("levels", "named"),
     [
-        ((Level(8, 3),), "number of the encoder's levels is 1: it must be two levels at least"),
+        ((Level(8, 3),), "number of the network's levels is 1: it must be two levels at least"),
         ((Level(9, 3), Level(4, 3)), "side of one of the encoder's levels is 9: it must be a multiple of 4"),
         ((Level(4, 3), Level(1, 3)), "coarsest level is 1: it must be at least 2"),
     ],
