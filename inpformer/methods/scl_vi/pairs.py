@@ -1,6 +1,8 @@
 """The pairs of patches that SCL-VI learns from, drawn from pictures.
 
-What is drawn of a picture follows from its seed alone, whatever batch it is in. Shapes: n pairs, patches of K pixels, pictures of S.
+What is drawn of a picture follows from its seed alone, whatever batch it is in.
+
+Shapes: n pairs, patches of K pixels, pictures of S.
 """
 
 import zlib
