@@ -1,6 +1,6 @@
 """Writes a preset's values into params.yaml, leaving its comments and all other values as they are.
 
-python -m pipelines.preset paper     # or grnr, glcf, dadf
+python -m pipelines.preset paper     # or another file of presets/
 """
 
 import argparse

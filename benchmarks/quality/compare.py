@@ -100,7 +100,7 @@ def read_method(text: str) -> TrainSettings:
     Raises UserError for an unknown name or key and for an impossible value.
     """
     name, _, rest = text.partition(":")
-    pairs = re.split(r",(?![^{]*\})", rest)  # not within the braces of a table
+    pairs = re.split(r",(?![^{\[]*[}\]])", rest)  # not within the braces of a table or list
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in pairs if pair)
     try:
         values = {key: yaml.safe_load(value) for key, value in values.items()}

@@ -16,9 +16,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from inpformer.config import require
-from inpformer.encoders.pyramid import PyramidEncoder
+from inpformer.encoders.pyramid import Picture, PyramidEncoder
 from inpformer.encoders.rotary import RotaryViTEncoder, is_dinov3
-from inpformer.encoders.settings import BUNDLED, IN_S3, EncoderSettings
+from inpformer.encoders.settings import BUNDLED, IN_S3, PICTURE, EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.vit import ViTEncoder
 from inpformer.errors import UserError
@@ -26,6 +26,8 @@ from inpformer.images.transform import Transform
 
 # Raise it whenever the same settings would give other features: it is part of every feature's key.
 FORMAT = 2
+# Mean and deviation of colours where there is no network to scale them for.
+UNSCALED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
 Network = ViTEncoder | RotaryViTEncoder | PyramidEncoder
@@ -42,7 +44,7 @@ class Encoder:
         self.settings = settings
         self.network = network.eval().requires_grad_(False)
         self.transform = transform
-        self.shape = EncoderShape(network.levels, network.heads)
+        self.shape = EncoderShape(network.levels, network.heads, network.picture)
         self.digest = _digest(network)
         self.device = torch.device("cpu")
 
@@ -61,6 +63,8 @@ class Encoder:
             "taps": taps,
             "transform": transform,
         }
+        if self.shape.picture is not None:  # not a level of stride 1 that a network gave before there was this one
+            identity["picture"] = True
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def to(self, device: torch.device | str) -> "Encoder":
@@ -117,6 +121,16 @@ def _load_vit(settings: EncoderSettings) -> Encoder:
 
 
 def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder:
+    strides = tuple(stride for stride in levels if stride != PICTURE)
+    model = _load_levels(settings, strides) if strides else None
+    transform = _transform(settings, model)
+    if PICTURE not in levels:
+        return Encoder(settings, PyramidEncoder(model, settings.crop), transform)
+    own, place = Picture(transform.mean, transform.std), levels.index(PICTURE)
+    return Encoder(settings, PyramidEncoder(model, settings.crop, own, place), transform)
+
+
+def _load_levels(settings: EncoderSettings, levels: tuple[int, ...]) -> nn.Module:
     try:
         probe: Any = timm.create_model(settings.name, features_only=True, pretrained=False)
     except (RuntimeError, AttributeError) as error:
@@ -130,8 +144,8 @@ def _load_pyramid(settings: EncoderSettings, levels: tuple[int, ...]) -> Encoder
         _load_weights(model, _bundled_state(), settings)
     elif settings.weights != "hub":
         _load_weights(model, _file_state(settings), settings)
-    network = PyramidEncoder(model, settings.crop)
-    return Encoder(settings, network, _transform(settings, model))
+    network: nn.Module = model
+    return network
 
 
 def _create(settings: EncoderSettings, **options: Any) -> Any:
@@ -145,8 +159,11 @@ def _create(settings: EncoderSettings, **options: Any) -> Any:
 
 
 def _transform(settings: EncoderSettings, model: Any) -> Transform:
-    config = model.pretrained_cfg if hasattr(model, "pretrained_cfg") else model.default_cfg
-    mean, std = tuple(config["mean"]), tuple(config["std"])
+    if model is None:
+        mean, std = UNSCALED
+    else:
+        config = model.pretrained_cfg if hasattr(model, "pretrained_cfg") else model.default_cfg
+        mean, std = tuple(config["mean"]), tuple(config["std"])
     return Transform(settings.resize, settings.crop, mean, std, settings.white)
 
 

@@ -19,6 +19,8 @@ from inpformer.encoders.vit import heads_of, tokens_a_side
 class RotaryViTEncoder(nn.Module):
     """A DINOv3 ViT cut after its last tapped block, without its final norm; class and register tokens are dropped."""
 
+    picture = None
+
     def __init__(self, eva: Eva, image_size: int, taps: tuple[int, ...] | None = None) -> None:
         """`image_size` in pixels is the side of the square images that will come; `taps` None the last four blocks.
 

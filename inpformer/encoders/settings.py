@@ -9,6 +9,7 @@ from inpformer.encoders.shapes import VIT_GROUPS
 from inpformer.images.deep import FEWEST, WHITE
 
 BUNDLED = "tf_efficientnet_lite0"
+PICTURE = 1  # the stride of the picture itself
 IN_S3 = "s3://"
 
 
@@ -18,9 +19,10 @@ class EncoderSettings:
 
     `weights`: "bundled" (the wheel's, for tf_efficientnet_lite0), "hub" (timm's own download) or the path of a
     .safetensors file in timm's naming, which `weights_sha256` may pin; of one at s3://… it must. `resize` and `crop`
-    in pixels. `levels` are the strides that are read of a convolutional encoder; null for ViTs. `taps` are the blocks
-    (from 0, ascending) that are read of a ViT: null for those of its family, and for a convolutional encoder. `white`
-    is the value that becomes 255 of pictures of 16 bits a channel (see `inpformer.images.deep`).
+    in pixels. `levels` are the strides that are read of a convolutional encoder; null for ViTs. 1 is the picture
+    itself; with that alone the network is neither loaded nor run. `taps` are the blocks (from 0, ascending) that are
+    read of a ViT: null for those of its family, and for a convolutional encoder. `white` is the value that becomes 255
+    of pictures of 16 bits a channel (see `inpformer.images.deep`).
     """
 
     name: str = BUNDLED

@@ -21,7 +21,15 @@ class Level:
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The levels that an encoder gives, in its order; `heads` are a ViT's, None for a convolutional network."""
+    """The levels that an encoder gives, in its order; `heads` are a ViT's, None for a convolutional network; `picture`
+    is the number of the level that is the picture itself, None where there is none.
+    """
 
     levels: tuple[Level, ...]
     heads: int | None
+    picture: int | None = None
+
+    @property
+    def of_network(self) -> tuple[int, ...]:
+        """The numbers of the levels that are the network's: all but the picture."""
+        return tuple(number for number in range(len(self.levels)) if number != self.picture)

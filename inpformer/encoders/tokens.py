@@ -1,16 +1,18 @@
-"""What methods of one token grid share: which levels they read of an encoder, and whether these need a projection."""
+"""What methods share: which levels they read of an encoder, and whether these need a projection."""
 
 from inpformer.config import require
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import VIT_GROUPS, EncoderShape, Level
+from inpformer.errors import UserError
 
 
 def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
-    """All levels: a ViT's blocks as the means of their first and second half, a pyramid's side by side on `grid`.
+    """All levels of the network: a ViT's blocks as the means of their first and second half, a pyramid's side by side
+    on `grid`.
 
-    Raises UserError where `grid` does not suit the encoder.
+    Raises UserError where `grid` does not suit the encoder, and where it has no network.
     """
-    numbers = tuple(range(len(shape.levels)))
+    numbers = network_levels(shape)
     if shape.heads is None:
         require(grid is not None, "grid", grid, "the tokens a side that a convolutional encoder's levels get, e.g. 16")
         assert grid is not None
@@ -18,6 +20,31 @@ def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
     require(grid is None, "grid", grid, "null: a ViT's blocks share one grid")
     share = len(numbers) // VIT_GROUPS
     return Wants(tuple(numbers[n * share : (n + 1) * share] for n in range(VIT_GROUPS)))
+
+
+def every_level(shape: EncoderShape) -> Wants:
+    """Each level of a pyramid on its own grid; of a ViT its blocks as the means of their first and second half."""
+    if shape.heads is not None:
+        return token_wants(shape, None)
+    return Wants(tuple((number,) for number in network_levels(shape)))
+
+
+def network_levels(shape: EncoderShape) -> tuple[int, ...]:
+    """The numbers of the network's levels. Raises UserError where there is none."""
+    numbers = shape.of_network
+    right = "at least 1, e.g. [8, 16] in features.encoder.levels: 1 there is the picture itself, which none is read of"
+    require(len(numbers) > 0, "the number of the network's levels", len(numbers), right)
+    return numbers
+
+
+def picture_level(shape: EncoderShape) -> int:
+    """The number of the level that is the picture itself. Raises UserError where there is none."""
+    if shape.picture is None:
+        raise UserError(
+            "the picture itself is not among the encoder's levels: put 1, its stride, into features.encoder.levels of "
+            "a convolutional encoder, e.g. [1, 8, 16]."
+        )
+    return shape.picture
 
 
 def projected_channels(shape: EncoderShape, groups: tuple[Level, ...], channels: int | None) -> int | None:
@@ -35,14 +62,14 @@ def projected_channels(shape: EncoderShape, groups: tuple[Level, ...], channels:
 
 
 def patch_wants(shape: EncoderShape) -> Wants:
-    """All levels of a pyramid, the finest first, each on its own grid, which patches cut into the places of the
-    coarsest; of a ViT the two halves of its blocks.
+    """All levels of a pyramid's network, the finest first, each on its own grid, which patches cut into the places of
+    the coarsest; of a ViT the two halves of its blocks.
 
     Raises UserError where patches do not fit a grid.
     """
     if shape.heads is not None:
         return token_wants(shape, None)
-    numbers = sorted(range(len(shape.levels)), key=lambda number: -shape.levels[number].side)
+    numbers = sorted(network_levels(shape), key=lambda number: -shape.levels[number].side)
     coarsest = shape.levels[numbers[-1]].side
     for side in (shape.levels[number].side for number in numbers):
         right = f"a multiple of {coarsest}, the coarsest one's: use a features.encoder.crop that all strides divide"

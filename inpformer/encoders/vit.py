@@ -22,6 +22,8 @@ POSITION_OFFSET = 0.1
 class ViTEncoder(nn.Module):
     """A ViT cut after its last tapped block, without its final norm; class and register tokens are dropped."""
 
+    picture = None
+
     def __init__(self, vit: VisionTransformer, image_size: int, taps: tuple[int, ...] | None = None) -> None:
         """`image_size` in pixels is the side of the square images that will come; `taps` None INP-Former's blocks.
 

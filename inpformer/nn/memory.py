@@ -8,24 +8,39 @@ from torch import Tensor, nn
 
 from inpformer.errors import UserError
 
-# Distances to the memory are computed for so many tokens at a time: with a memory of 65 536 they take 256 MB.
-TOKENS_AT_A_TIME = 1024
+# Distances are computed for so many tokens and so much of the memory at a time: 16 MB, however many there are.
+TOKENS_AT_A_TIME, MEMORY_AT_A_TIME = 1024, 4096
 
 
 def distances(tokens: Tensor, memory: Tensor, neighbours: int = 1) -> Tensor:
     """The mean Euclidean distance of each token [B, N, C] to its nearest `neighbours` in `memory` [m, C]: [B, N]."""
-    count = min(neighbours, len(memory))
-    flat = tokens.flatten(0, 1)
+    return nearest(tokens, memory, neighbours).mean(dim=2)
+
+
+def nearest(tokens: Tensor, memory: Tensor, neighbours: int) -> Tensor:
+    """The Euclidean distances of each token [B, N, C] to its nearest `neighbours` in `memory` [m, C], or to all of
+    fewer: [B, N, k], ascending. All of the memory is searched; that of a token to itself is 0.
+    """
+    centre = memory.mean(dim=0)  # distances between long tokens that differ little would drown in rounding
+    flat, memory = tokens.flatten(0, 1) - centre, memory - centre
     # An exported graph is given few tokens, and how many is not known when it is written.
     parts = [flat] if torch.compiler.is_exporting() else flat.split(TOKENS_AT_A_TIME)
-    near = [_distances(part, memory).topk(count, dim=1, largest=False).values.mean(dim=1) for part in parts]
-    return torch.cat(near).view(tokens.shape[:2])
+    found = torch.cat([_nearest(part, memory, min(neighbours, len(memory))) for part in parts])
+    return found.view(*tokens.shape[:2], -1)
 
 
-def _distances(tokens: Tensor, memory: Tensor) -> Tensor:
-    """[n, C] and [m, C] to [n, m], by the products that all have in common."""
-    squares = tokens.square().sum(dim=1)[:, None] + memory.square().sum(dim=1) - 2 * tokens @ memory.T
-    return squares.clamp(min=0).sqrt()
+def _nearest(tokens: Tensor, memory: Tensor, count: int) -> Tensor:
+    """Of tokens [n, C], by the products that all have in common; then once more, exactly, of those that were found."""
+    near, places = [], []
+    for start in range(0, len(memory), MEMORY_AT_A_TIME):
+        part = memory[start : start + MEMORY_AT_A_TIME]
+        squares = torch.addmm(part.square().sum(dim=1), tokens, part.T, alpha=-2)  # but for the token's own
+        best = squares.topk(min(count, len(part)), dim=1, largest=False)
+        near.append(best.values)
+        places.append(best.indices + start)
+    chosen = torch.cat(near, dim=1).topk(count, dim=1, largest=False).indices
+    there = torch.cat(places, dim=1).gather(1, chosen)
+    return (tokens[:, None] - memory[there]).square().sum(dim=2).sqrt().sort(dim=1).values
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from tests.conftest import INP_FORMER, MULTI, OWN, untrained
 
 GLCF = METHODS["glcf"].settings(width=16, depth=1, heads=2, decoder_heads=4)
 NEAREST = {"grid": 4, "channels": 32}
+SCL_VI = METHODS["scl_vi"].settings(width=24, dimension=8, strides=(64, 32), bank=50)
 PLUS = METHODS["inp_former_pp"]
 CASES: dict[str, tuple[str, Any]] = {
     "inp_former": ("inp_former", OWN),
@@ -31,6 +32,12 @@ CASES: dict[str, tuple[str, Any]] = {
     "inp_former_pp": ("inp_former_pp", PLUS.settings(num_prototypes=4, grid=4, channels=32)),
     "glcf": ("glcf", GLCF),
     "nearest": ("nearest", METHODS["nearest"].settings(**NEAREST, neighbours=3)),
+    "scl_vi": ("scl_vi", SCL_VI),
+}
+# What makes the encoder of a case another one: of each level that is rebuilt three decoders are written, one is enough.
+ENCODERS: dict[str, dict[str, Any]] = {
+    "glcf": {"levels": (16, 32)},
+    "scl_vi": {"levels": (1,), "resize": 192, "crop": 192},
 }
 
 
@@ -58,8 +65,7 @@ def graphs(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     for case, (method, own) in CASES.items():
         found = METHODS[method]
         folder = tmp_path_factory.mktemp(case)
-        # Of each level that is rebuilt three decoders are written: one is enough.
-        one = load_encoder(replace(encoder.settings, levels=(16, 32))) if case == "glcf" else encoder
+        one = load_encoder(replace(encoder.settings, **ENCODERS[case])) if case in ENCODERS else encoder
         detector = Detector(one, found, own, {ALL: untrained(one, 0, found, own)}, MULTI, {})
         assert [file.name for file in detector.write_graphs(folder)] == [ENCODER_GRAPH, model_graph(0)]
         made[case] = detector, folder

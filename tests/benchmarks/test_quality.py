@@ -96,6 +96,13 @@ def test_what_is_spoilt_is_seen_where_the_mask_is_and_nowhere_else(kind: str) ->
     assert 0 < mask.mean() < 0.5
 
 
+def test_settings_of_a_method_may_be_lists_and_tables() -> None:
+    glcf = read_method("glcf:scale_weights=[1, 2],epochs=3").own
+    assert (glcf.scale_weights, glcf.epochs) == ((1.0, 2.0), 3)
+    memory = read_method("inp_former:memory={grid: 8, tokens: 9},epochs=3").own.memory
+    assert (memory.grid, memory.tokens) == (8, 9)
+
+
 @pytest.mark.parametrize("text", ["patchcore", "nearest:neighbours=0", "nearest:shape=1", "nearest:neighbours=many"])
 def test_a_method_that_there_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError):

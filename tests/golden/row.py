@@ -12,11 +12,14 @@ EVALUATION, TRAINING = 1e-5, 1e-4
 
 @dataclass(frozen=True)
 class Row:
-    """One group of tensors: its largest error over its largest value, and what is allowed."""
+    """One group of tensors: its largest error over its largest value, and what is allowed; `note` says what of it is
+    not the reference's, on purpose.
+    """
 
     name: str
     error: float
     allowed: float
+    note: str = ""
 
     @property
     def held(self) -> bool:
@@ -24,7 +27,7 @@ class Row:
         return self.error <= self.allowed
 
 
-def row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor], allowed: float) -> Row:
+def row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor], allowed: float, note: str = "") -> Row:
     """Raises KeyError for a tensor that is on one side alone, and ValueError for one of another shape."""
     if ours.keys() != golden.keys():
         raise KeyError(f"{name}: only on one side: {sorted(ours.keys() ^ golden.keys())}")
@@ -34,4 +37,4 @@ def row(name: str, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor], all
     # Tensors' own maximum, unlike Python's, lets a NaN through to the comparison.
     error = float(torch.stack([(ours[k] - golden[k]).abs().max().double() for k in golden]).max())
     largest = float(torch.stack([golden[k].abs().max().double() for k in golden]).max())
-    return Row(name, error / max(largest, 1e-30), allowed)
+    return Row(name, error / max(largest, 1e-30), allowed, note)

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from inpformer.config import build
-from inpformer.encoders.encoder import Encoder
+from inpformer.encoders.encoder import Encoder, load_encoder
+from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
@@ -26,18 +27,32 @@ from tests.conftest import MULTI, limits
 
 VIT = EncoderShape((Level(4, 12),) * 8, heads=3)
 PYRAMID = EncoderShape((Level(8, 6), Level(4, 10)), heads=None)
+PICTURE = EncoderShape((Level(192, 3),), heads=None, picture=0)
 # Small values of the settings that a pyramid needs and a ViT has not.
 SHAPES = [(PYRAMID, {"grid": 4, "channels": 8}), (VIT, {"grid": None, "channels": None})]
+MAE = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2}
+# Methods that read the picture itself, not features of it.
+OF_PICTURES = ("scl_vi",)
 # Of each method, what makes it small enough for a test.
 QUICK: dict[str, dict[str, Any]] = {
     "inp_former": {"epochs": 1, "warmup": 1},
     "inp_former_pp": {"epochs": 1, "warmup": 1},
     "grnr": {"neighbours": 5},
+    "ami_net": {"patch": 2, "width": 8, "depth": 1, "heads": 2, "clusters": 3, "epochs": 1},
+    "tfa_net": MAE | {"references": 2},
+    "st_mae": MAE | {"splits": 2},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
     "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
+    "scl_vi": {"width": 24, "dimension": 8, "pairs": 1, "strides": (64, 32), "bank": 50, "epochs": 1},
 }
+SEEDS = range(4)  # of the images of a batch
 every_method = pytest.mark.parametrize("name", METHODS)
-every_shape = pytest.mark.parametrize(("shape", "sizes"), SHAPES, ids=["pyramid", "vit"])
+CASES = [(name, *case) for name in METHODS if name not in OF_PICTURES for case in SHAPES]
+CASES += [(name, PICTURE, {}) for name in OF_PICTURES]
+KINDS = {PYRAMID: "pyramid", VIT: "vit", PICTURE: "picture"}
+every_method_and_shape = pytest.mark.parametrize(
+    ("name", "shape", "sizes"), CASES, ids=[f"{name}-{KINDS[shape]}" for name, shape, _ in CASES]
+)
 
 
 def levels(shape: EncoderShape, images: int, seed: int = 0) -> list[Tensor]:
@@ -79,13 +94,12 @@ def taught(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> Model:
         optimizer = phase.optimizer(phase.network.parameters())
         for batch in batches:
             optimizer.zero_grad()
-            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None)[TOTAL].backward()
+            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None, SEEDS)[TOTAL].backward()
             optimizer.step()
     return model.eval()
 
 
-@every_method
-@every_shape
+@every_method_and_shape
 def test_a_batch_becomes_finite_maps_and_scores(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> None:
     model = taught(name, shape, sizes)
     groups = METHODS[name].wants(settings(name, sizes), shape).of(levels(shape, 3, seed=9))
@@ -101,8 +115,7 @@ def test_a_batch_becomes_finite_maps_and_scores(name: str, shape: EncoderShape, 
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5 * size)  # no image sees its batch mates
 
 
-@every_method
-@every_shape
+@every_method_and_shape
 def test_tensors_alone_make_the_same_model(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> None:
     model = taught(name, shape, sizes)
     torch.manual_seed(99)
@@ -118,8 +131,7 @@ def test_tensors_alone_make_the_same_model(name: str, shape: EncoderShape, sizes
             METHODS[name].make(settings(name, sizes), shape).load_tensors(broken, "the file")
 
 
-@every_method
-@every_shape
+@every_method_and_shape
 def test_a_training_knows_its_losses_and_learns(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> None:
     model = taught(name, shape, sizes)
     assert METHODS[name].learns == bool(model.phases())
@@ -127,7 +139,7 @@ def test_a_training_knows_its_losses_and_learns(name: str, shape: EncoderShape, 
     for phase in model.phases():
         if isinstance(phase, Train):
             anomalies = defects(batch) if phase.anomalies else None
-            terms = phase.loss(phase.network, batch, anomalies)
+            terms = phase.loss(phase.network, batch, anomalies, SEEDS)
             assert TOTAL in terms
             assert METHODS[name].anomalies or not phase.anomalies
             assert {value.shape for value in terms.values()} == {torch.Size([])}
@@ -168,6 +180,8 @@ def test_settings_that_do_not_suit_the_encoder_are_named(
 @every_method
 def test_a_detector_of_it_is_saved_loaded_and_asked(name: str, encoder: Encoder, tmp_path: Path) -> None:
     sizes = {"grid": 4, "channels": 8}
+    if name in OF_PICTURES:
+        encoder = load_encoder(EncoderSettings(resize=192, crop=192, levels=(1,)))
     model = taught(name, encoder.shape, sizes)
     method, own = METHODS[name], settings(name, sizes)
     detector = Detector(encoder, method, own, {ALL: model}, MULTI, {"nut": limits(0.0), "bolt": limits(1e9)})

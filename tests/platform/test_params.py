@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from demo.settings import DemoData
+from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods import METHODS
@@ -203,6 +204,17 @@ def test_the_paper_preset_is_the_paper(params: Path) -> None:
     assert (own.epochs, train.batch_size, own.num_prototypes, own.channels, own.grid) == (200, 16, 6, None, None)
     assert before.count("#") == after.count("#")  # its comments stay
     assert yaml.safe_load(before)["manifest"] == yaml.safe_load(after)["manifest"]
+
+
+@pytest.mark.parametrize("method", ["grnr", "glcf", "scl_vi"])
+def test_the_preset_of_a_method_chooses_it_and_an_encoder_that_it_can_read(params: Path, method: str) -> None:
+    apply_preset(method)
+    assert (train := read_section("train", TrainSettings)).method == method
+    encoder = read_section("features", FeatureSettings).encoder
+    own = tuple(stride for stride in encoder.levels or () if stride != 1)
+    levels = [Level(encoder.crop, 3), *(Level(encoder.crop // stride, 8 * stride) for stride in own)]
+    assert train.kind.wants(train.own, EncoderShape(tuple(levels), None, picture=0)).groups
+    assert encoder.levels == ((1, *own) if method == "scl_vi" else own)
 
 
 def test_our_search_space_is_one_that_train_can_take(params: Path) -> None:

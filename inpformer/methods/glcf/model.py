@@ -15,10 +15,11 @@ from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import token_wants
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms, Train
-from inpformer.methods.glcf.losses import fused, losses, raw_maps, spread
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
+from inpformer.methods.glcf.losses import fused, losses, raw_maps
 from inpformer.methods.glcf.network import GlcfNetwork
 from inpformer.methods.glcf.settings import MOST_SCALES, GlcfSettings
+from inpformer.nn.maps import spread_scores
 
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
 LATER = 300 / 501  # of a training, from where the learning rate is a tenth
@@ -55,10 +56,10 @@ class Glcf(Model):
         """
         if shape.heads is not None:
             return token_wants(shape, None)
-        count = len(shape.levels)
+        count = len(shape.of_network)
         right = "two levels at least, e.g. [4, 8, 16, 32] in features.encoder.levels: from the last the others are made"
-        require(count >= 2, "the number of the encoder's levels", count, right)
-        numbers = sorted(range(count), key=lambda number: -shape.levels[number].side)[-MOST_SCALES - 1 :]
+        require(count >= 2, "the number of the network's levels", count, right)
+        numbers = sorted(shape.of_network, key=lambda number: -shape.levels[number].side)[-MOST_SCALES - 1 :]
         for finer, coarser in pairwise(shape.levels[number].side for number in numbers):
             right = f"a multiple of {coarser}, the next one's: use a features.encoder.crop that all strides divide"
             require(finer % coarser == 0, "the side of one of the encoder's levels", finer, right)
@@ -86,12 +87,10 @@ class Glcf(Model):
         return fused(raw_maps(self.network(*groups), MAP_SIZE), self.mean, self.std, self.weights)
 
     def scores(self, maps: Tensor) -> Tensor:
-        """The standard deviation of each map; its largest value where that is less, so that a score above the threshold
-        has a place on the map.
-        """
-        return spread(maps).minimum(maps.amax(dim=(1, 2)))
+        """The standard deviation of each map, at most its largest value."""
+        return spread_scores(maps)
 
-    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         local, whole, expected = losses(network(*groups))
         return {TOTAL: local + whole + expected, "local": local, "global": whole, "global_estimate": expected}
 

@@ -40,11 +40,11 @@ class Grnr(Model):
         """
         if shape.heads is not None:
             return token_wants(shape, None)
-        count = len(shape.levels)
+        numbers = shape.of_network
         right = "two levels at least, e.g. [8, 16] in features.encoder.levels, as their maps are multiplied"
-        require(count >= 2, "the number of the encoder's levels", count, right)
-        first = (count - 1) // 2
-        return Wants(((first,), (first + 1,)))
+        require(len(numbers) >= 2, "the number of the network's levels", len(numbers), right)
+        first = (len(numbers) - 1) // 2
+        return Wants(tuple((number,) for number in numbers[first : first + 2]))
 
     def phases(self) -> tuple[Phase, ...]:
         """None."""
