@@ -1,7 +1,6 @@
 """Our DADF against the numbers that the reference produced, and that the comparison can fail."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from inpformer.methods.dadf.losses import likelihood_map, squared_errors, surpri
 from inpformer.methods.dadf.model import Dadf, side_by_side
 from inpformer.methods.dadf.settings import DadfSettings, FlowSettings
 from tests.golden.check import compare
+from tests.golden.dadf import NAMES as OURS
+from tests.golden.steps import ours, theirs
 
 GOLDEN = Path(__file__).with_name("golden.safetensors")
 SCALES = range(3)
@@ -24,19 +25,24 @@ TRAINED = ["train/flow_loss", "flow_grad0", "train/loss", "grad0", "after"]
 NAMES = ["positions", *(f"eval/{name}" for name in EVALUATED), *TRAINED]
 
 
-def their_name(name: str) -> str:
-    """The reference's name of a tensor of ours."""
-    name = re.sub(r"^memory$", "sem_token", name)
-    name = re.sub(r"^embed\.levels\.(\d)", lambda found: f"patch_embed{int(found[1]) + 1}.proj", name)
-    name = re.sub(r"^predict\.levels\.(\d)", lambda found: f"decoder_pred{int(found[1]) + 1}", name)
-    name = re.sub(r"^levels\.(\d)\.steps\.(\d)", r"nf_flows.\1.module_list.\2", name)
-    name = re.sub(r"^levels\.(\d)\.norm", r"norms.\1", name)
-    return re.sub(r"\.shift$", ".global_offset", re.sub(r"\.scale$", ".global_scale", name))
+# Ours to the reference's names.
+THEIRS = (
+    (r"^memory$", "sem_token"),
+    (r"^embed\.levels\.0", "patch_embed1.proj"),
+    (r"^embed\.levels\.1", "patch_embed2.proj"),
+    (r"^embed\.levels\.2", "patch_embed3.proj"),
+    (r"^predict\.levels\.0", "decoder_pred1"),
+    (r"^predict\.levels\.1", "decoder_pred2"),
+    (r"^predict\.levels\.2", "decoder_pred3"),
+    (r"^levels\.(\d)\.steps\.", r"nf_flows.\1.module_list."),
+    (r"^levels\.(\d)\.norm", r"norms.\1"),
+    (r"\.scale$", ".global_scale"),
+    (r"\.shift$", ".global_offset"),
+)
 
 
-def gradients(prefix: str, network: nn.Module) -> dict[str, Tensor]:
-    named = network.named_parameters()
-    return {f"{prefix}{their_name(name)}": one.grad.clone() for name, one in named if one.grad is not None}
+def gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {name: one.grad.clone() for name, one in network.named_parameters() if one.grad is not None}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +60,8 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = [torch.randn(3, one.channels, one.side, one.side) for one in levels]
     groups = [one.flatten(2).transpose(1, 2) for one in features]
     made = {f"features{number}": one for number, one in enumerate(features)}
-    made |= {f"model/{their_name(name)}": one.clone() for name, one in rebuild.state_dict().items()}
-    made |= {f"flow/{their_name(name)}": one.clone() for name, one in flows.state_dict().items()}
+    for prefix, network in (("model/", rebuild), ("flow/", flows)):
+        made |= {name: one.clone() for name, one in theirs(network.state_dict(), prefix, THEIRS).items()}
     made["model/pos_embed"] = torch.cat([torch.zeros(1, 24), rebuild.positions])[None]
     with torch.no_grad():
         rebuilt = rebuild(*groups)
@@ -76,11 +82,11 @@ def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             optimizer.zero_grad()
             loss.backward()
             if number == 0:
-                made |= gradients(f"{which}grad0/", network)
+                made |= theirs(gradients(network), f"{which}grad0/", THEIRS)
             optimizer.step()
             table[f"train/{which}loss"].append(loss.detach())
     made |= {name: torch.stack(losses) for name, losses in table.items()}
-    made |= {f"after/{their_name(name)}": one for name, one in rebuild.state_dict().items()}
+    made |= theirs(rebuild.state_dict(), "after/", THEIRS)
     meta = {"method": "DADF", "config": json.dumps(sizes), "flow": '{"flow_steps": 3}', "steps": "2", "lr": "0.003"}
     meta |= {"betas": "[0.8, 0.9]", "weight_decay": "0.2", "flow_optimiser": "Adam lr 2e-3, L2 1e-1"}
     file = tmp_path_factory.mktemp("golden") / "other.safetensors"
@@ -100,6 +106,13 @@ def test_sizes_and_settings_are_read_from_the_file(other_sizes: Path) -> None:
     rows = compare(other_sizes)
     assert [row.name for row in rows] == NAMES
     assert [row for row in rows if not row.held] == []
+
+
+def test_every_tensor_of_the_file_has_a_name_of_ours() -> None:
+    for prefix in ("model/", "flow/"):
+        names = {name for name in load_file(GOLDEN) if name.startswith(prefix)} - {"model/pos_embed"}
+        read = ours({name: torch.empty(0) for name in names}, prefix, OURS)
+        assert theirs(read, prefix, THEIRS).keys() == names
 
 
 @pytest.mark.parametrize(

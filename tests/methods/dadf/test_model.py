@@ -15,7 +15,6 @@ from inpformer.methods.base import Train
 from inpformer.methods.dadf.losses import surprises
 from inpformer.methods.dadf.model import Dadf
 from inpformer.methods.dadf.settings import DadfSettings, FlowSettings
-from inpformer.nn.dual_attention import DualBlock
 from inpformer.training.loop import LoopConfig, TrainingLoop, share
 from inpformer.training.settings import TrainSettings
 from tests.training.made_up import Noise
@@ -74,17 +73,6 @@ def test_levels_come_back_on_their_grids_and_flows_see_three_of_each() -> None:
     for levels in (rebuilt.target, rebuilt.sample, rebuilt.memory):
         assert [one.shape for one in levels] == [(3, 5, 6, 6), (3, 9, 2, 2)]
     assert [flow.norm.normalized_shape for flow in model.flows.levels] == [(15, 6, 6), (27, 2, 2)]  # type: ignore
-
-
-def test_the_memory_is_mixed_of_itself_and_the_sample_knows_nothing_of_it() -> None:
-    torch.manual_seed(0)
-    block = DualBlock(8, 2)
-    one, other, memory = torch.randn(3, 2, 5, 8)
-    with torch.no_grad():
-        assert torch.equal(block(one, memory)[0], block(one, other)[0])
-        assert not torch.allclose(block(one, memory)[1], block(other, memory)[1])
-        alike = memory[:, :1].expand(-1, 5, -1)  # whatever the keys say, their mix is one of them
-        torch.testing.assert_close(block(one, alike)[1], block(other, alike)[1])
 
 
 def test_permutations_are_drawn_with_the_seed_and_saved() -> None:
