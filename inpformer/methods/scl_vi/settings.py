@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from inpformer.config import require
+from inpformer.methods.checks import require_training
 
 # k, λ and the learning rate.
 SPACE: dict[str, dict[str, Any]] = {
@@ -12,7 +13,6 @@ SPACE: dict[str, dict[str, Any]] = {
     "lr": {"low": 0.00003, "high": 0.001, "log": True},
 }
 
-MOST_STEPS = 10**9
 LARGE, SMALL = 64, 32  # pixels of a patch: the smaller is what the network sees, the larger four of these
 THIRD = 24  # the narrowest network: all its layers have whole groups of 8 channels
 
@@ -54,6 +54,4 @@ class SclViSettings:
         require(fitting, "strides", list(self.strides), right)
         require(1 <= self.neighbours <= 100, "neighbours", self.neighbours, "between 1 and 100 (the paper's k is 5)")
         require(1 <= self.bank <= 2**20, "bank", self.bank, f"between 1 and {2**20}")
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
-        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
+        require_training(self.epochs, self.fewest_steps, self.lr)
