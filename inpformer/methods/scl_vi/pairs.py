@@ -6,6 +6,7 @@ after an interruption, and however many workers share a batch. Shapes: n pairs, 
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -97,6 +98,7 @@ def coinciding_corners(side: int, size: int, count: int, generator: torch.Genera
     return torch.stack([first, first + shift], dim=1)
 
 
+@cache
 def _pairs_of_cells(device: torch.device) -> Tensor:
     """For each relation the pairs of cells that lie so: [12, 12, 2, (row, column)]. They are one to six, each of which
     divides twelve, so each pair is there equally often.

@@ -14,7 +14,7 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 
 LARGE, SMALL = 64, 32  # pixels of a patch: the smaller is what the network sees, the larger four of these
-THIRD = 24  # the narrowest network: all its layers have whole groups of 8 channels
+NARROWEST = 24  # first layer: it and its multiples give every layer whole groups of 8 channels
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class SclViSettings:
     lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        fitting = 0 < self.width <= 960 and self.width % THIRD == 0
-        require(fitting, "width", self.width, f"a multiple of {THIRD} up to 960, e.g. 96, the paper's")
+        fitting = 0 < self.width <= 960 and self.width % NARROWEST == 0
+        require(fitting, "width", self.width, f"a multiple of {NARROWEST} up to 960, e.g. 96, the paper's")
         fitting = 0 < self.dimension <= 1024 and self.dimension % 8 == 0
         require(fitting, "dimension", self.dimension, "a multiple of 8 up to 1024, e.g. 64, the paper's")
         require(1 <= self.pairs <= 1000, "pairs", self.pairs, "between 1 and 1000")
