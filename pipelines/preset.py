@@ -1,6 +1,6 @@
 """Writes a preset's values into params.yaml, leaving its comments and all other values as they are.
 
-python -m pipelines.preset paper     # or grnr, glcf, dadf, scl_vi
+python -m pipelines.preset paper     # or another file of presets/
 """
 
 import argparse

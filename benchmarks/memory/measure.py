@@ -104,7 +104,7 @@ def steps(train: TrainSettings, shape: EncoderShape, images: int) -> list[list[f
             if isinstance(phase, Train):
                 count = sum(one.numel() for one in phase.network.parameters())
                 live.most = live.now
-                phase.loss(in_16_bit(phase.network), groups, None)[TOTAL].backward()
+                phase.loss(in_16_bit(phase.network), groups, None, range(images))[TOTAL].backward()
                 slots = SLOTS * SLOT_BYTES * count
                 rows.append([count / MILLION, weights / GIB, slots / GIB, (live.most + slots) / GIB])
     return rows

@@ -116,7 +116,7 @@ def measure_step(encoder: Encoder, batch: int, peak_tflops: float) -> None:
             return phase.network(*inputs)
 
     def step() -> None:
-        train_step(phase.network, optimizer, lambda: phase.loss(forward, groups, None), 1e-4, phase.clip)
+        train_step(phase.network, optimizer, lambda: phase.loss(forward, groups, None, ()), 1e-4, phase.clip)
 
     with FlopCounterMode(display=False) as counted:
         step()

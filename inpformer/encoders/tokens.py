@@ -22,6 +22,13 @@ def token_wants(shape: EncoderShape, grid: int | None) -> Wants:
     return Wants(tuple(numbers[n * share : (n + 1) * share] for n in range(VIT_GROUPS)))
 
 
+def every_level(shape: EncoderShape) -> Wants:
+    """Each level of a pyramid on its own grid; of a ViT its blocks as the means of their first and second half."""
+    if shape.heads is not None:
+        return token_wants(shape, None)
+    return Wants(tuple((number,) for number in network_levels(shape)))
+
+
 def network_levels(shape: EncoderShape) -> tuple[int, ...]:
     """The numbers of the network's levels. Raises UserError where there is none."""
     numbers = shape.of_network

@@ -3,6 +3,7 @@
 from typing import Any
 
 from inpformer.config import require
+from inpformer.methods.ami_net import AMI_NET
 from inpformer.methods.dadf import DADF
 from inpformer.methods.glcf import GLCF
 from inpformer.methods.grnr import GRNR
@@ -11,6 +12,8 @@ from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
 from inpformer.methods.scl_vi import SCL_VI
+from inpformer.methods.st_mae import ST_MAE
+from inpformer.methods.tfa_net import TFA_NET
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -21,6 +24,9 @@ METHODS: dict[str, Method] = {
         GRNR,
         GLCF,
         DADF,
+        AMI_NET,
+        TFA_NET,
+        ST_MAE,
         SCL_VI,
     )
 }

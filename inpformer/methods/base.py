@@ -21,6 +21,9 @@ from inpformer.nn.tensors import load_exactly
 Groups = Sequence[Tensor]
 # The losses of a batch by name, scalars; what is minimised is called "total".
 Terms = dict[str, Tensor]
+# A number for each image of a batch, another one in each epoch. What training draws at random for an image follows from
+# it alone (`inpformer.nn.draws`), so that it is the same after an interruption, and on any number of workers.
+Seeds = Sequence[int]
 TOTAL = "total"
 
 
@@ -48,17 +51,18 @@ class Train:
     """A phase of gradient steps.
 
     `network` is what is trained, and what several workers wrap for its gradients. `loss` takes a function that runs it
-    (in 16 bit, if the loop says so), a batch of good images, and as many pictures with defects if the phase takes
-    `anomalies`, else None; `validate` does the same on held-out images, for `val_loss`, a mean over images. `rate` is
-    the learning rate of a step, by its number in the phase and the number of all steps. A gradient longer than `clip`
-    is shortened to it. Where `epochs` have fewer steps than `fewest_steps`, there are more of them.
+    (in 16 bit, if the loop says so), a batch of good images, as many pictures with defects if the phase takes
+    `anomalies`, else None, and the `Seeds` of the good images; `validate` does the same without seeds on held-out
+    images, for `val_loss`, a mean over images. `rate` is the learning rate of a step, by its number in the phase and
+    the number of all steps. A gradient longer than `clip` is shortened to it. Where `epochs` have fewer steps than
+    `fewest_steps`, there are more of them.
     """
 
     network: nn.Module
     epochs: int
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     rate: Callable[[int, int], float]
-    loss: Callable[[Callable[..., Any], Groups, Anomalies | None], Terms]
+    loss: Callable[[Callable[..., Any], Groups, Anomalies | None, Seeds], Terms]
     validate: Callable[[Callable[..., Any], Groups, Anomalies | None], Tensor]
     clip: float
     anomalies: bool = False

@@ -1,4 +1,4 @@
-"""Few tokens that stand for many: a uniform sample of a stream, thinned by farthest-point selection."""
+"""Few tokens that stand for many: a uniform sample of a stream, thinned to farthest points, or to typical ones."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,7 @@ from torch import Tensor
 MOST_CANDIDATES = 2**16
 # Of the farthest so many the next ones are chosen, and distances to so many chosen ones are computed together.
 FEW, CHOSEN_AT_A_TIME = 1024, 128
+MEDOID_ROUNDS = 10
 
 
 class Sample:
@@ -52,8 +53,25 @@ def farthest_points(tokens: Tensor, count: int) -> Tensor:
     Whoever is next is among the farthest few as long as none outside these can be farther, and distances only shrink:
     so several are chosen between two passes over all tokens.
     """
-    if count >= len(tokens):
-        return tokens
+    return tokens if count >= len(tokens) else tokens[_farthest(tokens, count)]
+
+
+def medoids(tokens: Tensor, count: int) -> Tensor:
+    """`count` of `tokens` [n, C], n at least, each in the middle of those that are nearest to it: k-means from farthest
+    points on, whose means are tokens.
+    """
+    chosen = _farthest(tokens, count)
+    for _ in range(MEDOID_ROUNDS):
+        nearest = torch.cdist(tokens, tokens[chosen]).argmin(dim=1)
+        for number in nearest.unique().tolist():
+            members = (nearest == number).nonzero()[:, 0]
+            own = tokens[members]
+            chosen[number] = members[(own - own.mean(dim=0)).square().sum(dim=1).argmin()]
+    return tokens[chosen]
+
+
+def _farthest(tokens: Tensor, count: int) -> Tensor:
+    """The numbers of farthest points, [count], at most n."""
     # Distances between long tokens that differ little would drown in rounding.
     centred = tokens - tokens.mean(dim=0)
     squares = centred.square().sum(dim=1)
@@ -67,7 +85,7 @@ def farthest_points(tokens: Tensor, count: int) -> Tensor:
         new = few[_among(distances.cpu(), between.cpu(), limit, count - len(chosen))]
         _draw_near(nearest, centred, squares, new)
         chosen = torch.cat([chosen, new])
-    return tokens[chosen]
+    return chosen
 
 
 def _draw_near(nearest: Tensor, centred: Tensor, squares: Tensor, new: Tensor) -> None:

@@ -1,12 +1,14 @@
-"""From distances on the token grid to the anomaly map and the image score (INP-Former, section 3.6)."""
+"""From what differs on a grid to the anomaly map, and from that to the image score."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from inpformer.images.frame import MAP_SIZE
+from inpformer.nn.precision import precise
 
 BLUR_SIZE, BLUR_SIGMA = 5, 4.0
+PRODUCT_SIGMA = 4.0  # pixels of the map
 TOP_FRACTION = 0.01
 
 
@@ -18,8 +20,35 @@ def image_scores(maps: Tensor) -> Tensor:
     return top.mean(dim=1).minimum(top[:, 0])
 
 
+def spread(maps: Tensor) -> Tensor:
+    """The standard deviation over each map's pixels: [B, H, W] gives [B]."""
+    return maps.flatten(1).std(dim=1, unbiased=False)
+
+
+def spread_scores(maps: Tensor) -> Tensor:
+    """The standard deviation over each map's pixels; its largest value where that is less, so that a score above the
+    threshold has a place on the map: [B, H, W] gives [B].
+    """
+    return spread(maps).minimum(maps.amax(dim=(1, 2)))
+
+
+def product_map(target: Tensor, rebuilt: Tensor) -> Tensor:
+    """Cells [B, S, S, C] to maps [B, 256, 256]: the product of both `differences`, each smoothed before (AMI-Net,
+    TFA-Net, ST-MAE).
+    """
+    both: Tensor = smoothed(differences(target, rebuilt).flatten(0, 1), PRODUCT_SIGMA).unflatten(0, (-1, 2))
+    return both[:, 0] * both[:, 1]
+
+
+def differences(target: Tensor, rebuilt: Tensor) -> Tensor:
+    """Cells [B, S, S, C] to [B, 2, 256, 256]: the mean squared difference over the channels, and 1 - the cosine."""
+    one, other = precise(target), precise(rebuilt)
+    both = torch.stack([(one - other).square().mean(dim=-1), 1 - F.cosine_similarity(one, other, dim=-1)], dim=1)
+    return F.interpolate(both, (MAP_SIZE, MAP_SIZE), mode="bilinear", align_corners=True)
+
+
 def to_map(distances: Tensor, image_size: int) -> Tensor:
-    """[B, G, N] on a square grid, to pixels, mean of the groups, to 256×256, blurred."""
+    """[B, G, N] on a square grid, to pixels, mean of the groups, to 256×256, blurred (INP-Former, section 3.6)."""
     side = round(distances.shape[-1] ** 0.5)
     grid = distances.unflatten(-1, (side, side))
     pixels = F.interpolate(grid, size=(image_size, image_size), mode="bilinear", align_corners=True)

@@ -35,6 +35,7 @@ CHECKPOINT_TENSORS, CHECKPOINT_PROGRESS = "checkpoint.safetensors", "progress.js
 # So many refused steps in a row mean that the run is lost, not that one batch was odd.
 MOST_REFUSED_STEPS = 20
 BATCHES_AHEAD = 2
+LARGEST_SEED = 2**62
 Row = dict[str, float]  # the numbers of an epoch
 
 
@@ -223,13 +224,13 @@ class TrainingLoop:
         order = torch.randperm(count, generator=generator).tolist()
         mine = share(size, self.rank, self.workers)
         good = (order[n * size : (n + 1) * size][mine] for n in range(steps))
+        seeds = torch.randint(LARGEST_SEED, (steps, size), generator=generator)[:, mine].tolist()
         bad = (numbers[mine] for numbers in islice(chunks(self._shuffled_anomalies(), size), steps))
         sums: dict[str, Tensor] = {}
         norms, rate, refused, refused_in_a_row = 0.0, 0.0, 0, 0
-        for groups, anomalies in self._with_anomalies(phase, "train", good, bad):
+        for (groups, anomalies), own in zip(self._with_anomalies(phase, "train", good, bad), seeds, strict=True):
             rate = phase.rate(self.progress.steps, steps * phase.epochs)
-            loss = partial(phase.loss, self._forward, groups, anomalies)
-
+            loss = partial(phase.loss, self._forward, groups, anomalies, own)
             weight = (mine.stop - mine.start) * self.workers / size
             step = train_step(self.wrapped, self.optimizer, loss, rate, phase.clip, weight)
             self.progress.steps += 1

@@ -1,5 +1,6 @@
 """What one training is worth: thresholds from the held-out good images, then the test images, judged once and kept."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +27,26 @@ from pipelines.evaluate.measure import Judged, Measurement
 from pipelines.evaluate.test_images import check_setting, judged_images
 from pipelines.gate.linked import Linked
 from pipelines.manifest.table import Row
-from pipelines.platform import files
+from pipelines.platform import files, provenance
 
-# That rate pixels: numpy lets them work side by side, each with 0.1 MB a replicate.
-THREADS = 4
+THREADS = 4  # that rate pixels side by side, each with 0.1 MB a replicate
 DETECTOR, NUMBERS, REPLICATES = "detector", "judgement.json", "replicates.npy"
 # A category's images: all of them, or the good ones and those of one kind of defect.
 Cell = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What all trainings are judged by: the promise that thresholds keep, and the draws of the replicates."""
+
+    promise: CalibrationSettings
+    draws: BootstrapSettings
+
+    def key(self, training: Training, linked: Linked) -> str:
+        """Names a judgement: equal for equal trainings, code, rules and near duplicates."""
+        rooms = ("inpformer", "pipelines/calibrate", "pipelines/evaluate", "pipelines/promote", "pipelines/compare")
+        identity = [training.key, provenance.source_digest(*rooms), asdict(self), linked.looked, linked.groups]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -62,9 +76,7 @@ class Judgement:
     detector: Path
 
 
-def judge(
-    training: Training, data: Data, promise: CalibrationSettings, draws: BootstrapSettings, folder: Path
-) -> Judgement:
+def judge(training: Training, data: Data, rules: Rules, folder: Path) -> Judgement:
     """Judges, and keeps all of it in `folder`.
 
     Raises UserError for an image that cannot be judged, or that the training has seen.
@@ -73,14 +85,14 @@ def judge(
     cells: dict[Cell, dict[str, Measured]] = {}
     said: list[Said] = []
     with judging(training.model) as here:
-        calibrated(here, data.manifest, data.linked, promise)
+        calibrated(here, data.manifest, data.linked, rules.promise)
         check_setting(here.detector, data.manifest)
         thresholds = here.detector.thresholds
         with tqdm(total=len(test), desc=training.name, unit="image", disable=None) as progress:
             stream = judged_images(data.manifest, here, test, progress)
             for number, (category, images) in enumerate(groupby(stream, lambda judged: judged.row.category)):
                 # Draws of its own for each category, the same for all that judge it.
-                seeded = replace(draws, seed=draws.seed + number)
+                seeded = replace(rules.draws, seed=rules.draws.seed + number)
                 found = _Category(category, data.rows[category], data.linked, thresholds[category], seeded)
                 with found:
                     for one in images:

@@ -5,16 +5,17 @@ from math import comb
 from inpformer.judging.settings import CalibrationSettings
 from inpformer.methods import find_method
 from inpformer.metrics.paired import replicates_needed
-from inpformer.metrics.settings import BootstrapSettings
 from pipelines.compare.comparison import Judgements, lines_of
 from pipelines.compare.data import Data
+from pipelines.compare.judgement import Rules
 from pipelines.gate.linked import numbered
 from pipelines.platform.params import read_section
 
 
-def notes_of(judgements: Judgements, data: Data, promise: CalibrationSettings, draws: BootstrapSettings) -> list[str]:
+def notes_of(judgements: Judgements, data: Data, rules: Rules) -> list[str]:
     """What was judged, by which promise, what intervals cover and what is corrected for."""
-    notes = [_images(data), _promise(judgements, promise), *_seeds(judgements)]
+    draws = rules.draws
+    notes = [_images(data), _promise(judgements, rules.promise), *_seeds(judgements)]
     notes += [
         "A part counts once, however many images show it, and so do copies and the near duplicates that the gate found."
         if data.linked.looked

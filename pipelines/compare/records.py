@@ -39,22 +39,17 @@ def nested_run(parent: Run, training: Training, earlier: Mapping[str, str]) -> R
     return Run.open(f"{parent.run_id}-{training.key}", training.name, params, tags)
 
 
-def log_training(run: Run, training: Training) -> None:
-    """The losses by epoch, and how long it took."""
+def log_training(run: Run, training: Training, judgement: Judgement) -> None:
+    """Ends the run of a training: its losses by epoch, how long it took, and what it is worth by category."""
     record = training.record
     run.log_epochs(record["history"])
-    run.log_metrics({"training_seconds": record["seconds"]})
-
-
-def log_judgement(run: Run, judgement: Judgement) -> None:
-    """Ends the run with what the training is worth, by category."""
     metrics = {
         f"{name}.{category}": one.value
         for (category, kind), cell in judgement.cells.items()
         if kind is None
         for name, one in cell.items()
     }
-    run.log_metrics(metrics)
+    run.log_metrics({**metrics, "training_seconds": record["seconds"]})
     run.end("FINISHED")
 
 

@@ -14,6 +14,9 @@ CHECKS = {
     "GRNR": "tests.golden.grnr",
     "GLCF": "tests.golden.glcf",
     "DADF": "tests.golden.dadf",
+    "AMI-Net": "tests.golden.ami_net",
+    "TFA-Net": "tests.golden.tfa_net",
+    "ST-MAE": "tests.golden.st_mae",
     "SCL-VI": "tests.golden.scl_vi",
 }
 

@@ -92,7 +92,7 @@ def _training(
     optimizer.param_groups[0].update(options)
     values, first = [], {}
     for number in range(steps):
-        terms = phase.loss(phase.network, groups, None)
+        terms = phase.loss(phase.network, groups, None, ())
         optimizer.zero_grad()
         terms[TOTAL].backward()
         if number == 0:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from inpformer.encoders.shapes import Level
-from inpformer.methods.glcf.losses import fused, losses, raw_maps, spread
+from inpformer.methods.glcf.losses import fused, losses, raw_maps
 from inpformer.methods.glcf.network import Estimates, GlcfNetwork
 from inpformer.methods.glcf.settings import GlcfSettings
+from inpformer.nn.maps import spread
 from tests.golden.row import EVALUATION, TRAINING, Row, row
 
 # The reference's names to ours, in this order.

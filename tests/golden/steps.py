@@ -49,6 +49,11 @@ def ours(golden: Mapping[str, Tensor], prefix: str, names: Names) -> dict[str, T
     return found
 
 
+def theirs(tensors: Mapping[str, Tensor], prefix: str, names: Names) -> dict[str, Tensor]:
+    """The counterpart of `ours`: `names` are patterns of our names and what stands for them."""
+    return {f"{prefix}{name}": tensor for name, tensor in ours(tensors, "", names).items()}
+
+
 def meaningful(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the keys' third of a bias: softmax does not see it, so its gradient, and Adam's step, is rounding."""
     return {

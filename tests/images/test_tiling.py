@@ -117,7 +117,7 @@ def test_a_defect_in_the_corner_of_a_3000_by_2000_image_is_found(encoder: Encode
     tokens = torch.cat(tiles)
     for step in range(80):
         batch = torch.randint(len(tokens), (16,), generator=torch.Generator().manual_seed(step))
-        loss = partial(train.loss, train.network, [tokens[batch]], None)
+        loss = partial(train.loss, train.network, [tokens[batch]], None, ())
         train_step(train.network, optimizer, loss, 1e-3, train.clip)
     detector = Detector(encoder, INP_FORMER, own, {ALL: model}, MULTI, {}, tiling)
     good = [float(detector.predict([surface(seed)], ["nut"]).scores[0]) for seed in range(2, 6)]

@@ -30,6 +30,7 @@ PYRAMID = EncoderShape((Level(8, 6), Level(4, 10)), heads=None)
 PICTURE = EncoderShape((Level(192, 3),), heads=None, picture=0)
 # Small values of the settings that a pyramid needs and a ViT has not.
 SHAPES = [(PYRAMID, {"grid": 4, "channels": 8}), (VIT, {"grid": None, "channels": None})]
+MAE = {"patch": 2, "width": 8, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2}
 # Methods that read the picture itself, not features of it.
 OF_PICTURES = ("scl_vi",)
 # Of each method, what makes it small enough for a test.
@@ -37,10 +38,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "inp_former": {"epochs": 1, "warmup": 1},
     "inp_former_pp": {"epochs": 1, "warmup": 1},
     "grnr": {"neighbours": 5},
+    "ami_net": {"patch": 2, "width": 8, "depth": 1, "heads": 2, "clusters": 3, "epochs": 1},
+    "tfa_net": MAE | {"references": 2},
+    "st_mae": MAE | {"splits": 2},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
     "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
     "scl_vi": {"width": 24, "dimension": 8, "pairs": 1, "strides": (64, 32), "bank": 50, "epochs": 1},
 }
+SEEDS = range(4)  # of the images of a batch
 every_method = pytest.mark.parametrize("name", METHODS)
 CASES = [(name, *case) for name in METHODS if name not in OF_PICTURES for case in SHAPES]
 CASES += [(name, PICTURE, {}) for name in OF_PICTURES]
@@ -89,7 +94,7 @@ def taught(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> Model:
         optimizer = phase.optimizer(phase.network.parameters())
         for batch in batches:
             optimizer.zero_grad()
-            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None)[TOTAL].backward()
+            phase.loss(phase.network, batch, defects(batch) if phase.anomalies else None, SEEDS)[TOTAL].backward()
             optimizer.step()
     return model.eval()
 
@@ -134,7 +139,7 @@ def test_a_training_knows_its_losses_and_learns(name: str, shape: EncoderShape, 
     for phase in model.phases():
         if isinstance(phase, Train):
             anomalies = defects(batch) if phase.anomalies else None
-            terms = phase.loss(phase.network, batch, anomalies)
+            terms = phase.loss(phase.network, batch, anomalies, SEEDS)
             assert TOTAL in terms
             assert METHODS[name].anomalies or not phase.anomalies
             assert {value.shape for value in terms.values()} == {torch.Size([])}

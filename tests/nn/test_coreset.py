@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from inpformer.nn import coreset
-from inpformer.nn.coreset import farthest_points, sample
+from inpformer.nn.coreset import farthest_points, medoids, sample
 
 
 def numbered(count: int) -> Tensor:
@@ -87,3 +87,15 @@ def test_all_tokens_are_the_farthest_of_so_many() -> None:
     tokens = torch.randn(10, 4)
     assert torch.equal(farthest_points(tokens, 10), tokens)
     assert torch.equal(farthest_points(tokens, 99), tokens)
+
+
+def test_medoids_are_in_the_middle_of_their_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    tokens = middles.repeat_interleave(30, dim=0) + torch.randn(90, 2, generator=generator)
+    found = medoids(tokens, 3)
+    for middle in middles:
+        distance = (tokens - middle).norm(dim=1)
+        assert int(((found - middle).norm(dim=1) < distance.sort().values[10]).sum()) == 1
+    assert len(medoids(tokens, 90).unique(dim=0)) == 90
+    assert medoids(torch.ones(4, 2), 2).tolist() == [[1.0, 1.0]] * 2  # all alike

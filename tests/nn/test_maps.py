@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inpformer.methods.inp_former.model import reconstruction_map, zero_shot_map
 from inpformer.methods.inp_former.network import Reconstruction
-from inpformer.nn.maps import image_scores, smoothed
+from inpformer.nn.maps import image_scores, product_map, smoothed, spread_scores
 
 SAME, ORTHOGONAL, OPPOSITE = (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)
 
@@ -101,3 +101,27 @@ def test_smoothing_is_scipys_for_maps_smaller_than_the_kernel_too(shape: tuple[i
     maps = np.random.default_rng(0).random((2, *shape))
     expected = np.stack([ndimage.gaussian_filter(one, sigma) for one in maps])
     np.testing.assert_allclose(smoothed(torch.from_numpy(maps), sigma), expected, rtol=1e-12)
+
+
+def test_a_spread_is_the_deviation_of_a_map_and_never_above_its_largest_value() -> None:
+    maps = torch.zeros(2, 256, 256)
+    maps[0, :64] = 8.0
+    maps[1, :64] = -8.0
+    assert spread_scores(maps).tolist() == pytest.approx([8 * (0.25 * 0.75) ** 0.5, 0.0])
+
+
+def test_a_product_map_is_high_where_both_length_and_direction_differ() -> None:
+    """Of one cell that is turned by 90°, one that is doubled, and others that are rebuilt."""
+    target = torch.zeros(2, 8, 8, 2)
+    target[..., 0] = 3.0
+    rebuilt = target.clone()
+    rebuilt[0, 2, 5] = torch.tensor([0.0, 3.0])
+    rebuilt[1, 2, 5] = torch.tensor([6.0, 0.0])
+    maps = product_map(target, rebuilt)
+    cell = np.zeros((8, 8))
+    cell[2, 5] = 1.0
+    places = np.arange(256) * 7 / 255
+    large = ndimage.map_coordinates(cell, np.meshgrid(places, places, indexing="ij"), order=1)
+    smooth = ndimage.gaussian_filter(large, 4.0)
+    np.testing.assert_allclose(maps[0], 9 * smooth**2, atol=1e-5)  # the mean of 9 and 9, and a cosine of 0
+    assert float(maps[1].abs().max()) < 1e-5

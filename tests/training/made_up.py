@@ -14,9 +14,10 @@ from inpformer import methods
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.features.masks import pack_masks
-from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.method import Method
 from inpformer.methods.modes import MULTI_CLASS
+from inpformer.nn.draws import Draws
 
 # Two levels of a convolutional encoder, 3×3 and 2×2 tokens.
 PYRAMID = EncoderShape((Level(3, 10), Level(2, 14)), None)
@@ -114,10 +115,11 @@ class Toy(Model):
         tokens = torch.cat([groups[0].flatten(0, 1) for groups in batches])
         self.mean.copy_(tokens.mean(dim=0) + torch.rand(()))
 
-    def _small(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
-        return {"total": network(groups[0] - self.mean).square().mean()}
+    def _small(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
+        noise = Draws(seeds, groups[0].device).normal(*groups[0].shape[1:])
+        return {"total": network(groups[0] - self.mean + noise).square().mean()}
 
-    def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _rebuilt(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         centred = groups[0] - self.mean
         assert (anomalies is not None) == self.settings.anomalies
         if anomalies is not None:

@@ -12,7 +12,7 @@ from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import patch_wants
 from inpformer.images.frame import MAP_SIZE
-from inpformer.methods.base import TOTAL, Anomalies, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import TOTAL, Anomalies, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.dadf.flow import Flows
 from inpformer.methods.dadf.losses import dimensions, energy_map, likelihood_map, squared_errors, surprises, worth
 from inpformer.methods.dadf.reconstruction import Rebuilt, Reconstruction
@@ -73,7 +73,9 @@ class Dadf(Model):
         """The largest value of each map."""
         return maps.amax(dim=(1, 2))
 
-    def _reconstruction_loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _reconstruction_loss(
+        self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds
+    ) -> Terms:
         sample, memory = squared_errors(network(*groups))
         return {TOTAL: sample + memory, "sample": sample, "memory": memory}
 
@@ -82,7 +84,9 @@ class Dadf(Model):
     ) -> Tensor:
         return torch.stack(squared_errors(network(*groups))).sum()
 
-    def _flow_loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _flow_loss(
+        self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds
+    ) -> Terms:
         """The gradient is that of the sum over all numbers of an image, its authors'; the values are a number's."""
         latents = network(*self._frozen(groups))
         nats, count = surprises(latents), dimensions(latents)

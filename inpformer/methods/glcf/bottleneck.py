@@ -6,11 +6,11 @@ Shapes: B images, n² places of the coarsest level, E channels.
 from collections.abc import Sequence
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from inpformer.encoders.shapes import Level
 from inpformer.nn.positions import sincos_positions
+from inpformer.nn.transformer import initialise, patch_convolution, transformer_blocks
 
 
 class SemanticBottleneck(nn.Module):
@@ -27,22 +27,20 @@ class SemanticBottleneck(nn.Module):
         factors = [level.side // last.side for level in levels]
         self.side = last.side
         self.embed = nn.ModuleList(
-            nn.Conv2d(level.channels, width, factor, factor) for level, factor in zip(levels, factors, strict=True)
+            patch_convolution(level.channels, width, factor) for level, factor in zip(levels, factors, strict=True)
         )
         self.semantic_token = nn.Parameter(torch.zeros(1, 1, width))
         self.place_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("positions", sincos_positions(last.side, width), persistent=False)
         self.positions: Tensor
-        self.blocks = _blocks(width, depths[0], heads[0])
+        self.blocks = transformer_blocks(width, depths[0], heads[0])
         self.norm = nn.LayerNorm(width)
         self.between = nn.Linear(width, width)
-        self.local_blocks = _blocks(width, depths[1], heads[1])
-        self.global_blocks = _blocks(width, depths[1], heads[1])
+        self.local_blocks = transformer_blocks(width, depths[1], heads[1])
+        self.global_blocks = transformer_blocks(width, depths[1], heads[1])
         self.last_norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, last.channels)
-        self.apply(_initialise)
-        for convolution in self.embed:
-            nn.init.xavier_uniform_(convolution.weight.view(width, -1))  # type: ignore[operator]
+        self.apply(initialise)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Levels, each [B, C, h, h], to the local and the global latent, each [B, C, n, n]."""
@@ -61,18 +59,8 @@ class SemanticBottleneck(nn.Module):
         return grid
 
 
-def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
-    return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
-
-
 def _through(blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
     """Each block has a skip around it besides its own two, as its authors' have."""
     for block in blocks:
         tokens = block(tokens) + tokens
     return tokens
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)

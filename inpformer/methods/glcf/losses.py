@@ -49,8 +49,3 @@ def fused(maps: Tensor, mean: Tensor, std: Tensor, weights: Tensor) -> Tensor:
     """The weighted sum of standardised maps: [B, 2, levels, H, W], and [2, levels] each, give [B, H, W]."""
     standard = (maps - mean[..., None, None]) / std[..., None, None]
     return (weights[..., None, None] * standard).sum(dim=(1, 2))
-
-
-def spread(maps: Tensor) -> Tensor:
-    """The standard deviation over each map's pixels, its image score: [B, H, W] gives [B]."""
-    return maps.flatten(1).std(dim=1, unbiased=False)

@@ -15,10 +15,11 @@ from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import token_wants
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms, Train
-from inpformer.methods.glcf.losses import fused, losses, raw_maps, spread
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
+from inpformer.methods.glcf.losses import fused, losses, raw_maps
 from inpformer.methods.glcf.network import GlcfNetwork
 from inpformer.methods.glcf.settings import MOST_SCALES, GlcfSettings
+from inpformer.nn.maps import spread_scores
 
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
 LATER = 300 / 501  # of a training, from where the learning rate is a tenth
@@ -86,12 +87,10 @@ class Glcf(Model):
         return fused(raw_maps(self.network(*groups), MAP_SIZE), self.mean, self.std, self.weights)
 
     def scores(self, maps: Tensor) -> Tensor:
-        """The standard deviation of each map; its largest value where that is less, so that a score above the threshold
-        has a place on the map.
-        """
-        return spread(maps).minimum(maps.amax(dim=(1, 2)))
+        """The standard deviation of each map, at most its largest value."""
+        return spread_scores(maps)
 
-    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         local, whole, expected = losses(network(*groups))
         return {TOTAL: local + whole + expected, "local": local, "global": whole, "global_estimate": expected}
 

@@ -13,7 +13,7 @@ from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.encoders.tokens import projected_channels, token_wants
 from inpformer.errors import UserError
-from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.inp_former.losses import (
     coherence_loss,
     distance_maps,
@@ -172,7 +172,7 @@ class InpFormer(Model):
         assert self.projection is not None
         self.projection.fit(self._stacked(groups) for groups in batches)
 
-    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         found = losses(network(self.target(groups)), self.settings.losses)
         return {"total": found.total, "soft_mining": found.soft_mining, "coherence": found.coherence}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms
 from inpformer.methods.inp_former.losses import coherence_loss, distance_maps
 from inpformer.methods.inp_former.losses import reconstruction_loss as cosine_loss
 from inpformer.methods.inp_former.model import InpFormer, zero_shot_map
@@ -141,16 +141,20 @@ class InpFormerPlus(InpFormer):
             raise UserError("there are no training features to measure: add training images.")
         self.unit.fill_((squares / count) ** 0.5)
 
-    def _network_loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _network_loss(
+        self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds
+    ) -> Terms:
         return self._network_terms(network(self.target(groups)))
 
-    def _head_loss(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _head_loss(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
         assert anomalies is not None
         residuals = rebuilt_residual(self.network, self.target(anomalies.groups), self.unit)
         dice = dice_loss(probabilities(head(residuals)), anomalies.masks)
         return {TOTAL: dice, DICE: dice}
 
-    def _joint_loss(self, joint: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
+    def _joint_loss(
+        self, joint: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds
+    ) -> Terms:
         assert anomalies is not None
         output, logits = joint(self.target(groups), self.target(anomalies.groups), self.unit)
         terms, dice = self._network_terms(output), dice_loss(probabilities(logits), anomalies.masks)
@@ -177,7 +181,7 @@ class InpFormerPlus(InpFormer):
         return loss
 
     def _validate_head(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
-        return self._head_loss(head, groups, anomalies)[DICE]
+        return self._head_loss(head, groups, anomalies, ())[DICE]
 
     def _validate_both(self, joint: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
         weight = self.settings.losses.residual_weight

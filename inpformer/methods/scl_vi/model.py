@@ -15,7 +15,7 @@ from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import picture_level
 from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Terms, Train
+from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.scl_vi.affinity import affinity, spread_out
 from inpformer.methods.scl_vi.network import SclViNetwork
 from inpformer.methods.scl_vi.pairs import draw_pairs, fewest_pixels, picture_seeds
@@ -26,7 +26,6 @@ from inpformer.nn.precision import precise
 from inpformer.nn.tensors import part_of
 
 SCALE = 255
-VALIDATION = 0  # the seed of the pairs of held-out images: the same in each epoch
 PATCHES_AT_A_TIME = 128  # of a picture, through the network
 
 
@@ -136,15 +135,13 @@ class SclVi(Model):
             raise UserError("there are no training images to learn from: add some.")
         self.mean.copy_(total / count)
 
-    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Terms:
-        # The loop sets torch's seed at the beginning of each epoch.
-        return self._terms(network, groups, torch.initial_seed())
+    def _loss(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds) -> Terms:
+        return self._terms(network, groups, seeds)
 
     def _validate(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
-        return self._terms(network, groups, VALIDATION)[TOTAL]
+        return self._terms(network, groups, picture_seeds(groups[0]))[TOTAL]
 
-    def _terms(self, network: Callable[..., Any], groups: Groups, seed: int) -> Terms:
-        seeds = picture_seeds(groups[0], seed)
+    def _terms(self, network: Callable[..., Any], groups: Groups, seeds: Seeds) -> Terms:
         drawn = draw_pairs(self._pictures(groups), (LARGE, SMALL), self.settings.pairs, seeds)
         found = network(*((one.puzzle, one.coinciding) for one in drawn))
         terms: Terms = {}

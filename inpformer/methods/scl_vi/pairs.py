@@ -1,10 +1,12 @@
 """The pairs of patches that SCL-VI learns from, drawn from pictures.
 
-What is drawn of a picture follows from the epoch and the picture itself, whatever batch it is in: so it is the same
-after an interruption, and however many workers share a batch. Shapes: n pairs, patches of K pixels, pictures of S.
+What is drawn of a picture follows from its seed alone, whatever batch it is in.
+
+Shapes: n pairs, patches of K pixels, pictures of S.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,12 +34,12 @@ def fewest_pixels(size: int) -> int:
     return 3 * size - 2
 
 
-def picture_seeds(values: Tensor, seed: int) -> list[int]:
-    """For each picture, values [B, ...] from 0 to 255, a number that follows from all of them and `seed`."""
-    return [zlib.crc32(one.numpy().tobytes(), seed & 0xFFFFFFFF) for one in values.to("cpu", torch.uint8)]
+def picture_seeds(values: Tensor) -> list[int]:
+    """For each picture, values [B, ...] from 0 to 255, a number that follows from them alone."""
+    return [zlib.crc32(one.numpy().tobytes()) for one in values.to("cpu", torch.uint8)]
 
 
-def draw_pairs(pictures: Tensor, sizes: tuple[int, ...], count: int, seeds: list[int]) -> list[Pairs]:
+def draw_pairs(pictures: Tensor, sizes: tuple[int, ...], count: int, seeds: Sequence[int]) -> list[Pairs]:
     """Of pictures [B, 3, S, S], `count` pairs of each kind a picture and size; `seeds` [B] are the pictures'."""
     drawn: list[list[Pairs]] = [[] for _ in sizes]
     for picture, seed in zip(pictures, seeds, strict=True):

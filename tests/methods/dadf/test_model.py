@@ -98,7 +98,7 @@ def test_permutations_are_drawn_with_the_seed_and_saved() -> None:
 def test_flows_are_trained_alone_by_their_authors_loss_which_reads_as_a_number_s() -> None:
     model, groups = made(), noise(3)
     _, phase = trainings(model)
-    phase.loss(phase.network, groups, None)["total"].backward()
+    phase.loss(phase.network, groups, None, ())["total"].backward()
     assert all(one.grad is None for one in model.reconstruction.parameters())
     found = {name: one.grad.clone() for name, one in model.flows.named_parameters() if one.grad is not None}
     model.flows.zero_grad()
@@ -108,7 +108,7 @@ def test_flows_are_trained_alone_by_their_authors_loss_which_reads_as_a_number_s
     for name, parameter in model.flows.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad)
     numbers = torch.tensor([3 * 5 * 36, 3 * 9 * 4])
-    terms = {name: one.detach() for name, one in phase.loss(phase.network, groups, None).items()}
+    terms = {name: one.detach() for name, one in phase.loss(phase.network, groups, None, ()).items()}
     torch.testing.assert_close(terms["total"], nats.sum() / numbers.sum())
     torch.testing.assert_close(torch.stack([terms["flow_0"], terms["flow_1"]]), nats / numbers)
     torch.testing.assert_close(phase.validate(phase.network, groups, None).detach(), terms["total"])
@@ -121,13 +121,13 @@ def test_workers_with_uneven_shares_compute_the_step_of_one(number: int) -> None
     shares = [share(5, rank, 3) for rank in range(3)]
     mean: dict[str, float] = {}
     for mine in shares:  # DistributedDataParallel takes the mean of what workers add up here
-        terms = phase.loss(phase.network, [group[mine] for group in groups], None)
+        terms = phase.loss(phase.network, [group[mine] for group in groups], None, ())
         weight = (mine.stop - mine.start) / 5
         (weight * terms["total"]).backward()
         mean = {name: mean.get(name, 0.0) + weight * float(one.detach()) for name, one in terms.items()}
     shared = {name: one.grad.clone() for name, one in phase.network.named_parameters() if one.grad is not None}
     phase.network.zero_grad()
-    alone = phase.loss(phase.network, groups, None)
+    alone = phase.loss(phase.network, groups, None, ())
     alone["total"].backward()
     assert mean == pytest.approx({name: float(one.detach()) for name, one in alone.items()}, rel=1e-5)
     for name, one in phase.network.named_parameters():

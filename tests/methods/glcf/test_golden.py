@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from inpformer.encoders.shapes import Level
-from inpformer.methods.glcf.losses import fused, losses, raw_maps, spread
+from inpformer.methods.glcf.losses import fused, losses, raw_maps
 from inpformer.methods.glcf.network import GlcfNetwork
+from inpformer.nn.maps import spread
 from tests.golden.check import compare
 from tests.golden.glcf import our_name
 

@@ -113,17 +113,10 @@ def test_images_that_are_all_alike_do_not_make_maps_that_are_not_finite() -> Non
     assert torch.isfinite(model.maps(groups, 64, zero_shot=False)).all()
 
 
-def test_the_score_is_the_deviation_of_a_map_and_never_above_its_largest_value() -> None:
-    maps = torch.zeros(2, 256, 256)
-    maps[0, :64] = 8.0
-    maps[1, :64] = -8.0
-    assert made().scores(maps).tolist() == pytest.approx([8 * (0.25 * 0.75) ** 0.5, 0.0])
-
-
 def test_the_global_decoder_learns_from_what_is_expected_of_it() -> None:
     model = made().train()
     (phase,) = (one for one in model.phases() if isinstance(one, Train))
-    terms = phase.loss(phase.network, noise(3), None)
+    terms = phase.loss(phase.network, noise(3), None, ())
     named = {name: float(term.detach()) for name, term in terms.items()}
     assert named.pop("total") == pytest.approx(sum(named.values()))
     assert set(named) == {"local", "global", "global_estimate"}

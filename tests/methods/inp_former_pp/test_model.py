@@ -77,7 +77,7 @@ def test_a_joint_step_is_the_sum_of_the_terms(settings: InpFormerPlusSettings, s
     masks = torch.zeros(4, 256, 256)
     masks[:, :100] = 1
     batch = Anomalies(groups(settings, shape, seed=1), masks)
-    terms = phase.loss(phase.network, groups(settings, shape), batch)
+    terms = phase.loss(phase.network, groups(settings, shape), batch, ())
     assert list(terms) == ["total", "soft_mining", "coherence", "dice"]
     expected = terms["soft_mining"] + 0.3 * terms["coherence"] + 2 * terms["dice"]
     torch.testing.assert_close(terms["total"], expected)
@@ -85,7 +85,7 @@ def test_a_joint_step_is_the_sum_of_the_terms(settings: InpFormerPlusSettings, s
     terms["total"].backward()
     with_them = [p.grad.clone() for p in model.network.parameters() if p.grad is not None]
     model.zero_grad()
-    (terms_without := phase.loss(phase.network, groups(settings, shape), Anomalies(batch.groups, 1 - masks)))
+    (terms_without := phase.loss(phase.network, groups(settings, shape), Anomalies(batch.groups, 1 - masks), ()))
     terms_without["total"].backward()
     without = [p.grad for p in model.network.parameters() if p.grad is not None]
     for one, other in zip(with_them, without, strict=True):
@@ -160,7 +160,7 @@ def test_alone_the_head_is_put_on_a_trained_inp_former(memory: MemorySettings | 
             continue
         optimizer = phase.optimizer(phase.network.parameters())
         masks = torch.ones(4, 256, 256)
-        loss = phase.loss(phase.network, groups(settings, PYRAMID), Anomalies(groups(settings, PYRAMID, 1), masks))
+        loss = phase.loss(phase.network, groups(settings, PYRAMID), Anomalies(groups(settings, PYRAMID, 1), masks), ())
         loss["total"].backward()
         optimizer.step()
     kept: dict[str, Tensor] = model.state_dict()
