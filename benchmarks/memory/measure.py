@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from inpformer.config import build
-from inpformer.encoders.pyramid import PyramidEncoder
+from inpformer.encoders.encoder import UNSCALED
+from inpformer.encoders.pyramid import Picture, PyramidEncoder
 from inpformer.encoders.settings import PICTURE, EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
@@ -57,9 +58,7 @@ class Live(TorchDispatchMode):
 
 
 def run(preset: str, batch: int | None) -> None:
-    """Prints a table. Raises UserError for a preset that there is not, whose encoder has no pyramid, or whose method
-    reads the picture itself.
-    """
+    """Prints a table. Raises UserError for a preset that there is not, or whose encoder has no pyramid."""
     file = PRESETS / f"{preset}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(one.stem for one in PRESETS.glob("*.yaml")))
@@ -81,13 +80,14 @@ def pyramid(settings: EncoderSettings, preset: str) -> EncoderShape:
     """The levels of the encoder, without its weights."""
     if settings.levels is None:
         raise UserError(f"the encoder of the preset {preset} is a ViT: choose one of a convolutional encoder.")
-    if PICTURE in settings.levels:
-        raise UserError(f"the method of the preset {preset} reads pictures, and here are none: choose another.")
     with torch.device("meta"):
         probe: Any = timm.create_model(settings.name, features_only=True, pretrained=False)
-        indices = [probe.feature_info.reduction().index(stride) for stride in settings.levels]
+        strides = probe.feature_info.reduction()
+        indices = [strides.index(stride) for stride in settings.levels if stride != PICTURE]
         network: Any = timm.create_model(settings.name, features_only=True, pretrained=False, out_indices=indices)
-        return EncoderShape(PyramidEncoder(network, settings.crop).levels, None)
+        place = settings.levels.index(PICTURE) if PICTURE in settings.levels else None
+        encoder = PyramidEncoder(network, settings.crop, Picture(*UNSCALED), place)
+        return EncoderShape(encoder.levels, None, encoder.picture)
 
 
 def steps(train: TrainSettings, shape: EncoderShape, images: int) -> list[list[float]]:
