@@ -134,9 +134,10 @@ def untrained(encoder: Encoder, seed: int = 0, method: Method = INP_FORMER, own:
     torch.manual_seed(seed)
     model = method.make(own, encoder.shape)
     noise = [torch.randn(16, level.tokens, level.channels) for level in encoder.shape.levels]
-    for phase in model.eval().phases():
-        if isinstance(phase, Fit):
-            phase.fit([method.wants(own, encoder.shape).of(noise)])
+    with torch.no_grad():
+        for phase in model.eval().phases():
+            if isinstance(phase, Fit):
+                phase.fit([method.wants(own, encoder.shape).of(noise)])
     return model
 
 

@@ -132,9 +132,10 @@ def model(method: Method, own: Any, encoder: Encoder, seed: int) -> Model:
     torch.manual_seed(seed)
     made = method.make(own, encoder.shape)
     noise = [torch.randn(NOISE_IMAGES, level.tokens, level.channels) for level in encoder.shape.levels]
-    for phase in made.phases():
-        if isinstance(phase, Fit):
-            phase.fit([method.wants(own, encoder.shape).of(noise)])
+    with torch.no_grad():
+        for phase in made.eval().phases():
+            if isinstance(phase, Fit):
+                phase.fit([method.wants(own, encoder.shape).of(noise)])
     return made
 
 

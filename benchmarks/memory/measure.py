@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from inpformer.config import build
-from inpformer.encoders.pyramid import PyramidEncoder
-from inpformer.encoders.settings import EncoderSettings
+from inpformer.encoders.encoder import UNSCALED
+from inpformer.encoders.pyramid import Picture, PyramidEncoder
+from inpformer.encoders.settings import PICTURE, EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.methods.base import TOTAL, Train
@@ -81,9 +82,12 @@ def pyramid(settings: EncoderSettings, preset: str) -> EncoderShape:
         raise UserError(f"the encoder of the preset {preset} is a ViT: choose one of a convolutional encoder.")
     with torch.device("meta"):
         probe: Any = timm.create_model(settings.name, features_only=True, pretrained=False)
-        indices = [probe.feature_info.reduction().index(stride) for stride in settings.levels]
+        strides = probe.feature_info.reduction()
+        indices = [strides.index(stride) for stride in settings.levels if stride != PICTURE]
         network: Any = timm.create_model(settings.name, features_only=True, pretrained=False, out_indices=indices)
-        return EncoderShape(PyramidEncoder(network, settings.crop).levels, None)
+        place = settings.levels.index(PICTURE) if PICTURE in settings.levels else None
+        encoder = PyramidEncoder(network, settings.crop, Picture(*UNSCALED), place)
+        return EncoderShape(encoder.levels, None, encoder.picture)
 
 
 def steps(train: TrainSettings, shape: EncoderShape, images: int) -> list[list[float]]:

@@ -1,6 +1,5 @@
-"""The process that `benchmarks.serving.peer` starts: python -m benchmarks.serving.litserver FOLDER PORT."""
+"""The process that `benchmarks.serving.peer` starts."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +14,14 @@ from inpformer.judging.detector import Detector
 class Inspector(litserve.LitAPI):  # type: ignore[misc]
     """The bare loop's picture, one at a time."""
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
     def setup(self, device: str) -> None:
         """Loads the detector in the process that judges."""
         torch.set_num_threads(1)
-        self.detector = Detector.load(Path(sys.argv[1]))
+        self.detector = Detector.load(self.folder)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="application/octet-stream")]) -> bytes:
         """An image file."""
@@ -33,6 +36,7 @@ class Inspector(litserve.LitAPI):  # type: ignore[misc]
         return {"score": score, "model_version": 1}
 
 
-if __name__ == "__main__":
-    server = litserve.LitServer(Inspector(), accelerator="cpu", timeout=120)
-    server.run(host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False, log_level="warning")
+def serve(folder: Path, port: int) -> None:
+    """Until it is stopped."""
+    server = litserve.LitServer(Inspector(folder), accelerator="cpu", timeout=120)
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")

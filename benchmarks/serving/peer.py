@@ -31,9 +31,9 @@ def served_by_peer(folder: Path) -> Iterator[str]:
     """The address of LitServe on the detector in `folder`."""
     port = free_port()
     began = time.perf_counter()
-    service = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.serving.litserver", str(folder), str(port)], start_new_session=True
-    )
+    serving = "from pathlib import Path; from benchmarks.serving.litserver import serve; "
+    code = f"{serving}serve(Path({str(folder)!r}), {port})"
+    service = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
         while not _is_ready(port):
             if service.poll() is not None or time.perf_counter() > began + READY_SECONDS:

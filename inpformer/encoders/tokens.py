@@ -65,7 +65,7 @@ def patch_wants(shape: EncoderShape) -> Wants:
     """All levels of a pyramid's network, the finest first, each on its own grid, which patches cut into the places of
     the coarsest; of a ViT the two halves of its blocks.
 
-    Raises UserError where patches do not fit a grid.
+    Raises UserError where patches do not fit a grid, and where there is no network.
     """
     if shape.heads is not None:
         return token_wants(shape, None)

@@ -93,12 +93,12 @@ def judge(training: Training, data: Data, rules: Rules, folder: Path) -> Judgeme
             for number, (category, images) in enumerate(groupby(stream, lambda judged: judged.row.category)):
                 # Draws of its own for each category, the same for all that judge it.
                 seeded = replace(rules.draws, seed=rules.draws.seed + number)
-                found = _Category(category, data.rows[category], data.linked, thresholds[category], seeded)
-                with found:
+                limit = thresholds[category]
+                with CategoryMeasurement(category, data.rows[category], data.linked, limit, seeded) as measurement:
                     for one in images:
-                        said.append(_said(one, thresholds[category]))
-                        found.add(one)
-                    cells |= found.result()
+                        said.append(_said(one, limit))
+                        measurement.add(one)
+                    cells |= measurement.result()
         with files.written_whole(folder) as temporary:
             temporary.mkdir(parents=True)
             here.detector.save(temporary / DETECTOR)
@@ -107,7 +107,7 @@ def judge(training: Training, data: Data, rules: Rules, folder: Path) -> Judgeme
     return read_judgement(folder)
 
 
-class _Category:
+class CategoryMeasurement:
     """Measures a category's images, and those of each kind of defect with the good ones. A context manager."""
 
     def __init__(
@@ -116,13 +116,14 @@ class _Category:
         self._category, self._linked, self._threshold, self._draws = category, linked, threshold, draws
         self._kinds = kinds_of(rows, linked)
         self._open = ExitStack()
+        saturated = any(row.saturations for row in rows)
         self._measuring = {
-            kind: self._open.enter_context(Measurement(draws, linked, smooth=True))
+            kind: self._open.enter_context(Measurement(draws, linked, smooth=True, saturated=saturated))
             for kind in (None, *(self._kinds if len(self._kinds) > 1 else ()))
         }
         self._masked: dict[str | None, list[bool]] = {kind: [] for kind in self._measuring}
 
-    def __enter__(self) -> "_Category":
+    def __enter__(self) -> "CategoryMeasurement":
         return self
 
     def __exit__(self, *error: object) -> None:

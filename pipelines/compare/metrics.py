@@ -32,6 +32,7 @@ METRICS = (
     Metric("image_auroc", "image AUROC"),
     Metric("pixel_ap", "P-AP", masks=True),
     Metric("aupro", "AUPRO", masks=True),
+    Metric("spro", "sPRO", masks=True),
 )
 
 

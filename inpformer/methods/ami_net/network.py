@@ -30,15 +30,20 @@ class NetworkShape:
 
 @dataclass(frozen=True)
 class Rebuilding:
-    """One pass: `target` and `rebuilt` [B, N, p²·C]; `centres` [B, K, E] and how far the tokens are from them,
-    `distances` [B, N, K]; which tokens were `hidden` [B, N].
+    """One pass: `target` and `rebuilt` [B, N, p²·C]; `tokens` [B, N, E] and the `centres` [B, K, E] of their clusters;
+    which tokens were `hidden` [B, N].
     """
 
     target: Tensor
     rebuilt: Tensor
+    tokens: Tensor
     centres: Tensor
-    distances: Tensor
     hidden: Tensor
+
+    @property
+    def distances(self) -> Tensor:
+        """How far each token is from each centre: [B, N, K]."""
+        return distances(self.tokens, self.centres)
 
 
 class AmiNetwork(nn.Module):
@@ -63,17 +68,21 @@ class AmiNetwork(nn.Module):
         """`grid` [B, C, S, S]. `hidden` [B, N] are the tokens to mask, where None those unlike the image's clusters.
         `noise` [B, 2, N, E] disturbs the tokens, those of the clusters and those that are read.
         """
-        plain = self.cluster_embed(grid).flatten(2).transpose(1, 2)
-        centres = self.clusters(self._disturbed(plain, noise, 0) + self.positions)
-        found = distances(plain + self.positions, centres)
+        tokens = self.cluster_embed(grid).flatten(2).transpose(1, 2)
+        centres = self.clusters(self._disturbed(tokens, noise, 0) + self.positions)
+        tokens = tokens + self.positions
         if hidden is None:
-            hidden = unlike(found, self.deviations)
-        tokens = self.embed(grid).flatten(2).transpose(1, 2)
+            hidden = unlike(distances(tokens, centres), self.deviations)
+        rebuilt = self._rebuilt(self.embed(grid).flatten(2).transpose(1, 2), hidden, noise)
+        return Rebuilding(patchify(grid, self.patch), rebuilt, tokens, centres, hidden)
+
+    def _rebuilt(self, tokens: Tensor, hidden: Tensor, noise: Tensor | None) -> Tensor:
         tokens = torch.where(hidden[:, :, None], self.mask_token.to(tokens), tokens)
         tokens = self._disturbed(tokens, noise, 1) + self.positions
         for block in self.blocks:
             tokens = block(tokens)
-        return Rebuilding(patchify(grid, self.patch), self.out(self.norm(tokens)), centres, found, hidden)
+        rebuilt: Tensor = self.out(self.norm(tokens))
+        return rebuilt
 
     def _disturbed(self, tokens: Tensor, noise: Tensor | None, number: int) -> Tensor:
         """By noise in proportion to each token's length: a mask token of zeros stays."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpformer.methods.scl_vi.settings import SMALL, THIRD
+from inpformer.methods.scl_vi.settings import NARROWEST, SMALL
 
 RELATIONS = 12  # how two patches of a 3 × 3 neighbourhood may lie
 HIDDEN = 128  # channels of the layers above the patch's network
@@ -34,7 +34,7 @@ class PatchEncoder(nn.Module):
 
     def __init__(self, width: int, dimension: int) -> None:
         super().__init__()
-        first, second, third, last = (width * share // THIRD for share in (24, 64, 96, 32))
+        first, second, third, last = (width * share // NARROWEST for share in (24, 64, 96, 32))
         self.layers = nn.Sequential(
             *_normalised(3, first, 5),
             nn.ReLU(),

@@ -8,6 +8,7 @@ Shapes: n pairs, patches of K pixels, pictures of S.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 # The twelve ways in which the second of two patches of a 3 × 3 neighbourhood may lie to the first, as (rows, columns).
 OFFSETS = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 1), (1, -1), (1, 2), (1, -2), (2, 1), (2, -1), (2, 2), (2, -2))
 CELLS = 3  # a side
+Cell = tuple[int, int]  # row and column
 NOISE = 0.02  # in units of a picture's full scale
 SHIFT = 32  # patches that nearly coincide are at most the SHIFT-th part of their side apart
 
@@ -74,7 +76,7 @@ def puzzle_corners(side: int, size: int, count: int, generator: torch.Generator)
         return torch.randint(low, high + 1, (count, *shape), device=generator.device, generator=generator)
 
     relations = whole(0, len(OFFSETS) - 1)
-    cells = _pairs_of_cells(generator.device)
+    cells = torch.tensor(_pairs_of_cells(), device=generator.device)
     chosen = cells[relations, whole(0, cells.shape[1] - 1)] - 1  # [n, 2, 2], from the middle
     margin = size - 1
     middle = whole(margin, side - size - margin, 1, 2)
@@ -99,16 +101,17 @@ def coinciding_corners(side: int, size: int, count: int, generator: torch.Genera
     return torch.stack([first, first + shift], dim=1)
 
 
-def _pairs_of_cells(device: torch.device) -> Tensor:
-    """For each relation the pairs of cells that lie so: [12, 12, 2, (row, column)]. They are one to six, each of which
-    divides twelve, so each pair is there equally often.
+@cache
+def _pairs_of_cells() -> list[list[tuple[Cell, Cell]]]:
+    """For each relation twelve pairs of cells that lie so. There are one to six, which divide twelve: each of them is
+    there equally often.
     """
     cells = [(row, column) for row in range(CELLS) for column in range(CELLS)]
     table = []
     for down, right in OFFSETS:
         found = [(a, b) for a in cells for b in cells if (b[0] - a[0], b[1] - a[1]) == (down, right)]
         table.append(found * (len(OFFSETS) // len(found)))
-    return torch.tensor(table, device=device)
+    return table
 
 
 def _cut(picture: Tensor, corners: Tensor, size: int) -> Tensor:

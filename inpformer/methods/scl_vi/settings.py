@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from inpformer.config import require
+from inpformer.methods.checks import require_training
 
 # k, λ and the learning rate.
 SPACE: dict[str, dict[str, Any]] = {
@@ -12,9 +13,8 @@ SPACE: dict[str, dict[str, Any]] = {
     "lr": {"low": 0.00003, "high": 0.001, "log": True},
 }
 
-MOST_STEPS = 10**9
 LARGE, SMALL = 64, 32  # pixels of a patch: the smaller is what the network sees, the larger four of these
-THIRD = 24  # the narrowest network: all its layers have whole groups of 8 channels
+NARROWEST = 24  # first layer: it and its multiples give every layer whole groups of 8 channels
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class SclViSettings:
     lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        fitting = 0 < self.width <= 960 and self.width % THIRD == 0
-        require(fitting, "width", self.width, f"a multiple of {THIRD} up to 960, e.g. 96, the paper's")
+        fitting = 0 < self.width <= 960 and self.width % NARROWEST == 0
+        require(fitting, "width", self.width, f"a multiple of {NARROWEST} up to 960, e.g. 96, the paper's")
         fitting = 0 < self.dimension <= 1024 and self.dimension % 8 == 0
         require(fitting, "dimension", self.dimension, "a multiple of 8 up to 1024, e.g. 64, the paper's")
         require(1 <= self.pairs <= 1000, "pairs", self.pairs, "between 1 and 1000")
@@ -54,6 +54,4 @@ class SclViSettings:
         require(fitting, "strides", list(self.strides), right)
         require(1 <= self.neighbours <= 100, "neighbours", self.neighbours, "between 1 and 100 (the paper's k is 5)")
         require(1 <= self.bank <= 2**20, "bank", self.bank, f"between 1 and {2**20}")
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
-        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
+        require_training(self.epochs, self.fewest_steps, self.lr)
