@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from inpformer.nn.patches import cells
 from inpformer.nn.transformer import patch_convolution
 
 
@@ -38,7 +39,7 @@ class LevelEmbedding(nn.Module):
 
 
 class LevelPrediction(nn.Module):
-    """The way back: a linear layer a level, from a token to all places of its patch."""
+    """The way back: a linear layer a level, from a token to all places of its patch, row by row, channels together."""
 
     def __init__(self, channels: Sequence[int], patches: Sequence[int], width: int) -> None:
         """As `LevelEmbedding`."""
@@ -50,12 +51,5 @@ class LevelPrediction(nn.Module):
 
     def forward(self, tokens: Tensor) -> list[Tensor]:
         """[B, N, width] to [B, C, h, h] each."""
-        return [spread_out(level(tokens), patch) for level, patch in zip(self.levels, self.patches, strict=True)]
-
-
-def spread_out(tokens: Tensor, patch: int) -> Tensor:
-    """[B, N, patch²·C], a token's numbers by (row in the patch, column, channel), to [B, C, n·patch, n·patch]."""
-    side = round(tokens.shape[1] ** 0.5)
-    parts = tokens.unflatten(2, (patch, patch, -1)).unflatten(1, (side, side))  # [B, n, n, p, p, C]
-    grid: Tensor = parts.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-    return grid
+        found = [cells(level(tokens), patch) for level, patch in zip(self.levels, self.patches, strict=True)]
+        return [grid.permute(0, 3, 1, 2) for grid in found]

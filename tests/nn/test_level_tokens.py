@@ -2,18 +2,22 @@
 
 import torch
 
-from inpformer.nn.level_tokens import LevelEmbedding, spread_out, to_grid, to_tokens
+from inpformer.nn.level_tokens import LevelEmbedding, LevelPrediction, to_grid, to_tokens
 
 
-def test_a_token_is_spread_over_its_patch_by_row_column_and_channel() -> None:
-    grid = torch.arange(2 * 3 * 6 * 6).view(2, 3, 6, 6)
-    tokens = [
+def test_a_token_tells_all_places_of_its_patch() -> None:
+    predict = LevelPrediction([3], [2], width=12)
+    (linear,) = predict.levels
+    assert isinstance(linear, torch.nn.Linear)
+    linear.weight.data, linear.bias.data = torch.eye(12), torch.zeros(12)
+    grid = torch.randn(2, 3, 6, 6)
+    tokens = [  # by row in the patch, column and channel
         grid[:, :, row : row + 2, column : column + 2].permute(0, 2, 3, 1).flatten(1)
         for row in range(0, 6, 2)
         for column in range(0, 6, 2)
     ]
-    assert torch.equal(spread_out(torch.stack(tokens, dim=1), 2), grid)
-    assert torch.equal(spread_out(to_tokens(grid), 1), grid)
+    (found,) = predict(torch.stack(tokens, dim=1))
+    torch.testing.assert_close(found, grid)
     assert torch.equal(to_grid(to_tokens(grid)), grid)
 
 
