@@ -44,8 +44,10 @@ class Camera:
         """Raises UserError where the pipeline brings nothing."""
         self._running = asyncio.create_task(self._run())
         there = asyncio.create_task(self._there.wait())
-        await asyncio.wait([there, self._running], return_when=asyncio.FIRST_COMPLETED)
-        there.cancel()
+        try:
+            await asyncio.wait([there, self._running], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            there.cancel()
         if self._running.done():
             try:
                 await self._running

@@ -1,9 +1,10 @@
 """One process of GStreamer's gst-launch-1.0, which brings a camera's frames through a pipe:
 
-    PIPELINE ! queue ! videoconvert ! capsfilter ! multipartmux ! fdsink
+    PIPELINE ! queue ! videoconvert ! capsfilter ! identity ! multipartmux ! fdsink
 
 The queue keeps the newest frame alone: while nobody reads, the others are dropped, neither converted nor copied. What
-comes is uncompressed. What frames it are is in the lines of --verbose, and multipartmux says before each its length.
+comes is uncompressed. identity says in the lines of --verbose what frames it are, and multipartmux before each its
+length. The `caps` of a pad cannot be relied on there: where two threads say theirs at once, GStreamer drops one.
 """
 
 import asyncio
@@ -27,16 +28,17 @@ from serving.asking import LARGEST_PICTURE
 PROGRAM = "gst-launch-1.0"
 # So that it ends with the station, also where that is killed.
 COMMAND = ("setpriv", "--pdeathsig", "KILL", PROGRAM, "--verbose")
-NAME = "station"  # of the element whose form the frames have
+NAME = "station"  # of the element that says the frames' form
 MODES = {"GRAY8": "L", "GRAY16_LE": "I;16", "RGB": "RGB"}
 BYTES = {"L": 1, "I;16": 2, "RGB": 3}  # a pixel
 END = (
     *("!", "queue", "leaky=downstream", "max-size-buffers=1", "max-size-bytes=0", "max-size-time=0"),
     *("!", "videoconvert", "dither=none"),
-    *("!", "capsfilter", f"name={NAME}", f"caps=video/x-raw,format={{{','.join(MODES)}}}"),
+    *("!", "capsfilter", f"caps=video/x-raw,format={{{','.join(MODES)}}}"),
+    *("!", "identity", f"name={NAME}", "silent=false"),
     *("!", "multipartmux", "boundary=frame", "!", "fdsink", "enable-last-sample=false"),
 )
-CAPS = re.compile(rf"GstCapsFilter:{NAME}\.GstPad:src: caps = video/x-raw")
+CAPS = re.compile(rf"GstIdentity:{NAME}: last-message = event .*GstEventCaps, (.*)")
 PLAYING = "Setting pipeline to PLAYING"
 REASON = re.compile(r"(?:ERROR: from element \S+: |WARNING: erroneous pipeline: |ERROR: )(.*)")
 WHERE = re.compile(r"\S+\(\d+\): .*:$")  # a line of GStreamer's source; the next says more of the reason
@@ -184,8 +186,8 @@ class GStreamer:
                 return
             if line.startswith(PLAYING):
                 self._playing.set()
-            elif CAPS.search(line):
-                self.form = _form(line)
+            elif caps := CAPS.search(line):
+                self.form = _form(caps[1])
                 self._formed.set()
             elif len(self._reasons) < 2 and (reason := REASON.match(line)):
                 self._reasons.append(reason[1].strip().rstrip("."))
@@ -197,8 +199,10 @@ class GStreamer:
         """Raises CameraError where it ends before."""
         if not said.is_set():
             waiting = asyncio.create_task(said.wait())
-            await asyncio.wait([waiting, self._listening], return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
+            try:
+                await asyncio.wait([waiting, self._listening], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
         if not said.is_set():
             raise await self._error()
 
@@ -210,5 +214,5 @@ class GStreamer:
 
 
 def _form(caps: str) -> Form:
-    found = dict(re.findall(r"(width|height|format)=\(\w+\)(\w+)", caps))
+    found = dict(re.findall(r"(width|height|format)=\(\w+\)(\w+)", caps.replace("\\", "")))
     return Form(MODES[found["format"]], int(found["width"]), int(found["height"]))
