@@ -16,7 +16,13 @@ LARGEST_PICTURE = 64 * 2**20  # that a bridge takes from a line
 
 def check_service(address: str) -> None:
     """Raises UserError for what is no address of a service."""
-    if urlsplit(address).scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(address)
+        host = (parts.hostname or "").encode("idna")  # what DNS could not ask for is a UnicodeError
+        known = parts.scheme in ("http", "https") and host and b" " not in host and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
         raise UserError(f"--service is {address}: it must be an address such as http://127.0.0.1:8000.")
 
 
@@ -35,6 +41,7 @@ def ask(
     are parameters of the request: category, part and others.
     """
     import requests
+    from urllib3.exceptions import HTTPError  # of a redirect to what is no address, which requests lets through
 
     from serving.keys import authorization
 
@@ -44,11 +51,11 @@ def ask(
             answer = requests.post(
                 f"{service}/v1/predict", params=named, data=picture, headers=authorization(), timeout=latest
             )
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             reason, status, wait = f"{service} does not answer ({type(error).__name__})", None, RETRY_SECONDS
         else:
             said = _said(answer)
-            if answer.status_code == 200:
+            if answer.status_code == 200 and "decision" in said:
                 return said
             status, reason = answer.status_code, str(said.get("error"))
             if status not in MAY_COME_TO_BE:
