@@ -71,7 +71,7 @@ class Registry:
             if isinstance(error, MlflowException) and error.error_code in NOT_THERE:
                 raise NotThereError(
                     f"models:/{model}@{alias} is not in the registry {self._shown_uri} ({_reason(error)}): "
-                    "run `python -m pipelines.promote` first, or correct the model or the alias."
+                    "run `python -m pipelines.promote` first, or name another model (register.model_name) or alias."
                 ) from None
             raise self._no_answer(error) from None
 
