@@ -35,7 +35,7 @@ RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # On a busy machine Serve would end its own proxy before that has started.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:in_json",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:set_up",
     # How long one that was killed stays unnoticed.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
 }

@@ -1,9 +1,11 @@
 """What Ray Serve's proxy refuses by itself, in JSON like all else: beyond its queue, at its time limit, for a replica
-that died. Serve calls `in_json` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is serving.proxy:in_json.
+that died, and headers beyond their bounds. Serve calls `set_up` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is
+serving.proxy:set_up.
 """
 
 import json
 
+import uvicorn.config
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,8 +16,9 @@ SENTENCES = {
 }
 
 
-def in_json() -> list[Middleware]:
-    """What Serve puts around its proxy."""
+def set_up() -> list[Middleware]:
+    """What Serve puts around its proxy. Serve lets uvicorn choose its parser, so this is where ours comes in."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = "serving.headers:BoundedHeaders"
     return [Middleware(InJson)]
 
 
