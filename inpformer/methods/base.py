@@ -57,9 +57,9 @@ class Categorised:
 @dataclass(frozen=True)
 class FitCategories:
     """As `Fit`, for what a model keeps of each category: `fit` is told which one each image is of. In single-class
-    training all are of one. An image that several categories have comes once, as one of the first of them.
+    training all are of one. An image that several categories have comes once, with the first of them.
 
-    Nobody tells a model that judges: it knows the category of an image, if at all, by the image.
+    A model that judges is not told: it knows the category of an image, if at all, by the image.
     """
 
     fit: Callable[[Iterable[Categorised]], None]

@@ -1,9 +1,10 @@
 """PNPT: whose prompts an image gets, what is rebuilt of it, its training, and what is saved."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +12,10 @@ from torch import Tensor
 from inpformer.backends.graphs import ModelGraph
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.errors import UserError
+from inpformer.features.objects import Folder
+from inpformer.features.shard import key_array
+from inpformer.features.store import FeatureStore
+from inpformer.features.view_table import Views, Wanted, write_table
 from inpformer.methods import METHODS
 from inpformer.methods.base import Categorised, FitCategories, Train
 from inpformer.methods.pnpt.losses import angle_map, angles
@@ -243,12 +248,34 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(stops: list[int], tm
     assert len(right["looks"]) == len(right["network.prompts"]) == 2
 
 
-@pytest.mark.parametrize(("category", "entries"), [(None, 2), ("nut", 1)])
-def test_the_loop_tells_which_category_an_image_is_of(category: str | None, entries: int) -> None:
-    features = Noise(PYRAMID.levels, category=category)
-    loop = TrainingLoop(LoopConfig(TrainSettings(method="pnpt", own=OWN), PYRAMID, features), CPU)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Stored:
+    """The images above in a store, of three categories, all for training; of all or of one."""
+
+    folder: Path
+    category: str | None
+    kept: None = None
+
+    def open(self) -> Views:
+        store, (levels, categories) = FeatureStore(Folder(self.folder), "key"), images(3)
+        keys = [f"{number:064x}" for number in range(len(categories))]
+        store.add(keys, levels)
+        train = np.zeros(len(keys), np.int8)
+        wanted = Wanted.of(train, key_array(keys), categories.numpy().astype(np.int16), ("a", "b", "c"))
+        write_table(store, wanted, store.scan())
+        return Views(store, wanted.digest, self.category)
+
+
+@pytest.mark.parametrize(("category", "own"), [(None, [0, 1, 2]), ("b", [1])])
+def test_the_loop_tells_which_category_a_stored_image_is_of(
+    category: str | None, own: list[int], tmp_path: Path
+) -> None:
+    settings = TrainSettings(method="pnpt", batch_size=2, own=OWN)
+    loop = TrainingLoop(LoopConfig(settings, PYRAMID, Stored(tmp_path, category)), CPU)
     loop.advance()
-    assert len(loop.model.get_buffer("looks")) == entries
+    looks = loop.model.get_buffer("looks")
+    assert len(looks) == len(own)
+    torch.testing.assert_close(looks, measured(made()).looks[own], rtol=0, atol=1e-3)  # stored in 16 bit
 
 
 def test_tensors_of_another_model_are_refused_and_leave_this_one_as_it_was() -> None:
