@@ -67,9 +67,12 @@ def encode_files(store: FeatureStore, encoder: Encoder, files: Sequence[Path], k
     return keys
 
 
-def store_table(store: FeatureStore, keys: Sequence[str]) -> str:
-    """Writes the table of these views, as the split "train", each once and sorted by key; returns its digest."""
-    zeros = np.zeros(len(keys), np.int8)
-    wanted = Wanted.of(zeros, key_array(keys), zeros.astype(np.int16), ("all",))
+def store_table(store: FeatureStore, keys: Sequence[str], categories: Sequence[str] | None = None) -> str:
+    """Writes the table of these views, as the split "train", each once and sorted by key; returns its digest. Without
+    `categories`, one a view, all are of one.
+    """
+    of = np.array(categories or ["all"] * len(keys))
+    names, numbers = np.unique(of, return_inverse=True)
+    wanted = Wanted.of(np.zeros(len(keys), np.int8), key_array(keys), numbers.astype(np.int16), names.tolist())
     write_table(store, wanted, store.scan())
     return wanted.digest

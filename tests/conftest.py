@@ -32,7 +32,7 @@ from inpformer.judging.calibration import Threshold
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL, LearntFrom
 from inpformer.methods import METHODS
-from inpformer.methods.base import Fit, Model
+from inpformer.methods.base import Categorised, Fit, FitCategories, Model
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.method import Method
 from pipelines.manifest.build import build_manifest
@@ -136,8 +136,11 @@ def untrained(encoder: Encoder, seed: int = 0, method: Method = INP_FORMER, own:
     noise = [torch.randn(16, level.tokens, level.channels) for level in encoder.shape.levels]
     with torch.no_grad():
         for phase in model.eval().phases():
+            groups = method.wants(own, encoder.shape).of(noise)
             if isinstance(phase, Fit):
-                phase.fit([method.wants(own, encoder.shape).of(noise)])
+                phase.fit([groups])
+            elif isinstance(phase, FitCategories):
+                phase.fit([Categorised(groups, torch.arange(16) % 2)])
     return model
 
 

@@ -24,7 +24,7 @@ from inpformer.features.shard import row_bytes
 from inpformer.features.store import FeatureStore, store_key
 from inpformer.features.view_table import Views
 from inpformer.images.layouts.sample import IMAGE_SUFFIXES
-from inpformer.methods.base import Fit
+from inpformer.methods.base import Train
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.streams import chunks
 from inpformer.training.loop import LoopConfig, Source, TrainingLoop
@@ -82,7 +82,7 @@ def fill(folder: Path, encoder: Encoder, files: Sequence[Path], kept: Wants | No
 def begun(config: LoopConfig, device: torch.device) -> TrainingLoop:
     """A loop after its first epoch, which pays for set-up."""
     loop = TrainingLoop(config, device)
-    while isinstance(loop.phases[loop.progress.phase], Fit):
+    while not isinstance(loop.phases[loop.progress.phase], Train):
         loop.advance()
     loop.advance()
     return loop

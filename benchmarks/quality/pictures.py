@@ -45,7 +45,9 @@ class _Picture:
 
 def training(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Stored:
     """The features of the good training images."""
-    return _source(store, _encode(manifest, encoder, store, [_Picture(row) for row in _good(manifest)])[0])
+    rows = _good(manifest)
+    keys, _ = _encode(manifest, encoder, store, [_Picture(row) for row in rows])
+    return Stored(store, store_table(store, keys, [row.category for row in rows]))
 
 
 def held_out(manifest: Manifest, encoder: Encoder, store: FeatureStore) -> Judged:
@@ -83,17 +85,13 @@ def _judged(manifest: Manifest, encoder: Encoder, store: FeatureStore, pictures:
     rows = [picture.row for picture in pictures]
     places = {key: number for number, key in enumerate(sorted(set(keys)))}
     return Judged(
-        _source(store, keys),
+        Stored(store, store_table(store, keys)),
         tuple(places[key] for key in keys),
         masks,
         np.array([picture.defect for picture in pictures]),
         np.array([row.category for row in rows]),
         parts_of([f"{row.category}/{row.part}" if row.part else "" for row in rows], [row.sha256 for row in rows]),
     )
-
-
-def _source(store: FeatureStore, keys: Sequence[str]) -> Stored:
-    return Stored(store, store_table(store, keys))
 
 
 def _encode(

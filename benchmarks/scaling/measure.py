@@ -22,7 +22,7 @@ from inpformer.encoders.settings import EncoderSettings
 from inpformer.encoders.shapes import EncoderShape, Level
 from inpformer.features.objects import Folder
 from inpformer.features.store import FeatureStore
-from inpformer.methods.base import Fit, Train
+from inpformer.methods.base import Train
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
@@ -74,7 +74,7 @@ def work(rank: int, count: int, folder: Path, config: LoopConfig, result: Path) 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=count)
     loop = TrainingLoop(config, torch.device("cpu"), rank, count, DistributedDataParallel)
-    while isinstance(loop.phases[loop.progress.phase], Fit):
+    while not isinstance(loop.phases[loop.progress.phase], Train):
         loop.advance()
     loop.advance()  # the first epoch pays for set-up
     dist.barrier()

@@ -19,7 +19,7 @@ from demo.data.render import generate
 from demo.settings import DemoData
 from inpformer.devices import best_device
 from inpformer.encoders.encoder import load_encoder
-from inpformer.methods.base import Fit
+from inpformer.methods.base import Train
 from inpformer.training.loop import LoopConfig, TrainingLoop
 from inpformer.training.settings import TrainSettings
 from pipelines.features.index import read_index
@@ -84,7 +84,7 @@ def encode_every_epoch(folder: Path, train: dict[str, Any]) -> list[float]:
     settings = TrainSettings.from_table(train, "params.yaml: train")
     settings = replace(settings, own=replace(settings.own, epochs=1 + TIMED_EPOCHS))
     loop = TrainingLoop(LoopConfig(settings, encoder.shape, Encoded(encoder, files)), encoder.device)
-    while isinstance(loop.phases[loop.progress.phase], Fit):
+    while not isinstance(loop.phases[loop.progress.phase], Train):
         loop.advance()
     seconds = []
     for _ in range(1 + TIMED_EPOCHS):

@@ -109,6 +109,7 @@ class Views:
         self._store = store
         table = _read_table(store, digest)
         self._shard, self._offset, self._crc32 = table["shard"], table["offset"], table["crc32"]
+        self._category = table["category"]
         self._shards = [bytes(name).hex() for name in table["shards"]]
         self.levels = tuple(Level(int(side), int(channels)) for side, channels in table["levels"])
         if category is None:
@@ -131,6 +132,13 @@ class Views:
     def count(self, split: str) -> int:
         """How many views a split has: "train" or "val"."""
         return len(self._rows[split])
+
+    def categories(self, split: str, indices: Sequence[int]) -> list[int]:
+        """The category of some views of a split, by their numbers, in that order: each the place of its name among
+        those of the data set.
+        """
+        found: list[int] = self._category[self._rows[split][np.asarray(indices, np.int64)]].tolist()
+        return found
 
     def refuse_missing(self) -> None:
         """Raises StaleFeaturesError naming a shard that is gone or cut off. Sizes are compared, no shard is read."""

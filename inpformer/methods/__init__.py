@@ -11,6 +11,7 @@ from inpformer.methods.inp_former import INP_FORMER
 from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
+from inpformer.methods.pnpt import PNPT
 from inpformer.methods.scl_vi import SCL_VI
 from inpformer.methods.st_mae import ST_MAE
 from inpformer.methods.tfa_net import TFA_NET
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
         GRNR,
         GLCF,
         DADF,
+        PNPT,
         AMI_NET,
         TFA_NET,
         ST_MAE,

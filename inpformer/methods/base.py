@@ -47,6 +47,25 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Categorised:
+    """A batch of good images: `groups` as above, `categories` [B] int64, the number of each image's category."""
+
+    groups: Groups
+    categories: Tensor
+
+
+@dataclass(frozen=True)
+class FitCategories:
+    """As `Fit`, for what a model keeps of each category: `fit` is told which one each image is of. In single-class
+    training all are of one. An image that several categories have comes once, with the first of them.
+
+    A model that judges is not told: it knows the category of an image, if at all, by the image.
+    """
+
+    fit: Callable[[Iterable[Categorised]], None]
+
+
+@dataclass(frozen=True)
 class Train:
     """A phase of gradient steps.
 
@@ -73,7 +92,7 @@ class Train:
         return replace(self, epochs=max(self.epochs, -(-self.fewest_steps // max(1, steps))))
 
 
-Phase = Fit | Train
+Phase = Fit | FitCategories | Train
 
 
 class Model(nn.Module):

@@ -25,7 +25,7 @@ from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
 from inpformer.features.masks import unpack_masks
 from inpformer.features.view_table import Views
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Train
+from inpformer.methods.base import TOTAL, Anomalies, Categorised, Fit, FitCategories, Groups, Model, Train
 from inpformer.nn.tensors import part_of, prefixed
 from inpformer.streams import ahead, chunks
 from inpformer.training.settings import TrainSettings
@@ -125,12 +125,12 @@ class TrainingLoop:
         phase, began = self.phases[self.progress.phase], perf_counter()
         # What a method draws at random follows from where it stands: after an interruption it is the same.
         torch.manual_seed(self.settings.seed + self.progress.phase + self.progress.epoch)
-        if isinstance(phase, Fit):
-            self._fit(phase)
-        else:
+        if isinstance(phase, Train):
             self._epoch(phase)
+        else:
+            self._fit(phase)
         self.progress.seconds += perf_counter() - began
-        if isinstance(phase, Fit):
+        if not isinstance(phase, Train):
             self._end_phase()
             return None
         if self.progress.epoch == self._epochs_until(self.progress.phase + 1):
@@ -158,12 +158,16 @@ class TrainingLoop:
         self._begin_phase()
 
     @torch.no_grad()
-    def _fit(self, phase: Fit) -> None:
+    def _fit(self, phase: Fit | FitCategories) -> None:
         """Rank 0 fits, everyone else receives."""
         if self.rank == 0:
-            order = chunks(iter(range(self.features.count("train"))), self.settings.batch_size)
+            count, size = self.features.count("train"), self.settings.batch_size
+            order, again = (chunks(iter(range(count)), size) for _ in range(2))
             self.model.eval()
-            phase.fit(self.batches("train", order))
+            if isinstance(phase, Fit):
+                phase.fit(self.batches("train", order))
+            else:
+                phase.fit(map(Categorised, self.batches("train", order), self._categories("train", again)))
             self.model.train()
         if self.workers == 1:
             return
@@ -183,6 +187,11 @@ class TrainingLoop:
         """
         for levels in self._read(self.features, split, batches):
             yield self._groups(levels)
+
+    def _categories(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Tensor]:
+        """The categories of some views, by their numbers, on the device: [B] each."""
+        for numbers in batches:
+            yield torch.tensor(self.features.categories(split, numbers), device=self.device)
 
     def anomalous(self, split: str, batches: Iterable[Sequence[int]]) -> Iterator[Anomalies]:
         """As `batches`, of the pictures with defects."""

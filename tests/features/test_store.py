@@ -89,6 +89,20 @@ def test_a_category_has_its_own_views_and_shared_ones_count_once_in_all(store: F
     assert same(Views(store, shared, "n").read("train", [0, 1]), Views(store, shared).read("train", [0, 1]))
 
 
+def test_views_know_their_category_and_shared_ones_the_first_that_has_them(store: FeatureStore) -> None:
+    views = Views(store, table(store, "abc", "d", categories="nnmm"))
+    expected = [{"a": 1, "b": 1, "c": 0}[letter] for letter in order("abc")]
+    assert views.categories("train", [2, 0, 1]) == [expected[n] for n in (2, 0, 1)]
+    assert views.categories("val", [0]) == [0]
+    shared = table(store, "abab", "d", categories="nnmmm")
+    assert Views(store, shared).categories("train", [0, 1]) == [0, 0]
+    assert Views(store, shared, "n").categories("train", [1]) == [1]
+    left_out = Views(store, table(store, "abc", "d", categories="nnmm"), left_out=key_array([digest("a")]))
+    of_others = [{"b": 1, "c": 0, "d": 0}[letter] for letter in order("bcd")]
+    assert left_out.categories("val", [0]) == [1]
+    assert left_out.categories("train", range(3)) == of_others
+
+
 def test_a_table_is_named_by_what_it_lists_not_by_where_that_lies(store: FeatureStore, tmp_path: Path) -> None:
     other = FeatureStore(Folder(tmp_path / "other"), "key")
     other.add([digest(n) for n in "dcba"], features(4, seed=3))

@@ -20,7 +20,7 @@ from inpformer.errors import UserError
 from inpformer.judging.detector import Detector
 from inpformer.judging.learnt import ALL
 from inpformer.methods import METHODS, find_method
-from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Train
+from inpformer.methods.base import TOTAL, Anomalies, Categorised, Fit, Groups, Model, Train
 from inpformer.methods.modes import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from pipelines.tune.settings import Domain
 from tests.conftest import MULTI, limits
@@ -43,6 +43,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "st_mae": MAE | {"splits": 2},
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
     "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
+    "pnpt": {"width": 8, "depth": 1, "decoder_depth": 1, "heads": 2, "epochs": 1},
     "scl_vi": {"width": 24, "dimension": 8, "pairs": 1, "strides": (64, 32), "bank": 50, "epochs": 1},
 }
 SEEDS = range(4)  # of the images of a batch
@@ -85,10 +86,13 @@ def taught(name: str, shape: EncoderShape, sizes: dict[str, Any]) -> Model:
     wants = method.wants(own, shape)
     batches = [wants.of(levels(shape, 4, seed)) for seed in range(2)]
     for phase in model.phases():
-        if isinstance(phase, Fit):
+        if not isinstance(phase, Train):
             model.eval()
             with torch.no_grad():
-                phase.fit(batches)
+                if isinstance(phase, Fit):
+                    phase.fit(batches)
+                else:
+                    phase.fit([Categorised(batch, torch.arange(4) % 2) for batch in batches])
             model.train()
             continue
         optimizer = phase.optimizer(phase.network.parameters())

@@ -44,6 +44,10 @@ class Noise:
     def count(self, split: str) -> int:
         return {"train": self.images, "val": 5}[split]
 
+    def categories(self, split: str, numbers: Sequence[int]) -> list[int]:
+        """Two of them; in single-class training the second."""
+        return [number % 2 if self.category is None else 1 for number in numbers]
+
     def read(self, split: str, numbers: Sequence[int]) -> list[Tensor]:
         images = [self._image(number + 1000 * (split == "val")) for number in numbers]
         levels = [torch.stack(level).half() for level in zip(*images, strict=True)]

@@ -14,6 +14,7 @@ from inpformer.methods.glcf.settings import GlcfSettings
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.inp_former_pp.settings import HeadSettings, InpFormerPlusSettings
 from inpformer.methods.nearest.settings import NearestSettings
+from inpformer.methods.pnpt.settings import PnptSettings
 from inpformer.training.loop import LoopConfig, TrainingLoop, share
 from inpformer.training.settings import TrainSettings
 from tests.training.made_up import PYRAMID, Noise, ToySettings, toy_known
@@ -30,8 +31,9 @@ SETTINGS = {
     ),
     "nearest": TrainSettings(method="nearest", own=NearestSettings(2, 0.1, grid=3, channels=16)),
     "glcf": TrainSettings(method="glcf", own=GlcfSettings(width=8, depth=1, heads=2, decoder_heads=4, epochs=2)),
+    "pnpt": TrainSettings(method="pnpt", own=PnptSettings(width=8, depth=1, decoder_depth=1, heads=2, epochs=2)),
 }
-# Its decoders make a grid from the next coarser one.
+# Their grids are made of the next coarser one's places.
 DOUBLED = EncoderShape((Level(4, 10), Level(2, 14)), None)
 
 
@@ -45,7 +47,7 @@ def train(rank: int, workers: int, method: str, folder: Path) -> None:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers)
     with toy_known():
         anomalies = Noise(masked=True)
-        shape = DOUBLED if method == "glcf" else PYRAMID
+        shape = DOUBLED if method in ("glcf", "pnpt") else PYRAMID
         config = LoopConfig(settings_of(method), shape, Noise(shape.levels), anomalies)  # type: ignore[arg-type]
         wrap = DistributedDataParallel if workers > 1 else None
         loop = TrainingLoop(config, torch.device("cpu"), rank, workers, wrap)
@@ -61,16 +63,19 @@ def train(rank: int, workers: int, method: str, folder: Path) -> None:
         dist.destroy_process_group()
 
 
-def meaningful(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Without the keys' third of a bias: softmax does not see it, so its gradient, and Adam's step, is rounding."""
-    return {
+def meaningful(tensors: dict[str, torch.Tensor], method: str) -> dict[str, torch.Tensor]:
+    """Without the keys' part of a bias: softmax does not see it, so its gradient, and Adam's step, is rounding."""
+    found = {
         name: torch.cat([tensor.chunk(3)[0], tensor.chunk(3)[2]]) if name.endswith("attn.qkv.bias") else tensor
         for name, tensor in tensors.items()
     }
+    blind = [name for name in found if method == "pnpt" and name.endswith("attn.kv.bias")]
+    return found | {name: found[name].chunk(2)[1] for name in blind}
 
 
 @pytest.mark.parametrize(
-    ("method", "workers"), [("inp_former", 3), ("inp_former_pp", 3), ("glcf", 3), ("toy", 2), ("nearest", 2)]
+    ("method", "workers"),
+    [("inp_former", 3), ("inp_former_pp", 3), ("glcf", 3), ("pnpt", 3), ("toy", 2), ("nearest", 2)],
 )
 def test_workers_with_uneven_shares_compute_what_one_does(tmp_path: Path, method: str, workers: int) -> None:
     train(0, 1, method, tmp_path)
@@ -82,8 +87,8 @@ def test_workers_with_uneven_shares_compute_what_one_does(tmp_path: Path, method
         for row, expected in zip(shared, alone, strict=True):
             np.testing.assert_allclose(row, expected, rtol=1e-4)
         assert other.keys() == model.keys()
-        for name, tensor in meaningful(model).items():
-            torch.testing.assert_close(meaningful(other)[name], tensor, rtol=1e-3, atol=1e-5)
+        for name, tensor in meaningful(model, method).items():
+            torch.testing.assert_close(meaningful(other, method)[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "workers"), [(16, 1), (16, 3), (8, 8), (7, 4)])

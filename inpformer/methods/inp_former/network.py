@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inpformer.config import require
+from inpformer.nn.cross_attention import CrossAttention, merge_heads, split_heads
 
 DECODER_BLOCKS = 8
 NORM_EPS = 1e-8
@@ -65,24 +66,6 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return hidden
-
-
-class CrossAttention(nn.Module):
-    """Softmax attention of the learnable tokens over the image's tokens."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(channels, channels)
-        self.kv = nn.Linear(channels, 2 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        """`queries` [B, M, C] and `context` [B, N, C] give [B, M, C]."""
-        q = split_heads(self.q(queries), self.heads)
-        k, v = (split_heads(t, self.heads) for t in self.kv(context).chunk(2, dim=-1))
-        mixed: Tensor = self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
-        return mixed
 
 
 class PrototypeAttention(nn.Module):
@@ -171,17 +154,6 @@ class INPFormer(nn.Module):
         """`fused` [B, N, C] gives the image's prototypes [B, M, C]: all that zero-shot scoring needs."""
         extracted: Tensor = self.extractor(self.prototype_token.expand(fused.shape[0], -1, -1), fused)
         return extracted
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, C] to [B, H, N, C/H]."""
-    split: Tensor = x.unflatten(-1, (heads, -1))
-    return split.transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """[B, H, N, C/H] to [B, N, C]."""
-    return x.transpose(1, 2).flatten(2)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from inpformer.config import require
@@ -13,6 +12,7 @@ from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Phase, Seeds, 
 from inpformer.methods.patched.model import PatchedModel, patch_terms
 from inpformer.methods.tfa_net.network import TfaNetwork
 from inpformer.methods.tfa_net.settings import TfaNetSettings
+from inpformer.nn.appearance import appearance
 from inpformer.nn.coreset import medoids, sample
 
 
@@ -71,10 +71,3 @@ class TfaNet(PatchedModel):
 
     def _validate(self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
         return self._loss(network, groups, anomalies, ())[TOTAL]
-
-
-def appearance(groups: Groups) -> Tensor:
-    """What an image looks like as a whole: the mean of each level over its places, in direction alone, as levels differ
-    in scale: [B, ΣC], all of one length.
-    """
-    return torch.cat([F.normalize(group.mean(dim=1), dim=1) for group in groups], dim=1)

@@ -10,8 +10,6 @@ from inpformer.methods.inp_former.network import (
     INPFormer,
     NetworkShape,
     PrototypeAttention,
-    merge_heads,
-    split_heads,
 )
 
 
@@ -103,13 +101,6 @@ def test_the_decoder_attention_has_no_residual(model: INPFormer) -> None:
         block.attn.learn_scale.zero_()
     one, other = (block(torch.randn(1, 5, 16), torch.randn(1, 3, 16)) for _ in range(2))
     assert torch.equal(one, other)
-
-
-def test_heads_split_and_merge() -> None:
-    x = torch.arange(24.0).view(1, 3, 8)
-    assert split_heads(x, 2).shape == (1, 2, 3, 4)
-    assert split_heads(x, 2)[0, 1, 0].tolist() == [4, 5, 6, 7]
-    assert torch.equal(merge_heads(split_heads(x, 2)), x)
 
 
 def test_initialisation() -> None:
