@@ -69,7 +69,7 @@ def _sentence(metric: Metric, estimates: Mapping[str, Estimate], methods: Sequen
     best = [name for name in methods if estimates[name].best]
     worse = [name for name in methods if estimates[name].differs]
     alike = [name for name in methods if name not in (*best, *worse)]
-    title = metric.title[0].upper() + metric.title[1:]
+    title = metric.title if metric.title[1].isupper() else metric.title[0].upper() + metric.title[1:]  # sPRO
     parts = [f"{title}: {_listed(best, 'is', 'are')} best, {shown(estimates[best[0]].value)}"]
     if worse:
         parts.append(f"{_listed(worse, 'is', 'are')} worse by more than chance")

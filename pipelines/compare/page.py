@@ -14,7 +14,8 @@ STYLE = (
     BARS_STYLE
     + """
 td.best { font-weight: 600 } td small { display: block } summary { cursor: pointer; margin: .6rem 0 }
-#methods td:first-child { white-space: nowrap } .findings.maps { grid-template-columns: 1fr }
+#methods td:first-child, #methods td:nth-last-child(-n+3) { white-space: nowrap }
+.findings.maps { grid-template-columns: 1fr }
 .maps figure { width: 150px } .maps figure img { width: 150px }
 .verdict p { margin: .2rem 0 }
 """
@@ -48,12 +49,11 @@ def _methods(found: Findings) -> str:
         *(escape(metric.title) for metric in found.metrics),
         "an image",
         "memory",
-        "a training",
-        "trainings",
+        "training",
     ]
     rows = "".join(
         f"<tr><td>{escape(method)}</td>{''.join(_cell(found.whole[metric.name][method]) for metric in found.metrics)}"
-        f"{_costs(found, method)}<td>{found.seeds[method]}</td></tr>"
+        f"{_costs(found, method)}</tr>"
         for method in found.methods
     )
     return table(head, rows, "methods")
@@ -74,7 +74,8 @@ def _cell(one: Estimate | None) -> str:
 def _costs(found: Findings, method: str) -> str:
     cost = found.costs[method]
     taken = f"{cost.training_seconds:.0f} s" if cost.training_seconds < 600 else f"{cost.training_seconds / 60:.0f} min"
-    return f"<td>{cost.milliseconds:.1f} ms</td><td>{cost.memory_mb:.0f} MB</td><td>{taken}</td>"
+    told = (f"{cost.milliseconds:.1f} ms", f"{cost.memory_mb:.0f} MB", f"{found.seeds[method]} × {taken}")
+    return "".join(f"<td>{one}</td>" for one in told)
 
 
 def _by_line(found: Findings, scope: str) -> str:

@@ -47,7 +47,11 @@ def estimates(masks: bool) -> Estimates:
     lower = {
         name: replace(one, value=1 - one.value, low=1 - one.high, high=1 - one.low) for name, one in higher.items()
     }
-    return {"miss_rate": lower, "image_auroc": higher, **({"pixel_ap": higher, "aupro": higher} if masks else {})}
+    return {
+        "miss_rate": lower,
+        "image_auroc": higher,
+        **({"pixel_ap": higher, "aupro": higher, "spro": higher} if masks else {}),
+    }
 
 
 def seen(score: float) -> Seen:
@@ -86,6 +90,7 @@ def test_the_words_say_what_is_best_what_is_worse_and_what_to_take() -> None:
     tied = findings()
     for own in tied.whole.values():
         own["fast"] = own["slow"]
+    assert [one.split(":")[0] for one in sentences(tied)[2:5]] == ["P-AP", "AUPRO", "sPRO"]
     assert sentences(tied)[1] == "Image AUROC: slow, fast are best, 0.900; bad is worse by more than chance."
     lone = findings()
     for own in lone.whole.values():
@@ -99,17 +104,17 @@ def test_methods_stand_in_the_order_of_the_first_metric_and_marks_are_where_they
     text = page(findings())
     table = text[text.index('id="methods"') : text.index('id="bars"')]
     assert re.findall(r"<tr><td>(\w+)</td>", table) == ["slow", "fast", "bad"]
-    assert (table.count('class="best"'), table.count('class="bad"')) == (4, 4)
+    assert (table.count('class="best"'), table.count('class="bad"')) == (5, 5)
     assert "0.100 <small>[0.050, 0.200]" in table
-    assert "<td>12 min</td>" in table
-    assert text.count("<svg") == 4
+    assert "<td>3 × 12 min</td>" in table
+    assert text.count("<svg") == 5
 
 
 def test_what_no_defect_has_a_mask_for_is_left_out_or_a_dash() -> None:
     text = page(findings(masks=False))
     assert "AUPRO" not in text
     text = page(findings())
-    by_category = text[text.index('id="category-aupro"') : text.index("By kind of defect")]
+    by_category = text[text.index('id="category-aupro"') : text.index('id="category-spro"')]
     assert by_category.count("<td>–</td>") == 3  # of bolt
 
 

@@ -86,8 +86,9 @@ class Pnpt(Model):
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """See `Model`; there may be any number of categories."""
         before = self.looks, self.network.prompts
-        stored = tensors.get("looks")
-        if stored is not None and stored.ndim == 2:
+        stored = tensors.get("network.prompts")
+        # By the larger of the two tensors, so that no small file asks for more memory than it has.
+        if stored is not None and stored.shape[1:] == before[1].shape[1:] and len(stored):
             self._hold(len(stored))
         try:
             super().load_tensors(tensors, source)

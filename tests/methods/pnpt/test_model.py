@@ -289,6 +289,16 @@ def test_tensors_of_another_model_are_refused_and_leave_this_one_as_it_was() -> 
     assert torch.equal(model.network.prompts, other.network.prompts)
 
 
+@pytest.mark.parametrize("categories", [0, 10**9])
+def test_a_file_cannot_ask_for_more_prompts_than_it_has(categories: int) -> None:
+    model, other = made(), measured(made())
+    looks = torch.zeros(1, 16).expand(categories, 16)  # takes no memory
+    prompts = other.network.prompts[:0] if not categories else other.network.prompts
+    with pytest.raises(UserError, match=r"^the file"):
+        model.load_tensors(other.tensors() | {"looks": looks, "network.prompts": prompts}, "the file")
+    assert len(model.looks) == len(model.network.prompts) == 1
+
+
 def test_an_exported_graph_takes_any_number_of_images_of_any_category() -> None:
     graph = ModelGraph(measured(made()).eval(), 64, zero_shot=False)
     batch = {0: torch.export.Dim("batch", min=1)}
