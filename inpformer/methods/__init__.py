@@ -11,6 +11,7 @@ from inpformer.methods.inp_former import INP_FORMER
 from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
+from inpformer.methods.rb_ae import RB_AE
 from inpformer.methods.scl_vi import SCL_VI
 from inpformer.methods.st_mae import ST_MAE
 from inpformer.methods.tfa_net import TFA_NET
@@ -28,6 +29,7 @@ METHODS: dict[str, Method] = {
         TFA_NET,
         ST_MAE,
         SCL_VI,
+        RB_AE,
     )
 }
 

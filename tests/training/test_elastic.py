@@ -14,6 +14,8 @@ from inpformer.methods.glcf.settings import GlcfSettings
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.inp_former_pp.settings import HeadSettings, InpFormerPlusSettings
 from inpformer.methods.nearest.settings import NearestSettings
+from inpformer.methods.rb_ae.settings import HeadSettings as SecondSettings
+from inpformer.methods.rb_ae.settings import RbAeSettings
 from inpformer.training.loop import LoopConfig, TrainingLoop, share
 from inpformer.training.settings import TrainSettings
 from tests.training.made_up import PYRAMID, Noise, ToySettings, toy_known
@@ -30,6 +32,9 @@ SETTINGS = {
     ),
     "nearest": TrainSettings(method="nearest", own=NearestSettings(2, 0.1, grid=3, channels=16)),
     "glcf": TrainSettings(method="glcf", own=GlcfSettings(width=8, depth=1, heads=2, decoder_heads=4, epochs=2)),
+    "rb_ae": TrainSettings(
+        method="rb_ae", own=RbAeSettings(width=8, references=2, epochs=1, head=SecondSettings((4, 4), epochs=1))
+    ),
 }
 # Its decoders make a grid from the next coarser one.
 DOUBLED = EncoderShape((Level(4, 10), Level(2, 14)), None)
@@ -70,7 +75,8 @@ def meaningful(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("method", "workers"), [("inp_former", 3), ("inp_former_pp", 3), ("glcf", 3), ("toy", 2), ("nearest", 2)]
+    ("method", "workers"),
+    [("inp_former", 3), ("inp_former_pp", 3), ("glcf", 3), ("rb_ae", 3), ("toy", 2), ("nearest", 2)],
 )
 def test_workers_with_uneven_shares_compute_what_one_does(tmp_path: Path, method: str, workers: int) -> None:
     train(0, 1, method, tmp_path)
