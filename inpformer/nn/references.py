@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inpformer.config import require
-from inpformer.encoders.shapes import Level
 from inpformer.nn.coreset import medoids, sample
 
 
@@ -18,12 +17,12 @@ class KeepsReferences(nn.Module):
 
     looks: Tensor
 
-    def hold_references(self, count: int, levels: Sequence[Level]) -> None:
-        """Makes room for so many."""
-        self.register_buffer("looks", torch.zeros(count, sum(level.channels for level in levels)))
+    def hold_references(self, count: int, levels: Sequence[tuple[int, int]]) -> None:
+        """Makes room for so many, whose `levels` have so many places and channels (N, C)."""
+        self.register_buffer("looks", torch.zeros(count, sum(channels for _, channels in levels)))
         self._names = [f"level_{number}" for number in range(len(levels))]
-        for name, level in zip(self._names, levels, strict=True):
-            self.register_buffer(name, torch.zeros(count, level.tokens, level.channels, dtype=torch.float16))
+        for name, shape in zip(self._names, levels, strict=True):
+            self.register_buffer(name, torch.zeros(count, *shape, dtype=torch.float16))
 
     @property
     def references(self) -> list[Tensor]:

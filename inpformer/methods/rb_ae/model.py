@@ -62,7 +62,7 @@ class RbAe(KeepsReferences, Model):
         self.standards = nn.ModuleList(Standard(level.channels) for level in levels)
         self.network = RbAeNetwork(levels, settings.width)
         self.head = SegmentationHead(settings.width * len(levels), settings.head.channels)
-        self.hold_references(settings.references, levels)
+        self.hold_references(settings.references, [(level.tokens, level.channels) for level in levels])
 
     @staticmethod
     def wants(settings: RbAeSettings, shape: EncoderShape) -> Wants:

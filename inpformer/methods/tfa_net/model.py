@@ -21,7 +21,7 @@ class TfaNet(KeepsReferences, PatchedModel):
     def __init__(self, settings: TfaNetSettings, shape: EncoderShape) -> None:
         super().__init__(settings, shape)
         self.network = TfaNetwork(self._mae_shape(settings))
-        self.hold_references(settings.references, self.levels)
+        self.hold_references(settings.references, [(level.tokens, level.channels) for level in self.levels])
 
     def phases(self) -> tuple[Phase, ...]:
         """The references are chosen, then their levels are kept; then as `PatchedModel`."""
