@@ -19,7 +19,8 @@ from inpformer.encoders.pyramid import Picture, PyramidEncoder
 from inpformer.encoders.settings import PICTURE, EncoderSettings
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.methods.base import TOTAL, Train
+from inpformer.images.frame import MAP_SIZE
+from inpformer.methods.base import TOTAL, Anomalies, Train
 from inpformer.training.settings import TrainSettings
 
 PRESETS = Path("presets")
@@ -104,7 +105,8 @@ def steps(train: TrainSettings, shape: EncoderShape, images: int) -> list[list[f
             if isinstance(phase, Train):
                 count = sum(one.numel() for one in phase.network.parameters())
                 live.most = live.now
-                phase.loss(in_16_bit(phase.network), groups, None, range(images))[TOTAL].backward()
+                bad = Anomalies(groups, torch.zeros(images, MAP_SIZE, MAP_SIZE)) if phase.anomalies else None
+                phase.loss(in_16_bit(phase.network), groups, bad, range(images))[TOTAL].backward()
                 slots = SLOTS * SLOT_BYTES * count
                 rows.append([count / MILLION, weights / GIB, slots / GIB, (live.most + slots) / GIB])
     return rows

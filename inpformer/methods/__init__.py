@@ -12,6 +12,7 @@ from inpformer.methods.inp_former_pp import INP_FORMER_PP
 from inpformer.methods.method import Method
 from inpformer.methods.nearest import NEAREST
 from inpformer.methods.pnpt import PNPT
+from inpformer.methods.rb_ae import RB_AE
 from inpformer.methods.scl_vi import SCL_VI
 from inpformer.methods.st_mae import ST_MAE
 from inpformer.methods.tfa_net import TFA_NET
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
         TFA_NET,
         ST_MAE,
         SCL_VI,
+        RB_AE,
     )
 }
 

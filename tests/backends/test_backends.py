@@ -34,6 +34,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "nearest": ("nearest", METHODS["nearest"].settings(**NEAREST, neighbours=3)),
     "scl_vi": ("scl_vi", SCL_VI),
     "pnpt": ("pnpt", METHODS["pnpt"].settings(width=8, depth=1, decoder_depth=1, heads=2)),
+    "rb_ae": ("rb_ae", METHODS["rb_ae"].settings(width=8, references=2)),
 }
 # What makes the encoder of a case another one: of each level that is rebuilt three decoders are written, one is enough.
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.memory.measure import Live, steps
 from inpformer.encoders.shapes import EncoderShape, Level
+from inpformer.methods import METHODS
 from inpformer.methods.dadf.settings import DadfSettings, FlowSettings
+from inpformer.methods.rb_ae.settings import RbAeSettings
 from inpformer.training.settings import TrainSettings
 
 PYRAMID = EncoderShape((Level(4, 3), Level(2, 5)), None)
@@ -37,3 +39,12 @@ def test_a_training_has_its_weights_two_slots_each_and_what_a_step_takes() -> No
     for _, weights, slots, most in found:
         assert weights * 2**30 >= 4 * sum(counts)
         assert most > weights + slots
+
+
+def test_a_training_with_pictures_with_defects_is_given_some() -> None:
+    own = RbAeSettings(width=8)
+    model = METHODS["rb_ae"].make(own, PYRAMID)
+    found = steps(TrainSettings(method="rb_ae", own=own), PYRAMID, images=2)
+    counts = [sum(one.numel() for one in part.parameters()) for part in (model.network, model.head)]
+    assert [row[0] for row in found] == [count / 1e6 for count in counts]
+    assert all(most > weights + slots for _, weights, slots, most in found)

@@ -44,6 +44,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "glcf": {"width": 8, "depth": 1, "heads": 2, "decoder_heads": 4, "epochs": 1},
     "dadf": {"width": 8, "depth": 1, "heads": 2, "epochs": 1},
     "pnpt": {"width": 8, "depth": 1, "decoder_depth": 1, "heads": 2, "epochs": 1},
+    "rb_ae": {"width": 8, "references": 2, "epochs": 1},
     "scl_vi": {"width": 24, "dimension": 8, "pairs": 1, "strides": (64, 32), "bank": 50, "epochs": 1},
 }
 SEEDS = range(4)  # of the images of a batch

@@ -206,7 +206,7 @@ def test_the_paper_preset_is_the_paper(params: Path) -> None:
     assert yaml.safe_load(before)["manifest"] == yaml.safe_load(after)["manifest"]
 
 
-@pytest.mark.parametrize("method", ["grnr", "glcf", "pnpt", "scl_vi"])
+@pytest.mark.parametrize("method", ["grnr", "glcf", "pnpt", "scl_vi", "rb_ae"])
 def test_the_preset_of_a_method_chooses_it_and_an_encoder_that_it_can_read(params: Path, method: str) -> None:
     apply_preset(method)
     assert (train := read_section("train", TrainSettings)).method == method

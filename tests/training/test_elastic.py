@@ -15,6 +15,8 @@ from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.methods.inp_former_pp.settings import HeadSettings, InpFormerPlusSettings
 from inpformer.methods.nearest.settings import NearestSettings
 from inpformer.methods.pnpt.settings import PnptSettings
+from inpformer.methods.rb_ae.settings import HeadSettings as SecondSettings
+from inpformer.methods.rb_ae.settings import RbAeSettings
 from inpformer.training.loop import LoopConfig, TrainingLoop, share
 from inpformer.training.settings import TrainSettings
 from tests.training.made_up import PYRAMID, Noise, ToySettings, toy_known
@@ -32,6 +34,9 @@ SETTINGS = {
     "nearest": TrainSettings(method="nearest", own=NearestSettings(2, 0.1, grid=3, channels=16)),
     "glcf": TrainSettings(method="glcf", own=GlcfSettings(width=8, depth=1, heads=2, decoder_heads=4, epochs=2)),
     "pnpt": TrainSettings(method="pnpt", own=PnptSettings(width=8, depth=1, decoder_depth=1, heads=2, epochs=2)),
+    "rb_ae": TrainSettings(
+        method="rb_ae", own=RbAeSettings(width=8, references=2, epochs=1, head=SecondSettings((4, 4), epochs=1))
+    ),
 }
 # Their grids are made of the next coarser one's places.
 DOUBLED = EncoderShape((Level(4, 10), Level(2, 14)), None)
@@ -75,7 +80,7 @@ def meaningful(tensors: dict[str, torch.Tensor], method: str) -> dict[str, torch
 
 @pytest.mark.parametrize(
     ("method", "workers"),
-    [("inp_former", 3), ("inp_former_pp", 3), ("glcf", 3), ("pnpt", 3), ("toy", 2), ("nearest", 2)],
+    [("inp_former", 3), ("inp_former_pp", 3), ("glcf", 3), ("pnpt", 3), ("rb_ae", 3), ("toy", 2), ("nearest", 2)],
 )
 def test_workers_with_uneven_shares_compute_what_one_does(tmp_path: Path, method: str, workers: int) -> None:
     train(0, 1, method, tmp_path)

@@ -1,4 +1,4 @@
-"""Soft coherence, two branches of soft mining and the Dice loss (INP-Former++, arXiv 2506.03660).
+"""Soft coherence and two branches of soft mining (INP-Former++, arXiv 2506.03660).
 
 All are computed in 32 bit or more whatever the model runs in, as INP-Former's are.
 """
@@ -8,9 +8,6 @@ from torch import Tensor
 
 from inpformer.methods.inp_former.losses import mined, prototype_similarity, soft_mining_loss
 from inpformer.nn.precision import precise
-
-# Added to both sides of the Dice fraction, in pixels: of a mask without a pixel it would be 0 / 0.
-DICE_SMOOTHING = 1.0
 
 
 def soft_coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
@@ -67,10 +64,3 @@ def squared_errors(target: Tensor, decoded: Tensor, unit: Tensor) -> Tensor:
     is the size of a channel.
     """
     return ((precise(target) - precise(decoded)) / unit).square().mean(dim=-1)
-
-
-def dice_loss(found: Tensor, masks: Tensor) -> Tensor:
-    """1 - Dice, mean over images: `found` (probabilities) and `masks`, each [B, H, W] between 0 and 1."""
-    found, masks = precise(found).flatten(1), precise(masks).flatten(1)
-    both = 2 * (found * masks).sum(dim=1) + DICE_SMOOTHING
-    return (1 - both / (found.sum(dim=1) + masks.sum(dim=1) + DICE_SMOOTHING)).mean()

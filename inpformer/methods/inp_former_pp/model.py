@@ -5,20 +5,17 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.errors import UserError
-from inpformer.images.frame import MAP_SIZE
 from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms
 from inpformer.methods.inp_former.losses import coherence_loss, distance_maps
 from inpformer.methods.inp_former.losses import reconstruction_loss as cosine_loss
 from inpformer.methods.inp_former.model import InpFormer, zero_shot_map
 from inpformer.methods.inp_former.network import INPFormer, Reconstruction
-from inpformer.methods.inp_former_pp.head import ResidualHead, residual
+from inpformer.methods.inp_former_pp.head import residual
 from inpformer.methods.inp_former_pp.losses import (
-    dice_loss,
     soft_coherence_loss,
     soft_prototypes,
     squared_errors,
@@ -26,6 +23,7 @@ from inpformer.methods.inp_former_pp.losses import (
 )
 from inpformer.methods.inp_former_pp.settings import ALONE, JOINTLY, InpFormerPlusSettings
 from inpformer.nn.maps import to_map
+from inpformer.nn.segmentation import SegmentationHead, dice_loss, probabilities
 
 SOFT_MINING, COHERENCE, DICE = "soft_mining", "coherence", "dice"
 
@@ -33,7 +31,7 @@ SOFT_MINING, COHERENCE, DICE = "soft_mining", "coherence", "dice"
 class Joint(nn.Module):
     """Network and head as one, for the phase that trains both."""
 
-    def __init__(self, network: INPFormer, head: ResidualHead) -> None:
+    def __init__(self, network: INPFormer, head: SegmentationHead) -> None:
         super().__init__()
         self.network, self.head = network, head
 
@@ -49,7 +47,7 @@ class InpFormerPlus(InpFormer):
 
     def __init__(self, settings: InpFormerPlusSettings, shape: EncoderShape) -> None:
         super().__init__(settings, shape)
-        self.head = ResidualHead(self.network.shape.channels, settings.head.channels)
+        self.head = SegmentationHead(self.network.shape.channels, settings.head.channels)
         self.register_buffer("unit", torch.ones(1))
         self.unit: Tensor
 
@@ -193,9 +191,3 @@ def rebuilt_residual(network: INPFormer, anomalous: Tensor, unit: Tensor) -> Ten
     """The head's input for anomalous images [B, G, N, C]: the network learns nothing from them."""
     with torch.no_grad():
         return residual(network(anomalous), unit)
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """The head's logits [B, 4h, 4w] as the map of the masks' size: [B, 256, 256]."""
-    found = logits.float().sigmoid()[:, None]
-    return F.interpolate(found, size=(MAP_SIZE, MAP_SIZE), mode="bilinear", align_corners=False)[:, 0]

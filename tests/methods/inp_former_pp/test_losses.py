@@ -8,14 +8,14 @@ from torch import Tensor
 
 from inpformer.methods.inp_former.losses import coherence_loss, soft_mining_loss
 from inpformer.methods.inp_former.network import Reconstruction
-from inpformer.methods.inp_former_pp.head import ResidualHead, residual
+from inpformer.methods.inp_former_pp.head import residual
 from inpformer.methods.inp_former_pp.losses import (
-    dice_loss,
     soft_coherence_loss,
     squared_errors,
     squared_mining_loss,
     two_branch_mining_loss,
 )
+from inpformer.nn.segmentation import SegmentationHead
 
 ONE = torch.ones(1, dtype=torch.float64)
 
@@ -112,15 +112,6 @@ def test_a_branch_of_weight_zero_is_left_out() -> None:
     torch.testing.assert_close(alone, squared_mining_loss(target, decoded, ONE, 3.0))
 
 
-def test_dice_is_its_formula() -> None:
-    found = torch.tensor([[[0.5, 1.0], [0.0, 0.25]], [[0.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
-    masks = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
-    # 2·1.5 + 1 over 1.75 + 2 + 1, and nothing found where nothing is: 1 / 1.
-    assert float(dice_loss(found, masks)) == pytest.approx(((1 - 4 / 4.75) + 0) / 2)
-    assert float(dice_loss(1 - masks, masks)) > 0.6
-    assert torch.autograd.gradcheck(dice_loss, (found.requires_grad_(), masks))
-
-
 def test_the_residual_is_distance_times_difference_on_the_grid() -> None:
     target, decoded = numbers(2, 3, 4, 5), numbers(2, 3, 4, 5, seed=1)
     found = residual(Reconstruction(target, target[:, 0], target[:, 0], decoded), 2 * ONE)
@@ -138,18 +129,12 @@ def test_the_residual_is_distance_times_difference_on_the_grid() -> None:
 
 def test_the_head_sends_nothing_back_into_the_reconstruction() -> None:
     target, decoded = numbers(1, 1, 4, 5).float(), numbers(1, 1, 4, 5, seed=1).float().requires_grad_()
-    head = ResidualHead(5, (4, 3))
+    head = SegmentationHead(5, (4, 3))
     logits = head(residual(Reconstruction(target, target[:, 0], target[:, 0], decoded), ONE.float()))
     assert logits.shape == (1, 8, 8)
     logits.sum().backward()
     assert decoded.grad is None
     assert all(parameter.grad is not None for parameter in head.parameters())
-
-
-def test_the_head_has_the_gradient_of_its_value() -> None:
-    torch.manual_seed(0)
-    head = ResidualHead(3, (2, 2)).double()
-    assert torch.autograd.gradcheck(head, (numbers(1, 3, 2, 2).requires_grad_(),))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
