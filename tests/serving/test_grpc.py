@@ -386,7 +386,8 @@ def test_a_service_that_is_not_ready_is_so(told: Told, before_told: Bridge) -> N
 
 def test_a_deadline_is_the_services_too(told: Told, before_told: Bridge) -> None:
     told.status, told.headers, told.body = 400, {}, b'{"error": "x."}'
-    for timeout, least, most in ((None, None, None), (20, 15_000, 20_000), (1000, 60_000, 60_000)):
+    # gRPC rounds a timeout up, to a hundred milliseconds of as many.
+    for timeout, least, most in ((None, None, None), (20, 15_000, 20_200), (1000, 60_000, 60_000)):
         with channel(before_told.address) as to:
             refused(lambda: stub(to).ModelInfer(in_contents(GOOD), timeout=timeout))  # noqa: B023
         found = re.search(r"deadline_ms=(\d+)$", told.asked[-1])

@@ -12,16 +12,23 @@ BLOCKS = (3, 4, 6)  # of the levels, the coarsest first
 
 
 class Decoder(nn.Module):
-    """Rebuilds `levels`, the finest first, from the coarser level `start`, each from the one below."""
+    """Rebuilds `levels`, the finest first, from the coarser level `start`, each from the one below. Where these are
+    `rectified`, as those of a ResNet, no number of them is below 0, and none that is made.
+    """
 
-    def __init__(self, start: Level, levels: Sequence[Level], blocks: Sequence[int] = BLOCKS) -> None:
+    def __init__(
+        self, start: Level, levels: Sequence[Level], blocks: Sequence[int] = BLOCKS, rectified: bool = True
+    ) -> None:
         """`blocks` are the numbers of them that rebuild a level, the coarsest first."""
         super().__init__()
         stages, below = [], start
         for level, count in zip(reversed(levels), blocks, strict=False):
-            first = DecoderBlock(below.channels, level.channels, level.side // below.side)
-            rest = (DecoderBlock(level.channels, level.channels) for _ in range(count - 1))
-            stages.append(nn.Sequential(first, *rest))
+            sizes = [(below.channels, level.side // below.side), *[(level.channels, 1)] * (count - 1)]
+            stage = (
+                DecoderBlock(before, level.channels, factor, rectified or number < count)
+                for number, (before, factor) in enumerate(sizes, 1)
+            )
+            stages.append(nn.Sequential(*stage))
             below = level
         self.stages = nn.ModuleList(stages)
         for module in self.modules():
@@ -30,9 +37,9 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, C, n, n] of the start to the levels, each [B, C, n, n]."""
-        found = []
+        found: list[Tensor] = []
         for stage in self.stages:
-            x = stage(x)
+            x = stage(F.relu(x) if found else x)
             found.append(x)
         return found[::-1]
 
@@ -40,8 +47,10 @@ class Decoder(nn.Module):
 class DecoderBlock(nn.Module):
     """A bottleneck block whose grid grows by `factor`: a transposed convolution stands for the strided one."""
 
-    def __init__(self, before: int, after: int, factor: int = 1) -> None:
+    def __init__(self, before: int, after: int, factor: int = 1, rectified: bool = True) -> None:
+        """Nothing that comes out is below 0 where it is `rectified`."""
         super().__init__()
+        self.rectified = rectified
         width = max(1, after // 2)
         self.conv1 = nn.Conv2d(before, width, 1, bias=False)
         self.bn1 = SharedBatchNorm(width)
@@ -57,7 +66,8 @@ class DecoderBlock(nn.Module):
         hidden = F.relu(self.bn1(self.conv1(x)))
         hidden = F.relu(self.bn2(self.conv2(hidden)))
         hidden = self.bn3(self.conv3(hidden))
-        return F.relu(hidden + (x if self.upsample is None else self.upsample(x)))
+        both: Tensor = hidden + (x if self.upsample is None else self.upsample(x))
+        return F.relu(both) if self.rectified else both
 
 
 def _growing(before: int, after: int, factor: int) -> nn.ConvTranspose2d:

@@ -39,7 +39,9 @@ class Glcf(Model):
         right = f"{scales} numbers at least, of the levels that are rebuilt, e.g. {[1, 3, 6][-scales:]}"
         require(len(settings.scale_weights) >= scales, "scale_weights", list(settings.scale_weights), right)
         heads = settings.heads, settings.decoder_heads
-        self.network = GlcfNetwork(levels, settings.width, (settings.depth, settings.depth), heads)
+        self.network = GlcfNetwork(
+            levels, settings.width, (settings.depth, settings.depth), heads, rectified=settings.rectified
+        )
         self.register_buffer("mean", torch.zeros(2, scales))
         self.register_buffer("std", torch.ones(2, scales))
         own = torch.tensor(settings.scale_weights[-scales:])

@@ -32,12 +32,15 @@ class GlcfNetwork(nn.Module):
         depths: tuple[int, int],
         heads: tuple[int, int],
         blocks: Sequence[int] = BLOCKS,
+        rectified: bool = True,
     ) -> None:
-        """`levels` the finest first; the bottleneck reads all but that, the decoders rebuild all but the last."""
+        """`levels` the finest first; the bottleneck reads all but that, the decoders rebuild all but the last. No
+        number of `rectified` levels is below 0.
+        """
         super().__init__()
         self.levels = tuple(levels)
         self.bottleneck = SemanticBottleneck(levels[1:], width, depths, heads)
-        self.local, self.whole, self.expected = (Decoder(levels[-1], levels[:-1], blocks) for _ in range(3))
+        self.local, self.whole, self.expected = (Decoder(levels[-1], levels[:-1], blocks, rectified) for _ in range(3))
 
     def forward(self, *groups: Tensor) -> Estimates:
         """Levels, each [B, N, C]."""

@@ -20,8 +20,9 @@ class GlcfSettings:
     """The bottleneck's transformer has `depth` blocks of `width` channels and `heads`, each of its two decoders
     `depth` blocks of `decoder_heads`. `scale_weights` are those of the rebuilt levels' maps, the finest first; where
     the encoder has fewer levels, the last ones. `global_weight` is that of the global map, beside 1 of the local one.
-    A training takes `epochs`, or more where those are fewer than `fewest_steps` steps; the learning rate `lr` is a
-    tenth from three fifths on.
+    Where levels are `rectified`, as a ResNet's are, no number of them is below 0, and none that the decoders make. A
+    training takes `epochs`, or more where those are fewer than `fewest_steps` steps; the learning rate `lr` is a tenth
+    from three fifths on.
     """
 
     width: int = 480
@@ -30,6 +31,7 @@ class GlcfSettings:
     decoder_heads: int = 16
     scale_weights: tuple[float, ...] = (1.0, 3.0, 6.0)
     global_weight: float = 1.0
+    rectified: bool = True
     epochs: int = 501
     fewest_steps: int = 0
     lr: float = 1e-4

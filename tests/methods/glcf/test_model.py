@@ -59,6 +59,17 @@ def test_grids_may_grow_by_any_whole_number() -> None:
         assert [one.shape[1:] for one in levels] == [(4, 12, 12), (5, 4, 4)]
 
 
+def test_only_levels_that_are_rectified_are_rebuilt_without_negative_numbers() -> None:
+    shape = EncoderShape((Level(12, 4), Level(4, 5), Level(2, 6)), None)
+    rectified, free = made(shape), made(shape, replace(OWN, rectified=False))
+    groups = noise(2, shape)
+    for part in ("local", "whole", "expected"):
+        without, with_negative = (getattr(model.network(*groups), part) for model in (rectified, free))
+        for one, other in zip(without, with_negative, strict=True):
+            assert other.min() < 0
+            torch.testing.assert_close(one, other.relu())  # the next level is made of the same
+
+
 @pytest.mark.parametrize(
     ("levels", "named"),
     [
