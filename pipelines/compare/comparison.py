@@ -122,6 +122,8 @@ def compare(judgements: Judgements, lines: Sequence[Line], confidence: float) ->
 
 def _having(judgements: Judgements, line: Line, metric: Metric) -> list[Cell]:
     """The line's cells that the metric is known of, for all."""
+    if line.scope == KIND and not metric.of_kinds:
+        return []
     every = [one for own in judgements.values() for one in own]
     return [cell for cell in line.cells if all(metric.name in one.cells[cell] for one in every)]
 

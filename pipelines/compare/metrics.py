@@ -17,18 +17,22 @@ from pipelines.promote.compare import decided_right, independent
 @dataclass(frozen=True)
 class Metric:
     """`name` is evaluate's, `title` for people, in [0, 1]; `higher` says whether more of it is better, `masks` whether
-    it is rated on images with a marked defect, and not on all defective ones.
+    it is rated on images with a marked defect, and not on all defective ones, `of_kinds` whether it is another one for
+    another kind of defect.
     """
 
     name: str
     title: str
     higher: bool = True
     masks: bool = False
+    of_kinds: bool = True
 
 
 # What evaluate reports with replicates, or as a share of parts, is added by a line.
 METRICS = (
     Metric("miss_rate", "misses", higher=False),
+    # Few misses say little beside many of these: a rate is promised on average, one training's threshold may have more.
+    Metric("false_alarm_rate", "false alarms", higher=False, of_kinds=False),
     Metric("image_auroc", "image AUROC"),
     Metric("pixel_ap", "P-AP", masks=True),
     Metric("aupro", "AUPRO", masks=True),

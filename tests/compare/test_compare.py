@@ -149,7 +149,8 @@ def test_the_numbers_are_of_all_metrics_lines_and_methods(finished: tuple[Place,
     assert found["seeds"] == {"inp_former": 2, "nearest": 2}
     assert [line["name"] for line in found["lines"]] == ["", "fabric", "metal", "bad"]
     for line in found["lines"]:
-        assert set(line["metrics"]) == {"miss_rate", "image_auroc", "pixel_ap", "aupro"}
+        of_good_images = set() if line["name"] == "bad" else {"false_alarm_rate"}  # the same for every kind
+        assert set(line["metrics"]) == {"miss_rate", "image_auroc", "pixel_ap", "aupro"} | of_good_images
         for own in line["metrics"].values():
             assert sum(one["best"] for one in own.values()) >= 1
             assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in own.values())
@@ -159,11 +160,13 @@ def test_the_numbers_are_of_all_metrics_lines_and_methods(finished: tuple[Place,
     said = [one for one in judged[0].said if one.category == "metal"]
     missed = sum(one.decision == "PASS" for one in said if one.label) / sum(one.label for one in said)
     assert judged[0].cells["metal", None]["miss_rate"].value == missed
+    alarms = sum(one.decision == "FAIL" for one in said if not one.label) / sum(not one.label for one in said)
+    assert judged[0].cells["metal", None]["false_alarm_rate"].value == alarms
     for cost in found["costs"].values():
         assert 0 < cost["milliseconds"] < 60_000
         assert 100 < cost["memory_mb"] < 10_000
     with (place.folder / "reports/compare/comparison.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 4 * 4 * 2
+        assert len(list(csv.DictReader(file))) == (3 * 5 + 4) * 2
 
 
 def test_mlflow_has_a_run_for_all_and_one_for_each_training(finished: tuple[Place, dict[Path, float]]) -> None:

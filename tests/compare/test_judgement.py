@@ -45,7 +45,11 @@ def test_each_kind_is_measured_with_the_good_images() -> None:
         assert own["miss_rate"].value == pytest.approx(np.mean([one.score <= 1.0 for one in bad]))
         assert own["spro"].value == pytest.approx(spro(mine), abs=1e-7)
         assert own["image_auroc"].parts == min(15, len(bad))
-        assert {one.parts for name, one in own.items() if name != "image_auroc"} == {len(bad)}
+        assert own["false_alarm_rate"].value == pytest.approx(
+            np.mean([one.score > 1.0 for one in mine if not one.row.label])
+        )
+        assert own["false_alarm_rate"].parts == 15
+        assert {own[name].parts for name in ("miss_rate", "pixel_ap", "aupro", "spro")} == {len(bad)}
         for one in own.values():
             assert one.replicates.shape == (100,)
             assert one.replicates.min() <= one.value <= one.replicates.max()
@@ -55,9 +59,9 @@ def test_what_a_category_lacks_is_not_there_and_one_kind_is_measured_once() -> N
     plain = [judged(number) for number in range(30) if number % 3 < 2]
     found = measured(plain)
     assert found[None] is found["logical_anomalies"]
-    assert set(found[None]) == {"miss_rate", "image_auroc", "pixel_ap", "aupro"}
+    assert set(found[None]) == {"miss_rate", "false_alarm_rate", "image_auroc", "pixel_ap", "aupro"}
     blind = [replace(one, mask=np.zeros_like(one.mask)) for one in plain]
-    assert set(measured(blind)[None]) == {"miss_rate", "image_auroc"}
+    assert set(measured(blind)[None]) == {"miss_rate", "false_alarm_rate", "image_auroc"}
 
 
 def test_draws_are_the_same_for_all_methods() -> None:

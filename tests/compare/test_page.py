@@ -49,6 +49,7 @@ def estimates(masks: bool) -> Estimates:
     }
     return {
         "miss_rate": lower,
+        "false_alarm_rate": lower,
         "image_auroc": higher,
         **({"pixel_ap": higher, "aupro": higher, "spro": higher} if masks else {}),
     }
@@ -90,8 +91,14 @@ def test_the_words_say_what_is_best_what_is_worse_and_what_to_take() -> None:
     tied = findings()
     for own in tied.whole.values():
         own["fast"] = own["slow"]
-    assert [one.split(":")[0] for one in sentences(tied)[2:5]] == ["P-AP", "AUPRO", "sPRO"]
-    assert sentences(tied)[1] == "Image AUROC: slow, fast are best, 0.900; bad is worse by more than chance."
+    assert [one.split(":")[0] for one in sentences(tied)[1:-1]] == [
+        "False alarms",
+        "Image AUROC",
+        "P-AP",
+        "AUPRO",
+        "sPRO",
+    ]
+    assert sentences(tied)[2] == "Image AUROC: slow, fast are best, 0.900; bad is worse by more than chance."
     lone = findings()
     for own in lone.whole.values():
         own["fast"] = replace(own["fast"], differs=True)
@@ -104,10 +111,10 @@ def test_methods_stand_in_the_order_of_the_first_metric_and_marks_are_where_they
     text = page(findings())
     table = text[text.index('id="methods"') : text.index('id="bars"')]
     assert re.findall(r"<tr><td>(\w+)</td>", table) == ["slow", "fast", "bad"]
-    assert (table.count('class="best"'), table.count('class="bad"')) == (5, 5)
+    assert (table.count('class="best"'), table.count('class="bad"')) == (6, 6)
     assert "0.100 <small>[0.050, 0.200]" in table
     assert "<td>3 × 12 min</td>" in table
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 6
 
 
 def test_what_no_defect_has_a_mask_for_is_left_out_or_a_dash() -> None:
@@ -116,6 +123,8 @@ def test_what_no_defect_has_a_mask_for_is_left_out_or_a_dash() -> None:
     text = page(findings())
     by_category = text[text.index('id="category-aupro"') : text.index('id="category-spro"')]
     assert by_category.count("<td>–</td>") == 3  # of bolt
+    assert 'id="category-false_alarm_rate"' in text
+    assert 'id="kind-false_alarm_rate"' not in text  # it is the same for every kind
 
 
 def test_all_text_is_text_and_nothing_is_fetched() -> None:
