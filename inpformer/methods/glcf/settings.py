@@ -7,7 +7,7 @@ from inpformer.config import require
 
 # The learning rate, and how much the global map counts beside the local one.
 SPACE: dict[str, dict[str, Any]] = {
-    "lr": {"low": 0.00003, "high": 0.001, "log": True},
+    "lr": {"low": 0.00003, "high": 0.003, "log": True},
     "global_weight": {"low": 0.1, "high": 10.0, "log": True},
 }
 
