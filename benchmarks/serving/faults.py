@@ -10,7 +10,7 @@ import psutil
 from benchmarks.serving.measure import register, served
 from inpformer.judging.detector import Detector
 
-KILLED = ("Inspector", "Ingress", "ProxyActor")
+KILLED = ("Inspector", "Ingress", "ProxyActor", "ServeController")
 DEADLINE_MS, PATIENCE_SECONDS, GOOD_IN_A_ROW, MOST_SECONDS = 4000, 6.0, 10, 180.0
 
 
