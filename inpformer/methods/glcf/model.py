@@ -13,13 +13,13 @@ from inpformer.config import require
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import token_wants
-from inpformer.errors import UserError
 from inpformer.images.frame import MAP_SIZE
 from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.glcf.losses import fused, losses, raw_maps
 from inpformer.methods.glcf.network import GlcfNetwork
 from inpformer.methods.glcf.settings import MOST_SCALES, GlcfSettings
 from inpformer.nn.maps import spread_scores
+from inpformer.nn.means import mean_over_images
 
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
 LATER = 300 / 501  # of a training, from where the learning rate is a tenth
@@ -100,13 +100,8 @@ class Glcf(Model):
         return torch.stack(losses(network(*groups))).sum()
 
     def _fit_statistics(self, batches: Iterable[Groups]) -> None:
-        totals, count = torch.zeros(2, *self.mean.shape, dtype=torch.float64, device=self.mean.device), 0
-        for groups in batches:
-            maps = raw_maps(self.network(*groups), MAP_SIZE).double()
-            totals += torch.stack([one.sum(dim=(0, 3, 4)) for one in (maps, maps.square())])
-            count += len(maps) * MAP_SIZE**2
-        if not count:
-            raise UserError("there are no training features to measure: add training images.")
-        mean, square = totals / count
+        maps = (raw_maps(self.network(*groups), MAP_SIZE).double() for groups in batches)
+        both = (torch.stack([one.mean(dim=(3, 4)), one.square().mean(dim=(3, 4))], dim=1) for one in maps)
+        mean, square = mean_over_images(both)
         self.mean.copy_(mean)
         self.std.copy_((square - mean.square()).clamp(min=SMALLEST_STD**2).sqrt())

@@ -25,6 +25,7 @@ from inpformer.methods.inp_former.network import INPFormer, NetworkShape, Recons
 from inpformer.methods.inp_former.settings import InpFormerSettings
 from inpformer.nn.coreset import farthest_points, sample
 from inpformer.nn.maps import to_map
+from inpformer.nn.means import mean_over_images
 from inpformer.nn.memory import distances, like_the_stored
 from inpformer.nn.optim import StableAdamW, learning_rate
 from inpformer.nn.projection import Projection
@@ -158,15 +159,9 @@ class InpFormer(Model):
         self.memory = farthest_points(candidates.to(device), min(most, max(1, len(candidates) // 2)))
 
     def _fit_scales(self, batches: Iterable[Groups]) -> None:
-        total, images = torch.zeros_like(self.scales, dtype=torch.float64), 0
-        for groups in batches:
-            output = self.network(self.target(groups))
-            for number, found in enumerate((errors_as_lengths(output), self._away(groups))):
-                total[number] += found.double().mean(dim=(1, 2)).sum()
-            images += len(groups[0])
-        if not images:
-            raise UserError("there are no training features to measure: add training images.")
-        self.scales.copy_((total / images).clamp(min=SMALLEST_SCALE))
+        both = ((errors_as_lengths(self.network(self.target(groups))), self._away(groups)) for groups in batches)
+        means = (torch.stack([found.double().mean(dim=(1, 2)) for found in each], dim=1) for each in both)
+        self.scales.copy_(mean_over_images(means).clamp(min=SMALLEST_SCALE))
 
     def _fit_projection(self, batches: Iterable[Groups]) -> None:
         assert self.projection is not None

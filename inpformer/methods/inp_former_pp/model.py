@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from inpformer.encoders.shapes import EncoderShape
-from inpformer.errors import UserError
 from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms
 from inpformer.methods.inp_former.losses import coherence_loss, distance_maps
 from inpformer.methods.inp_former.losses import reconstruction_loss as cosine_loss
@@ -23,6 +22,7 @@ from inpformer.methods.inp_former_pp.losses import (
 )
 from inpformer.methods.inp_former_pp.settings import ALONE, JOINTLY, InpFormerPlusSettings
 from inpformer.nn.maps import to_map
+from inpformer.nn.means import mean_over_images
 from inpformer.nn.segmentation import SegmentationHead, dice_loss, probabilities
 
 SOFT_MINING, COHERENCE, DICE = "soft_mining", "coherence", "dice"
@@ -131,13 +131,8 @@ class InpFormerPlus(InpFormer):
         return to_map(distance_maps(fused[:, None], mixed[:, None]), image_size)
 
     def _fit_unit(self, batches: Iterable[Groups]) -> None:
-        squares, count = 0.0, 0
-        for groups in batches:
-            target = self.target(groups)[..., : self._end].double()
-            squares, count = squares + float(target.square().sum()), count + target.numel()
-        if not count:
-            raise UserError("there are no training features to measure: add training images.")
-        self.unit.fill_((squares / count) ** 0.5)
+        targets = (self.target(groups)[..., : self._end].double() for groups in batches)
+        self.unit.copy_(mean_over_images(target.square().flatten(1).mean(dim=1) for target in targets).sqrt())
 
     def _network_loss(
         self, network: Callable[..., Any], groups: Groups, anomalies: Anomalies | None, seeds: Seeds

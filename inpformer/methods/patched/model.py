@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import every_level
-from inpformer.errors import UserError
 from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.patched.settings import MaeSettings, PatchedSettings
 from inpformer.nn.mae import MaeShape
 from inpformer.nn.maps import product_map, spread_scores
+from inpformer.nn.means import mean_over_images
 from inpformer.nn.patches import cells, on_one_grid, patch_errors, require_patch
 
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
@@ -82,13 +82,9 @@ class PatchedModel(Model):
         return (Fit(self._fit_sizes), train) if own.scaled else (train,)
 
     def _fit_sizes(self, batches: Iterable[Groups]) -> None:
-        squares, images = torch.zeros_like(self.sizes, dtype=torch.float64), 0
-        for groups in batches:
-            squares += torch.cat([group.double().square().mean(dim=1).sum(dim=0) for group in groups])
-            images += len(groups[0])
-        if not images:
-            raise UserError("there are no training features to measure: add training images.")
-        mean = squares / images
+        mean = mean_over_images(
+            torch.cat([group.double().square().mean(dim=1) for group in groups], dim=1) for groups in batches
+        )
         self.sizes.copy_(mean.clamp(min=SMALLEST_SQUARE * float(mean.mean())).sqrt())
 
     def _map(self, target: Tensor, rebuilt: Tensor) -> Tensor:

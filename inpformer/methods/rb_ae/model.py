@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from inpformer.encoders.levels import Wants
 from inpformer.encoders.shapes import EncoderShape
 from inpformer.encoders.tokens import every_level
-from inpformer.errors import UserError
 from inpformer.methods.base import TOTAL, Anomalies, Fit, Groups, Model, Phase, Seeds, Terms, Train
 from inpformer.methods.rb_ae.losses import (
     focal_loss,
@@ -26,6 +25,7 @@ from inpformer.methods.rb_ae.network import RbAeNetwork, Repaired
 from inpformer.methods.rb_ae.settings import RbAeSettings
 from inpformer.nn.level_tokens import to_grid
 from inpformer.nn.maps import smoothed
+from inpformer.nn.means import mean_over_images
 from inpformer.nn.patches import resized
 from inpformer.nn.precision import precise
 from inpformer.nn.references import KeepsReferences
@@ -128,18 +128,10 @@ class RbAe(KeepsReferences, Model):
 
     def _standardise(self, batches: Iterable[Groups]) -> None:
         standards = [standard for standard in self.standards if isinstance(standard, Standard)]
-        sums = [torch.zeros(2, len(standard.mean), dtype=torch.float64) for standard in standards]
-        images = 0
-        for groups in batches:
-            images += len(groups[0])
-            for total, group in zip(sums, groups, strict=True):
-                places = group.double().cpu()
-                total += torch.stack([places.mean(dim=1).sum(dim=0), places.square().mean(dim=1).sum(dim=0)])
-        if not images:
-            raise UserError("there are no training features to measure: add training images.")
-        for standard, (total, squares) in zip(standards, sums, strict=True):
-            mean = total / images
-            variance = squares / images - mean.square()
+        both = (torch.cat([_moments(group.double()) for group in groups], dim=2) for groups in batches)
+        levels = mean_over_images(both).split([len(standard.mean) for standard in standards], dim=1)
+        for standard, (mean, square) in zip(standards, levels, strict=True):
+            variance = square - mean.square()
             standard.mean.copy_(mean)
             standard.deviation.copy_(variance.clamp(min=SMALLEST_VARIANCE * float(variance.mean())).sqrt())
 
@@ -178,6 +170,11 @@ class RbAe(KeepsReferences, Model):
 
     def _validate_head(self, head: Callable[..., Any], groups: Groups, anomalies: Anomalies | None) -> Tensor:
         return self._head_loss(head, groups, anomalies, ())[TOTAL]
+
+
+def _moments(group: Tensor) -> Tensor:
+    """Of each image the mean over places of each channel, and of its square: [B, 2, C]."""
+    return torch.stack([group.mean(dim=1), group.square().mean(dim=1)], dim=1)
 
 
 def together(groups: Groups, anomalies: Anomalies | None) -> tuple[list[Tensor], Tensor]:
