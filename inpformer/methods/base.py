@@ -4,10 +4,12 @@ A model is built from its settings and the shape of the encoder's features. The 
 phases; detector, calibration, registry and service know nothing else of it.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -65,6 +67,17 @@ class FitCategories:
     fit: Callable[[Iterable[Categorised]], None]
 
 
+class Length(Protocol):
+    """Of a method's settings: how long a training takes, and at what learning rate."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def fewest_steps(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Train:
     """A phase of gradient steps.
@@ -86,6 +99,31 @@ class Train:
     clip: float
     anomalies: bool = False
     fewest_steps: int = 0
+
+    @classmethod
+    def at_one_rate(
+        cls,
+        network: nn.Module,
+        own: Length,
+        optimizer: Callable[..., Optimizer],
+        loss: Callable[[Callable[..., Any], Groups, Anomalies | None, Seeds], Terms],
+        validate: Callable[[Callable[..., Any], Groups, Anomalies | None], Tensor],
+        anomalies: bool = False,
+    ) -> "Train":
+        """As long as the settings `own` say and at their rate throughout, with no gradient clipped. `optimizer` takes
+        parameters and `lr`.
+        """
+        return cls(
+            network=network,
+            epochs=own.epochs,
+            optimizer=partial(optimizer, lr=own.lr),
+            rate=lambda step, total: own.lr,
+            loss=loss,
+            validate=validate,
+            clip=math.inf,
+            anomalies=anomalies,
+            fewest_steps=own.fewest_steps,
+        )
 
     def lasting(self, steps: int) -> "Train":
         """This phase where an epoch has so many steps: its `epochs` are raised to take `fewest_steps`."""

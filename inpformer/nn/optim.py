@@ -1,4 +1,6 @@
-"""StableAdamW as INP-Former uses it (amsgrad and update clipping), and its learning-rate schedule."""
+"""StableAdamW as INP-Former uses it (amsgrad and update clipping), its learning-rate schedule, and AdamW as the methods
+use it that began with MAE.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,6 +12,8 @@ from torch.optim import Optimizer
 
 # What the optimiser keeps for each parameter, beside the number of steps.
 OPTIMIZER_SLOTS = ("mean", "square", "max_square")
+# Of AdamW. The decay is PyTorch's own, as their authors' code leaves it.
+MAE_BETAS, MAE_DECAY = (0.9, 0.95), 0.01
 
 
 class StableAdamW(Optimizer):
@@ -70,6 +74,11 @@ class StableAdamW(Optimizer):
             state["step"] = 0
             state |= {name: torch.zeros_like(parameter) for name in OPTIMIZER_SLOTS}
         return state
+
+
+def mae_adamw(params: Iterable[Tensor], lr: float) -> torch.optim.AdamW:
+    """AdamW of AMI-Net, TFA-Net, ST-MAE, DADF's reconstruction and GLCF, and of our reading of PNPT."""
+    return torch.optim.AdamW(params, lr=lr, betas=MAE_BETAS, weight_decay=MAE_DECAY)
 
 
 def learning_rate(iteration: int, total: int, base: float = 1e-3, final: float = 1e-4, warmup: int = 100) -> float:

@@ -1,6 +1,5 @@
 """DADF as a method: which levels it reads, its two trainings, and its maps."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,8 +16,8 @@ from inpformer.methods.dadf.flow import Flows
 from inpformer.methods.dadf.losses import dimensions, energy_map, likelihood_map, squared_errors, surprises, worth
 from inpformer.methods.dadf.reconstruction import Rebuilt, Reconstruction
 from inpformer.methods.dadf.settings import DadfSettings
+from inpformer.nn.optim import mae_adamw
 
-BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
 FLOW_PENALTY = 1e-5  # of squared weights, added to the gradient
 
 
@@ -41,28 +40,13 @@ class Dadf(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """The reconstruction is trained, then the flows on what it makes."""
-        own, flow = self.settings, self.settings.flow
-        reconstruct = Train(
-            network=self.reconstruction,
-            epochs=own.epochs,
-            optimizer=partial(torch.optim.AdamW, lr=own.lr, betas=BETAS, weight_decay=WEIGHT_DECAY),
-            rate=lambda step, total: own.lr,
-            loss=self._reconstruction_loss,
-            validate=self._validate_reconstruction,
-            clip=math.inf,
-            fewest_steps=own.fewest_steps,
+        own, adam = self.settings, partial(torch.optim.Adam, weight_decay=FLOW_PENALTY)
+        return (
+            Train.at_one_rate(
+                self.reconstruction, own, mae_adamw, self._reconstruction_loss, self._validate_reconstruction
+            ),
+            Train.at_one_rate(self.flows, own.flow, adam, self._flow_loss, self._validate_flows),
         )
-        fit_flows = Train(
-            network=self.flows,
-            epochs=flow.epochs,
-            optimizer=partial(torch.optim.Adam, lr=flow.lr, weight_decay=FLOW_PENALTY),
-            rate=lambda step, total: flow.lr,
-            loss=self._flow_loss,
-            validate=self._validate_flows,
-            clip=math.inf,
-            fewest_steps=flow.fewest_steps,
-        )
-        return reconstruct, fit_flows
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
         """How unlikely the flows find each place."""

@@ -1,8 +1,7 @@
 """GLCF as a method: which levels it reads, how it is trained, and its maps."""
 
-import math
 from collections.abc import Callable, Iterable
-from functools import partial
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,8 +19,8 @@ from inpformer.methods.glcf.network import GlcfNetwork
 from inpformer.methods.glcf.settings import MOST_SCALES, GlcfSettings
 from inpformer.nn.maps import spread_scores
 from inpformer.nn.means import mean_over_images
+from inpformer.nn.optim import mae_adamw
 
-BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
 LATER = 300 / 501  # of a training, from where the learning rate is a tenth
 SMALLEST_STD = 1e-6  # of maps that are all alike
 
@@ -72,15 +71,9 @@ class Glcf(Model):
     def phases(self) -> tuple[Phase, ...]:
         """The network is trained, then the statistics of its maps are taken."""
         own = self.settings
-        train = Train(
-            network=self.network,
-            epochs=own.epochs,
-            optimizer=partial(torch.optim.AdamW, lr=own.lr, betas=BETAS, weight_decay=WEIGHT_DECAY),
+        train = replace(
+            Train.at_one_rate(self.network, own, mae_adamw, self._loss, self._validate),
             rate=lambda step, total: own.lr if step < LATER * total else own.lr / 10,
-            loss=self._loss,
-            validate=self._validate,
-            clip=math.inf,
-            fewest_steps=own.fewest_steps,
         )
         return train, Fit(self._fit_statistics)
 

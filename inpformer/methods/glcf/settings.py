@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inpformer.config import require
+from inpformer.methods.checks import require_training
 
 # The learning rate, and how much the global map counts beside the local one.
 SPACE: dict[str, dict[str, Any]] = {
@@ -11,7 +12,6 @@ SPACE: dict[str, dict[str, Any]] = {
     "global_weight": {"low": 0.1, "high": 10.0, "log": True},
 }
 
-MOST_STEPS = 10**9
 MOST_SCALES = 3  # levels that the decoders rebuild
 
 
@@ -49,6 +49,4 @@ class GlcfSettings:
         require(fitting, "scale_weights", list(weights), right)
         right = "0 or more and at most 100, e.g. 1"
         require(0 <= self.global_weight <= 100, "global_weight", self.global_weight, right)
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
-        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
+        require_training(self.epochs, self.fewest_steps, self.lr)

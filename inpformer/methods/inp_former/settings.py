@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inpformer.config import require
+from inpformer.methods.checks import require_training
 
 # λ, γ, M and the learning rate.
 SPACE: dict[str, dict[str, Any]] = {
@@ -14,7 +15,6 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 
 MOST_TOKENS = 2**16  # of a memory, as it is chosen among so many of the training images' tokens
-MOST_STEPS = 10**9
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,6 @@ class InpFormerSettings:
         require(self.channels is None or self.channels >= 2, "channels", self.channels, "at least 2, or null for ViTs")
         if self.memory is not None:
             require(self.grid is not None, "memory.grid", self.memory.grid, "with a grid: memory must be null for ViTs")
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(0 <= self.fewest_steps <= MOST_STEPS, "fewest_steps", self.fewest_steps, f"between 0 and {MOST_STEPS}")
-        require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
+        require_training(self.epochs, self.fewest_steps, self.lr)
         require(0 <= self.final_lr <= self.lr, "final_lr", self.final_lr, f"between 0 and lr, {self.lr}")
         require(self.warmup >= 0, "warmup", self.warmup, "0 or more")

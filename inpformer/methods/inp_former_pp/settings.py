@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from inpformer.config import require
+from inpformer.methods.checks import require_head
 from inpformer.methods.inp_former.settings import InpFormerSettings, LossSettings
 
 JOINTLY, AFTERWARDS, ALONE = "jointly", "afterwards", "alone"
@@ -50,8 +51,7 @@ class HeadSettings:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        fitting = len(self.channels) == 2 and min(self.channels) >= 1
-        require(fitting, "channels", list(self.channels), "two numbers of channels, e.g. [64, 32]")
+        require_head(self.channels)
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(0 < self.weight <= 100, "weight", self.weight, "above 0 and at most 100, e.g. 1")
 

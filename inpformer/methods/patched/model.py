@@ -1,9 +1,7 @@
 """A model that rebuilds patches: what it reads, how it is trained, and its maps."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +15,9 @@ from inpformer.methods.patched.settings import MaeSettings, PatchedSettings
 from inpformer.nn.mae import MaeShape
 from inpformer.nn.maps import product_map, spread_scores
 from inpformer.nn.means import mean_over_images
+from inpformer.nn.optim import mae_adamw
 from inpformer.nn.patches import cells, on_one_grid, patch_errors, require_patch
 
-BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
 COSINE_WEIGHT = 5.0  # beside the squared error
 # Of a channel's mean square, as a share of that of all: a channel below is as good as constant.
 SMALLEST_SQUARE = 1e-6
@@ -69,16 +67,7 @@ class PatchedModel(Model):
         clipped.
         """
         own = self._settings
-        train = Train(
-            network=self.network,
-            epochs=own.epochs,
-            optimizer=partial(torch.optim.AdamW, lr=own.lr, betas=BETAS, weight_decay=WEIGHT_DECAY),
-            rate=lambda step, total: own.lr,
-            loss=self._loss,
-            validate=self._validate,
-            clip=math.inf,
-            fewest_steps=own.fewest_steps,
-        )
+        train = Train.at_one_rate(self.network, own, mae_adamw, self._loss, self._validate)
         return (Fit(self._fit_sizes), train) if own.scaled else (train,)
 
     def _fit_sizes(self, batches: Iterable[Groups]) -> None:

@@ -1,8 +1,6 @@
 """PNPT as a method: which levels it reads, how it tells categories apart, its training and its maps."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +26,7 @@ from inpformer.methods.pnpt.losses import angle_map, angles
 from inpformer.methods.pnpt.network import PnptNetwork
 from inpformer.methods.pnpt.settings import PnptSettings
 from inpformer.nn.appearance import appearance
-
-BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.01
+from inpformer.nn.optim import mae_adamw
 
 
 class Pnpt(Model):
@@ -55,17 +52,7 @@ class Pnpt(Model):
         """What each category looks like is measured, then the network is trained: AdamW at one rate, nothing clipped,
         as in the sister methods.
         """
-        own = self.settings
-        train = Train(
-            network=self.network,
-            epochs=own.epochs,
-            optimizer=partial(torch.optim.AdamW, lr=own.lr, betas=BETAS, weight_decay=WEIGHT_DECAY),
-            rate=lambda step, total: own.lr,
-            loss=self._loss,
-            validate=self._validate,
-            clip=math.inf,
-            fewest_steps=own.fewest_steps,
-        )
+        train = Train.at_one_rate(self.network, self.settings, mae_adamw, self._loss, self._validate)
         return FitCategories(self._measure), train
 
     def entries(self, groups: Groups) -> Tensor:

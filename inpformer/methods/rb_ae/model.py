@@ -1,6 +1,5 @@
 """RB-AE as a method: what it reads, its references, its two trainings, and its maps."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -77,30 +76,13 @@ class RbAe(KeepsReferences, Model):
         """Levels are measured, references chosen and kept; the network is trained, then the head, with pictures with
         defects.
         """
-        own, head = self.settings, self.settings.head
-        train = partial(Train, clip=math.inf, anomalies=True)
+        own, train = self.settings, partial(Train.at_one_rate, optimizer=torch.optim.Adam, anomalies=True)
         return (
             Fit(self._standardise),
             Fit(self.choose_references),
             Fit(self.keep_references),
-            train(
-                network=self.network,
-                epochs=own.epochs,
-                optimizer=partial(torch.optim.Adam, lr=own.lr),
-                rate=lambda step, total: own.lr,
-                loss=self._repair_loss,
-                validate=self._validate_repair,
-                fewest_steps=own.fewest_steps,
-            ),
-            train(
-                network=self.head,
-                epochs=head.epochs,
-                optimizer=partial(torch.optim.Adam, lr=head.lr),
-                rate=lambda step, total: head.lr,
-                loss=self._head_loss,
-                validate=self._validate_head,
-                fewest_steps=head.fewest_steps,
-            ),
+            train(self.network, own, loss=self._repair_loss, validate=self._validate_repair),
+            train(self.head, own.head, loss=self._head_loss, validate=self._validate_head),
         )
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:

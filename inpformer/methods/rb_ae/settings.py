@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inpformer.config import require
-from inpformer.methods.checks import require_training
+from inpformer.methods.checks import require_head, require_training
 
 # The learning rates of both trainings, how much the perception of defects counts, and how many references there are.
 SPACE: dict[str, dict[str, Any]] = {
@@ -27,8 +27,7 @@ class HeadSettings:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        fitting = len(self.channels) == 2 and min(self.channels) >= 1
-        require(fitting, "channels", list(self.channels), "two numbers of channels, e.g. [64, 32]")
+        require_head(self.channels)
         require_training(self.epochs, self.fewest_steps, self.lr)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -65,17 +64,7 @@ class SclVi(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """The mean image is taken, the network is trained, then the banks are filled."""
-        own = self.settings
-        train = Train(
-            network=self.network,
-            epochs=own.epochs,
-            optimizer=partial(torch.optim.Adam, lr=own.lr),
-            rate=lambda step, total: own.lr,
-            loss=self._loss,
-            validate=self._validate,
-            clip=math.inf,
-            fewest_steps=own.fewest_steps,
-        )
+        train = Train.at_one_rate(self.network, self.settings, torch.optim.Adam, self._loss, self._validate)
         return Fit(self._fit_mean), train, Fit(self._fill)
 
     def maps(self, groups: Groups, image_size: int, zero_shot: bool) -> Tensor:
