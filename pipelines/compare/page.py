@@ -81,7 +81,7 @@ def _costs(found: Findings, method: str) -> str:
 def _by_line(found: Findings, scope: str) -> str:
     """A table a metric, the first one open."""
     lines = found.lines[scope]
-    metrics = [metric for metric in found.metrics if scope != KIND or metric.of_kinds]
+    metrics = [metric for metric in found.metrics if any(metric.name in estimates for _, estimates in lines)]
     return "".join(
         f"<details{' open' if not number else ''}><summary>{escape(metric.title)}</summary>"
         f"{_table_of(metric, lines, found.methods, f'{scope}-{metric.name}')}</details>"
