@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from inpformer.errors import UserError, without_password
-from serving.station.gstreamer import CameraError, GStreamer, check_installed, launched
+from serving.station.gstreamer import CameraError, GStreamer, check_installed, launched, until
 
 # Of a camera that runs freely, when somebody asks: one waits in the queue, one is being transferred, and one is being
 # exposed. Those in the pipe come before.
@@ -43,11 +43,7 @@ class Camera:
     async def start(self) -> None:
         """Raises UserError where the pipeline brings nothing."""
         self._running = asyncio.create_task(self._run())
-        there = asyncio.create_task(self._there.wait())
-        try:
-            await asyncio.wait([there, self._running], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            there.cancel()
+        await until(self._there, self._running)
         if self._running.done():
             try:
                 await self._running

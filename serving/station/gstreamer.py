@@ -197,12 +197,7 @@ class GStreamer:
 
     async def _until(self, said: asyncio.Event) -> None:
         """Raises CameraError where it ends before."""
-        if not said.is_set():
-            waiting = asyncio.create_task(said.wait())
-            try:
-                await asyncio.wait([waiting, self._listening], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
+        await until(said, self._listening)
         if not said.is_set():
             raise await self._error()
 
@@ -211,6 +206,15 @@ class GStreamer:
         await self._listening
         await self._process.wait()  # before anybody signals to it, which would take the exit status from asyncio
         return CameraError(without_password(": ".join(self._reasons)) or "it ended")
+
+
+async def until(said: asyncio.Event, ending: "asyncio.Task[None]") -> None:
+    """Waits until it is said, or that task has ended, whatever it raises."""
+    waiting = asyncio.create_task(said.wait())
+    try:
+        await asyncio.wait([waiting, ending], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 def _form(caps: str) -> Form:
