@@ -15,13 +15,13 @@ from inpformer.methods.base import Train
 from inpformer.methods.dadf.losses import surprises
 from inpformer.methods.dadf.model import Dadf
 from inpformer.methods.dadf.settings import DadfSettings, FlowSettings
-from inpformer.training.loop import LoopConfig, TrainingLoop, share
+from inpformer.training.loop import LoopConfig
 from inpformer.training.settings import TrainSettings
+from tests.methods.steps import assert_stops_change_nothing, assert_uneven_shares_compute_the_step_of_one
 from tests.training.made_up import Noise
 
 PYRAMID = EncoderShape((Level(6, 5), Level(2, 9)), None)
 OWN = DadfSettings(width=8, depth=1, heads=2, epochs=2, flow=FlowSettings(depth=2, epochs=2))
-CPU = torch.device("cpu")
 
 
 def made(shape: EncoderShape = PYRAMID, seed: int = 0) -> Dadf:
@@ -104,22 +104,7 @@ def test_flows_are_trained_alone_by_their_authors_loss_which_reads_as_a_number_s
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_workers_with_uneven_shares_compute_the_step_of_one(number: int) -> None:
-    model, groups = made(), noise(5)
-    phase = trainings(model)[number]
-    shares = [share(5, rank, 3) for rank in range(3)]
-    mean: dict[str, float] = {}
-    for mine in shares:  # DistributedDataParallel takes the mean of what workers add up here
-        terms = phase.loss(phase.network, [group[mine] for group in groups], None, ())
-        weight = (mine.stop - mine.start) / 5
-        (weight * terms["total"]).backward()
-        mean = {name: mean.get(name, 0.0) + weight * float(one.detach()) for name, one in terms.items()}
-    shared = {name: one.grad.clone() for name, one in phase.network.named_parameters() if one.grad is not None}
-    phase.network.zero_grad()
-    alone = phase.loss(phase.network, groups, None, ())
-    alone["total"].backward()
-    assert mean == pytest.approx({name: float(one.detach()) for name, one in alone.items()}, rel=1e-5)
-    for name, one in phase.network.named_parameters():
-        torch.testing.assert_close(shared[name], one.grad, rtol=1e-4, atol=1e-4 * float(shared[name].abs().max()))
+    assert_uneven_shares_compute_the_step_of_one(trainings(made())[number], noise(5))
 
 
 def test_both_trainings_are_their_authors() -> None:
@@ -145,21 +130,8 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(stops: list[int], tm
     """In the first training, between the two, and in the second."""
     settings = TrainSettings(method="dadf", batch_size=16, own=OWN)
     config = LoopConfig(settings, PYRAMID, Noise(PYRAMID.levels))  # type: ignore[arg-type]
-    straight = TrainingLoop(config, CPU)
-    straight.run_to(straight.epochs)
-    broken = TrainingLoop(config, CPU)
-    for epoch in stops:
-        broken.run_to(epoch)
-        broken.save(tmp_path)
-        torch.manual_seed(7)
-        broken = TrainingLoop(config, CPU)
-        broken.load(tmp_path)
-    broken.run_to(straight.epochs)
-    assert broken.progress == straight.progress
+    straight = assert_stops_change_nothing(config, stops, tmp_path)
     assert [set(row) >= {"sample", "memory"} for row in straight.progress.history] == [True, True, False, False]
-    left, right = broken.model.tensors(), straight.model.tensors()
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 def test_an_exported_graph_takes_any_number_of_images() -> None:

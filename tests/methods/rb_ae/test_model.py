@@ -16,13 +16,13 @@ from inpformer.methods.base import Anomalies, Fit, Train
 from inpformer.methods.rb_ae.model import RbAe
 from inpformer.methods.rb_ae.settings import HeadSettings, RbAeSettings
 from inpformer.nn.maps import smoothed
-from inpformer.training.loop import LoopConfig, TrainingLoop, share
+from inpformer.training.loop import LoopConfig
 from inpformer.training.settings import TrainSettings
+from tests.methods.steps import assert_stops_change_nothing, assert_uneven_shares_compute_the_step_of_one
 from tests.training.made_up import Noise
 
 PYRAMID = EncoderShape((Level(8, 6), Level(4, 10)), None)
 OWN = RbAeSettings(width=8, references=2, epochs=2, head=HeadSettings((4, 3), epochs=2))
-CPU = torch.device("cpu")
 
 
 def made(own: RbAeSettings = OWN, shape: EncoderShape = PYRAMID) -> RbAe:
@@ -180,22 +180,7 @@ def test_what_lies_below_a_defect_is_not_asked_of_the_reconstruction() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_workers_with_uneven_shares_compute_the_step_of_one(number: int) -> None:
-    model, good, bad = fitted(), textures(5), defective(5, seed=5)
-    phase = trainings(model)[number]
-    mean: dict[str, float] = {}
-    for mine in [share(5, rank, 3) for rank in range(3)]:  # whose mean DistributedDataParallel takes
-        anomalies = Anomalies([group[mine] for group in bad.groups], bad.masks[mine])
-        terms = phase.loss(phase.network, [group[mine] for group in good], anomalies, ())
-        weight = (mine.stop - mine.start) / 5
-        (weight * terms["total"]).backward()
-        mean = {name: mean.get(name, 0.0) + weight * float(one.detach()) for name, one in terms.items()}
-    shared = {name: one.grad.clone() for name, one in phase.network.named_parameters() if one.grad is not None}
-    phase.network.zero_grad()
-    alone = phase.loss(phase.network, good, bad, ())
-    alone["total"].backward()
-    assert mean == pytest.approx({name: float(one.detach()) for name, one in alone.items()}, rel=1e-5)
-    for name, one in phase.network.named_parameters():
-        torch.testing.assert_close(shared[name], one.grad, rtol=1e-4, atol=1e-4 * float(shared[name].abs().max()))
+    assert_uneven_shares_compute_the_step_of_one(trainings(fitted())[number], textures(5), defective(5, seed=5))
 
 
 def test_a_short_training_finds_a_defect_where_it_is() -> None:
@@ -247,21 +232,8 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(stops: list[int], tm
     settings = TrainSettings(method="rb_ae", batch_size=16, own=OWN)
     noise = Noise(PYRAMID.levels)
     config = LoopConfig(settings, PYRAMID, noise, replace(noise, masked=True))  # type: ignore[arg-type]
-    straight = TrainingLoop(config, CPU)
-    straight.run_to(straight.epochs)
-    broken = TrainingLoop(config, CPU)
-    for epoch in stops:
-        broken.run_to(epoch)
-        broken.save(tmp_path)
-        torch.manual_seed(7)
-        broken = TrainingLoop(config, CPU)
-        broken.load(tmp_path)
-    broken.run_to(straight.epochs)
-    assert broken.progress == straight.progress
+    straight = assert_stops_change_nothing(config, stops, tmp_path)
     assert ["perception" in row for row in straight.progress.history] == [True, True, False, False]
-    left, right = broken.model.tensors(), straight.model.tensors()
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 def test_in_16_bit_it_learns_too() -> None:
